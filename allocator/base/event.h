@@ -1,0 +1,62 @@
+// The one record that every observation becomes: fixed size, trivially copyable, written to traces as is.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+namespace ebbtide {
+
+// What happened. The numbers are part of the trace format: append, never renumber.
+enum class Action : std::uint8_t {
+  kAllocate = 1,      // bytes as requested; placement says who served it
+  kFree = 2,          // bytes as requested at allocation
+  kRecordStream = 3,  // the block is used on `stream` as well
+  kMark = 4,          // detail = MarkKind: a hint where a round may begin
+  kRound = 5,         // a round ends here; detail = 1 if it followed a program; bytes = round number
+  kPlan = 6,          // a new plan is in force; bytes = its height
+  kArenaGrow = 7,     // bytes = the arena's new extent
+  kArenaTrim = 8,     // bytes = the arena's new extent
+  kUpstreamTrim = 9,  // cached memory upstream was given back before the arena grew; bytes = how much
+  kReserved = 10,     // bytes = everything held from the device (arena and upstream) at this moment
+};
+
+enum class MarkKind : std::uint8_t {
+  kUser = 0,         // ebbtide.step() / ebbtide_step()
+  kForward = 1,      // a root module's forward begins, gradients enabled
+  kInference = 2,    // a root module's forward begins, gradients disabled
+  kOptimizer = 3,    // an optimizer's step begins
+  kOptimizerEnd = 4, // an optimizer's step has ended
+};
+
+// Who served an allocation (and so, who gets the free).
+enum class Placement : std::uint8_t {
+  kUpstream = 0,  // the native allocator, because Ebbtide did not want it (small, other stream, not serving)
+  kPlanned = 1,   // the arena, at the offset the plan gives
+  kGap = 2,       // the arena, at a free place that the plan leaves
+  kDiverged = 3,  // upstream, although a plan was being followed
+};
+
+struct EventRecord {
+  std::uint64_t tick = 0;       // index in the order of events of this process
+  std::uint64_t time_ns = 0;    // steady clock; 0 when not taken
+  std::uint64_t address = 0;    // 0 for events without one
+  std::int64_t bytes = 0;
+  std::uint64_t stream = 0;     // the stream's handle; 0 is the default stream
+  std::uint32_t thread = 0;     // a small number per thread, in order of first appearance
+  Action action = Action::kAllocate;
+  Placement placement = Placement::kUpstream;
+  std::uint8_t detail = 0;
+  std::int8_t device = 0;       // device index; -1 is host memory (the CPU adaptor)
+};
+static_assert(std::is_trivially_copyable_v<EventRecord>);
+static_assert(sizeof(EventRecord) == 48);
+
+// Where events go. Implementations must be thread-safe, must not allocate from the allocator under
+// observation and must not throw.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  virtual void record(const EventRecord& event) noexcept = 0;
+};
+
+}  // namespace ebbtide

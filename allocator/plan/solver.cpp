@@ -1,0 +1,160 @@
+#include "allocator/plan/solver.h"
+
+#include <algorithm>
+#include <string>
+
+#include "allocator/base/check.h"
+#include "allocator/plan/compact.h"
+#include "allocator/plan/improve.h"
+#include "allocator/plan/lower_bound.h"
+#include "allocator/plan/orders.h"
+#include "allocator/plan/pass.h"
+
+namespace ebbtide {
+namespace {
+
+// Past this size a greedy order that is clearly worse than the best is given up half-way, and the
+// slower best-fit variants are not tried.
+constexpr std::uint32_t kManyBuffers = 3000;
+constexpr std::int64_t kClearlyWorse = 50;  // by more than 1 / 50 of the height
+constexpr int kTurns = 8;
+constexpr double kSqueezeShare = 0.5;  // of the effort; the rest belongs to the search
+
+// Whether the indices are below n, each at most once.
+bool are_distinct(std::span<const std::uint32_t> indices, std::size_t n) {
+  std::vector<bool> seen(n, false);
+  for (const std::uint32_t i : indices) {
+    if (i >= n || seen[i]) return false;
+    seen[i] = true;
+  }
+  return true;
+}
+
+Status check_options(const SolveOptions& options, std::size_t n) {
+  if (!are_distinct(options.first, n)) {
+    return Error{ErrorCode::kInvalidArgument, "`first` names a buffer twice or one that is not"};
+  }
+  for (std::size_t i = 0; i < options.warm_orders.size(); ++i) {
+    const auto& order = options.warm_orders[i];
+    if (order.size() == n && are_distinct(order, n)) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 "warm order " + std::to_string(i) + " does not hold every buffer once"};
+  }
+  return Nothing{};
+}
+
+// The height at which the search is over.
+std::int64_t target_height(const Problem& problem, const CompactProblem& compacted,
+                           double good_enough) {
+  const std::int64_t bound = std::max(max_load(problem).value, compacted.fixed_top);
+  if (!(good_enough > 1.0)) return bound;
+  const double slack = (good_enough - 1.0) * static_cast<double>(bound);
+  return bound + static_cast<std::int64_t>(std::min(slack, static_cast<double>(bound)));
+}
+
+Solution to_solution(const std::vector<std::int64_t>& offsets, std::int64_t height,
+                     std::vector<std::uint32_t> order) {
+  Solution solution;
+  solution.offsets.reserve(offsets.size());
+  for (const std::int64_t offset : offsets) solution.offsets.push_back({offset});
+  solution.height = {height};
+  solution.order = std::move(order);
+  return solution;
+}
+
+// One solve: collects candidates, best first, until one reaches the target.
+class Solve {
+ public:
+  Solve(const CompactProblem& problem, const SolveOptions& options, std::int64_t target)
+      : problem_(problem),
+        options_(options),
+        target_(target),
+        effort_(options.improvement_steps, options.should_stop),
+        improver_(problem, options.first, target, options.seed, effort_) {}
+
+  Candidate run() {
+    try_orders();
+    if (!is_done()) squeeze_all();
+    if (is_done()) return std::move(candidates_.front());
+    return improver_.search(std::move(candidates_.front()));
+  }
+
+ private:
+  bool is_stopped() const { return options_.should_stop && options_.should_stop(); }
+  bool is_done() const {
+    return !candidates_.empty() && (candidates_.front().height <= target_ || is_stopped());
+  }
+
+  void keep(Candidate candidate) {
+    if (candidate.height == Pass::kNoLimit) return;
+    candidates_.push_back(std::move(candidate));
+    sort();
+  }
+  void sort() {
+    std::stable_sort(candidates_.begin(), candidates_.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.height < b.height; });
+  }
+
+  void try_orders() {
+    for (const auto& order : options_.warm_orders) {
+      keep(improver_.evaluate(order, FitRule::kFirst));
+      if (is_done()) return;
+    }
+    const GreedyOrders orders(problem_);
+    for (const OrderRule rule : kOrderRules) {
+      keep(improver_.evaluate(orders.make(rule), FitRule::kFirst, limit()));
+      if (is_done()) return;
+    }
+    if (problem_.count() > kManyBuffers) return;
+    for (const OrderRule rule : {OrderRule::kSize, OrderRule::kBirth}) {
+      keep(improver_.evaluate(orders.make(rule), FitRule::kBest));
+      if (is_done()) return;
+    }
+  }
+
+  std::int64_t limit() const {
+    if (candidates_.empty() || problem_.count() <= kManyBuffers) return Pass::kNoLimit;
+    const std::int64_t best = candidates_.front().height;
+    return best + best / kClearlyWorse + 1;
+  }
+
+  void squeeze_all() {
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
+      if (effort_.is_spent(kSqueezeShare)) break;
+      improver_.squeeze(candidates_[i], kTurns);
+      if (candidates_[i].height <= target_) break;
+    }
+    sort();
+  }
+
+  const CompactProblem& problem_;
+  const SolveOptions& options_;
+  std::int64_t target_;
+  Effort effort_;
+  Improver improver_;
+  std::vector<Candidate> candidates_;  // lowest first; never empty after the first order
+};
+
+}  // namespace
+
+Result<Solution> solve(const Problem& problem, const SolveOptions& options) {
+  const Status checked = check(problem);
+  if (!checked.ok()) return checked.error();
+  const Status valid_options = check_options(options, problem.buffers.size());
+  if (!valid_options.ok()) return valid_options.error();
+  const CompactProblem compacted = compact(problem);
+  const std::int64_t target = target_height(problem, compacted, options.good_enough);
+  Candidate best = Solve(compacted, options, target).run();
+  return to_solution(best.offsets, best.height, std::move(best.order));
+}
+
+Solution place(const Problem& problem, std::span<const std::uint32_t> order) {
+  EBBTIDE_CHECK_OP(order.size(), ==, problem.buffers.size());
+  EBBTIDE_CHECK(are_distinct(order, problem.buffers.size()));
+  const CompactProblem compacted = compact(problem);
+  Pass pass(compacted);
+  const std::int64_t height = pass.run(order, FitRule::kFirst);
+  return to_solution(pass.offsets(), height, {order.begin(), order.end()});
+}
+
+}  // namespace ebbtide

@@ -1,0 +1,84 @@
+// The planned segment: an address range, the blocks live in it, and what must be waited for before a
+// place is used again.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "allocator/device/arena_range.h"
+#include "allocator/device/stream_fences.h"
+#include "allocator/runtime/block_table.h"
+
+namespace ebbtide {
+
+// Owns its range. Guarded by the engine's lock, except grow_to and shrink_to, which make driver calls
+// and are serialised by the engine's growth lock instead.
+//
+// Reuse across streams: a block that other streams used too leaves an event of each behind; whoever
+// gets one of its bytes next has the arena's stream wait for them on the device, never on the host.
+//
+// Invariants: (1) BlockTable's; (2) every place handed out is inside the extent.
+class Arena {
+ public:
+  Arena(std::unique_ptr<ArenaRange> range, StreamFences& fences) : range_(std::move(range)), fences_(fences) {}
+
+  bool is_free(Offset offset, Bytes size) const { return blocks_.is_free(offset, size); }
+  // Requires: is_free. Bytes above the extent must be made usable (grow_to) before they are handed out.
+  void place(Offset offset, Block block, StreamId stream);
+  // Frees the block that begins at `offset`; none if there is none.
+  std::optional<Block> release(Offset offset);
+  const Block* holder(Offset offset, Bytes size) const { return blocks_.holder(offset, size); }
+  Block* find(Offset offset) { return blocks_.find(offset); }
+  std::optional<Offset> lowest_gap(Bytes size, Bytes alignment,
+                                   const std::vector<BlockTable::Range>& avoid) const {
+    return blocks_.lowest_gap(size, alignment, Offset{extent_.value}, avoid);
+  }
+
+  void* address(Offset offset) const { return static_cast<char*>(range_->base()) + offset.value; }
+  Offset offset_of(const void* address) const {
+    return {static_cast<const char*>(address) - static_cast<const char*>(range_->base())};
+  }
+  // True for addresses inside the extent.
+  bool contains(const void* address) const {
+    if (extent_.value == 0) return false;
+    const Offset offset = offset_of(address);
+    return offset.value >= 0 && offset.value < extent_.value;
+  }
+
+  Bytes extent() const { return extent_; }
+  Bytes peak_extent() const { return peak_extent_; }
+  // From now on nothing is placed above `kept`; then shrink_to may give that memory back. With the
+  // engine's lock.
+  void withdraw_to(Bytes kept) { extent_ = std::min(extent_, kept); }
+  // Takes over the range's extent after grow_to or shrink_to. With the engine's lock and its growth lock.
+  void adopt_extent();
+
+  Status grow_to(Bytes wanted) { return range_->extend_to(wanted); }
+  void shrink_to(Bytes kept) { range_->shrink_to(kept); }
+
+  Bytes limit() const { return range_->limit(); }
+
+  const BlockTable& blocks() const { return blocks_; }
+  BlockTable& blocks() { return blocks_; }
+  const ArenaRange& range() const { return *range_; }
+  bool is_valid() const { return blocks_.is_valid() && blocks_.highest_end().value <= peak_extent_.value; }
+
+ private:
+  struct Pending {
+    Offset begin, end;
+    EventId event;
+  };
+
+  void wait_for_pending(Offset begin, Offset end, StreamId stream);
+
+  std::unique_ptr<ArenaRange> range_;
+  StreamFences& fences_;
+  BlockTable blocks_;
+  std::vector<Pending> pending_;
+  Bytes extent_;       // as adopted; the range's own may be ahead while growing
+  Bytes peak_extent_;
+};
+
+}  // namespace ebbtide

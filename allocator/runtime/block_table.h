@@ -1,0 +1,79 @@
+// The blocks that are live in an arena, by offset: who holds which bytes at this moment.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "allocator/base/units.h"
+#include "allocator/device/stream_fences.h"
+
+namespace ebbtide {
+
+// The identity of a request across iterations: which tensor of the program a block is. Stable when
+// programs are merged or split; 0 is "not known".
+struct RootId {
+  std::uint32_t value = 0;
+  constexpr auto operator<=>(const RootId&) const = default;
+};
+
+// Where a block was requested: a round by its serial number, and its place in that round's order.
+struct Origin {
+  std::uint32_t round = 0;
+  std::uint32_t request = 0;
+  constexpr auto operator<=>(const Origin&) const = default;
+};
+
+struct Block {
+  Bytes size;
+  Origin origin;
+  RootId root;
+  std::int32_t survivor = -1;       // index among the current round's survivors; -1: born in it
+  std::vector<StreamId> used_on;  // streams other than the arena's own that use it too
+};
+
+// Disjoint half-open byte ranges of an arena, each with the block that holds it.
+//
+// Owned by the arena, guarded by its owner. Cost: O(log n) a call, no heap allocation once warm.
+// Invariants: (1) live blocks never overlap; (2) live_bytes is the sum of their sizes.
+class BlockTable {
+ public:
+  // True when no live block holds a byte of [offset, offset + size).
+  bool is_free(Offset offset, Bytes size) const;
+
+  // Requires: is_free(offset, block.size) and block.size > 0.
+  void insert(Offset offset, Block block);
+
+  // Removes and returns the block that begins at `offset`; none when there is no such block.
+  std::optional<Block> erase(Offset offset);
+
+  Block* find(Offset offset);
+  // The lowest block that holds a byte of [offset, offset + size); null when the range is free.
+  const Block* holder(Offset offset, Bytes size) const;
+
+  // The lowest offset below `end` at which `size` bytes are free, multiples of `alignment`, staying
+  // clear of `avoid` (sorted, disjoint ranges) too.
+  struct Range { Offset begin, end; };
+  std::optional<Offset> lowest_gap(Bytes size, Bytes alignment, Offset end,
+                                   const std::vector<Range>& avoid) const;
+
+  Bytes live_bytes() const { return live_bytes_; }
+  std::size_t count() const { return blocks_.size(); }
+  // One past the highest live byte.
+  Offset highest_end() const;
+  bool is_valid() const;
+
+  const std::map<Offset, Block>& blocks() const { return blocks_; }
+  // For changing what a block says of itself; its size must stay.
+  std::map<Offset, Block>& blocks() { return blocks_; }
+
+ private:
+  using Map = std::map<Offset, Block>;
+
+  Map blocks_;
+  std::vector<Map::node_type> spare_;  // nodes of erased blocks, reused so that a hook needs no heap
+  Bytes live_bytes_;
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,147 @@
+// The engine of one device: takes requests, records them, serves them from the arena.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "allocator/base/event.h"
+#include "allocator/base/export.h"
+#include "allocator/runtime/arena.h"
+#include "allocator/runtime/counters.h"
+#include "allocator/runtime/plan_worker.h"
+#include "allocator/runtime/round_cutter.h"
+#include "allocator/runtime/round_recorder.h"
+#include "allocator/runtime/round_server.h"
+
+namespace ebbtide {
+
+struct EngineOptions {
+  int device = -1;               // -1: host memory
+  Bytes smallest_planned{4096};  // smaller requests go upstream, not recorded
+  Bytes alignment{512};
+  bool observe_only = false;     // record and report, never serve
+  bool upstream_caches = true;   // false: upstream holds what is live and nothing else (host memory)
+  bool (*is_in_backward)() = nullptr;  // whether this thread is inside autograd's backward
+  EventSink* sink = nullptr;     // trace; outlives the engine
+};
+
+// Path of one allocation: allocate() answers with an address in the arena, or null; after null the
+// adaptor asks upstream and tells note_upstream() what it got. Frees come back the same way.
+//
+// Thread-safe. Lock order: growth_, then lock_. Under lock_ the driver is asked for events and for the
+// device's free memory, never for memory.
+// An engine is never destroyed while blocks of it may be freed: adaptors leak it on purpose.
+class EBBTIDE_EXPORT Engine {
+ public:
+  Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamFences& fences,
+         ProgramBook book = {});
+
+  bool wants(Bytes size) const { return size >= options_.smallest_planned; }
+
+  struct Grant {
+    void* address = nullptr;  // in the arena; null: upstream must serve the request
+    Placing::Kind kind = Placing::Kind::kUpstream;
+    Origin origin;
+    RootId root;
+    bool is_lasting = false;  // to be kept apart from what comes and goes: an optimizer's new state
+  };
+  // `size` bytes to be used on `stream`. Requires: wants(size).
+  Grant allocate(Bytes size, StreamId stream) noexcept;
+  // Upstream has served a request for which allocate() granted nothing.
+  void note_upstream(const void* address, Bytes size, StreamId stream, const Grant& grant) noexcept;
+  // A request below the threshold; only counted.
+  void note_small(Bytes size) noexcept;
+
+  // True when the block at `address` was handed out by allocate() and not freed since.
+  bool owns(const void* address) const noexcept;
+  // Frees a block of the arena. False (and counted) when there is none at this address.
+  bool deallocate(const void* address) noexcept;
+  // A block that note_upstream was told of is being freed.
+  void forget_upstream(const void* address) noexcept;
+  // The block is used on `stream` too. False when it is not the arena's.
+  bool record_stream(const void* address, StreamId stream) noexcept;
+  // Size of the arena block that holds `address`, and its first byte; none when it is not the arena's.
+  struct Extent { const void* begin = nullptr; Bytes size; };
+  Extent block_at(const void* address) const noexcept;
+
+  // The stream whose requests are planned.
+  StreamId home() const noexcept;
+  // First byte of the arena; null while it is empty.
+  const void* base() const noexcept { return arena_.range().base(); }
+
+  void mark(MarkKind kind, std::uint64_t source) noexcept;
+  // Waits for the plans being made, and begins to serve from them if the running round is still empty.
+  void settle() noexcept;
+  void reset_peak_live() noexcept;
+  // Gives back the arena's memory above its highest live block. Returns how much.
+  Bytes release_idle() noexcept;
+  // Nothing is served from here on; what is live stays valid. Returns what was learnt.
+  std::shared_ptr<const ProgramBook> finish() noexcept;
+
+  struct Snapshot {
+    Counters counters;
+    Bytes live, arena, peak_arena, arena_live, reserved, peak_reserved;
+    Bytes plan_height, plan_lower_bound;
+    std::int64_t upstream_trims = 0;
+    std::size_t programs = 0;
+    std::int64_t plans = 0;
+    PlanWorker::Times planning;
+    bool serving = false;
+    bool plan_was_loaded = false;
+  };
+  Snapshot snapshot() const;
+  const EngineOptions& options() const { return options_; }
+  bool is_valid() const;
+
+  // Around fork: nothing may be half done in the child, and the child serves nothing.
+  void before_fork() { lock_.lock(); }
+  void after_fork_parent() { lock_.unlock(); }
+  void after_fork_child();
+
+ private:
+  bool grow(Bytes needed, std::unique_lock<std::mutex>& lock);
+  void count(const Placing& placing, Bytes size);
+  void cut(RoundKind kind, std::uint32_t source, std::unique_lock<std::mutex>& lock);
+  void note_backward(std::unique_lock<std::mutex>& lock);
+  bool is_in_optimizer_step() const;
+  bool is_worth_learning() const;
+  void begin_serving();
+  void shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock);
+  void shrink_to_plan(std::unique_lock<std::mutex>& lock);
+  void adopt_latest();
+  RoundState round_state() const;
+  void emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
+            std::uint8_t detail = 0) const noexcept;
+  void note_live();
+  Bytes reserved_now() const;
+
+  const EngineOptions options_;
+  mutable std::mutex lock_;    // guards everything below but growth_, worker_ and atomics
+  std::mutex growth_;          // serialises the range's driver calls
+  Arena arena_;
+  RoundRecorder recorder_;
+  RoundServer server_;
+  RoundCutter cutter_;
+  Counters counters_;
+  RoundRecorder::UpstreamBlocks upstream_;
+  std::shared_ptr<const ProgramBook> book_;
+  PlanWorker worker_;
+  StreamId home_{};            // the stream whose order the programs describe
+  bool home_is_known_ = false;
+  bool has_seen_backward_ = false;
+  bool has_marks_ = false;     // somebody said where a round begins
+  bool plan_was_loaded_ = false;
+  bool has_served_ = false;
+  std::set<std::uint32_t> optimizers_seen_;  // by source
+  std::uint32_t last_learnt_round_ = 0;
+  PlanWorker::Use last_served_;  // since the start, by program
+  std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
+  std::atomic<bool> off_{false};
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,106 @@
+#include "allocator/runtime/inline_plan.h"
+
+#include <algorithm>
+
+#include "allocator/plan/problem.h"
+#include "allocator/plan/solver.h"
+
+namespace ebbtide {
+namespace {
+
+Tick clipped(Tick tick, std::size_t nodes) {
+  return Tick{std::min(tick.value, static_cast<std::int64_t>(nodes) + 1)};
+}
+
+// When a live block will be gone, as far as the program knows.
+Tick end_of(const Block& block, const Program& program) {
+  const auto incoming = std::find_if(program.incoming.begin(), program.incoming.end(),
+                                     [&](const Incoming& i) { return i.root == block.root; });
+  if (block.survivor >= 0 && incoming != program.incoming.end()) return incoming->end;
+  const auto node = std::find_if(program.nodes.begin(), program.nodes.end(),
+                                 [&](const Node& n) { return n.root == block.root; });
+  if (block.survivor < 0 && block.root != RootId{} && node != program.nodes.end()) return node->death;
+  return kAlive;
+}
+
+// True when nothing that is alive now will still be in the way when `birth` comes.
+bool will_be_free(const Home& home, Tick birth, const Program& program, const Arena& arena) {
+  const Offset end = home.offset + home.size;
+  const auto& blocks = arena.blocks().blocks();
+  auto at = blocks.upper_bound(home.offset);
+  if (at != blocks.begin()) --at;
+  for (; at != blocks.end() && at->first < end; ++at) {
+    const bool overlaps = home.offset < at->first + at->second.size;
+    if (overlaps && end_of(at->second, program) > birth) return false;
+  }
+  return true;
+}
+
+Buffer buffer_of(Bytes size, Tick birth, Tick death, Bytes alignment) {
+  Buffer buffer;
+  buffer.size = align_up(size, alignment);
+  buffer.alignment = alignment;
+  buffer.live.push_back({birth, std::max(death, birth + 1)});
+  return buffer;
+}
+
+// What is live first, then the nodes as the last solution placed them. The solution's order counts
+// residents before and squatters behind the nodes; nodes it does not name come last.
+std::vector<std::uint32_t> placement_order(const ProgramBook& book, const Program& program,
+                                           std::size_t buffers) {
+  const std::size_t count = program.nodes.size();
+  std::vector<bool> is_placed(buffers, false);
+  std::vector<std::uint32_t> order;
+  const auto add = [&](std::size_t index) {
+    if (is_placed[index]) return;
+    is_placed[index] = true;
+    order.push_back(static_cast<std::uint32_t>(index));
+  };
+  for (std::size_t i = count; i < buffers; ++i) add(i);
+  const std::size_t others = count + book.squatters.size();
+  const std::size_t residents = program.order.size() - std::min(program.order.size(), others);
+  for (const std::uint32_t index : program.order) {
+    if (index >= residents && index - residents < count) add(index - residents);
+  }
+  for (std::size_t i = 0; i < count; ++i) add(i);
+  return order;
+}
+
+}  // namespace
+
+InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
+                            std::uint32_t current, const Arena& arena, Bytes alignment) {
+  const std::size_t count = program.nodes.size();
+  const Tick now{static_cast<std::int64_t>(matcher.cursor())};
+  Problem problem;
+  InlinePlan plan;
+  plan.slots.resize(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Node& node = program.nodes[i];
+    const Bytes expected = matcher.expected(i).value > 0 ? matcher.expected(i) : node.slot;
+    // Kernels round: a little above the prediction costs little and saves a divergence.
+    const bool is_guess = !program.is_constant(node.size_class) && expected > node.slot;
+    plan.slots[i] = is_guess ? align_up(Bytes{expected.value + expected.value / 512}, alignment) : expected;
+    const bool is_past = i != current && (matcher.was_matched(i) || i < matcher.cursor());
+    const bool done = is_past || node.unplanned;
+    Buffer buffer = buffer_of(done ? Bytes{} : plan.slots[i], Tick{i}, clipped(node.death, count), alignment);
+    const auto home = book.homes.find(node.root);
+    const bool has_home = !done && node.survives() && home != book.homes.end() &&
+                          home->second.size >= buffer.size;
+    // Other programs count on residents being there, whatever this round looks like.
+    if (has_home && will_be_free(home->second, Tick{i}, program, arena)) buffer.fixed = home->second.offset;
+    problem.buffers.push_back(std::move(buffer));
+  }
+  for (const auto& [offset, block] : arena.blocks().blocks()) {
+    const Tick end = std::max(clipped(end_of(block, program), count), now + 1);
+    Buffer buffer = buffer_of(block.size, Tick{0}, end, alignment);
+    buffer.fixed = offset;
+    problem.buffers.push_back(std::move(buffer));
+  }
+  const Solution solution = place(problem, placement_order(book, program, problem.buffers.size()));
+  plan.offsets.assign(solution.offsets.begin(), solution.offsets.begin() + static_cast<std::ptrdiff_t>(count));
+  plan.height = solution.height;
+  return plan;
+}
+
+}  // namespace ebbtide

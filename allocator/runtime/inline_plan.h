@@ -1,0 +1,26 @@
+// A plan made on the training thread, for an input that outgrew every plan: one first-fit pass.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "allocator/runtime/arena.h"
+#include "allocator/runtime/matcher.h"
+#include "allocator/runtime/program_book.h"
+
+namespace ebbtide {
+
+struct InlinePlan {
+  std::vector<Offset> offsets;  // per node
+  std::vector<Bytes> slots;     // per node: the sizes expected of this round
+  Bytes height;
+};
+
+// Places node `current` and what is still to come in this round of `program`, with the sizes that `matcher` expects, in
+// the placement order of the program's last solution, around everything live in the arena. Not
+// validated as a whole: what is alive is checked at every request anyway.
+// Cost: one pass of place(); about a millisecond per thousand nodes.
+InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
+                            std::uint32_t current, const Arena& arena, Bytes alignment);
+
+}  // namespace ebbtide

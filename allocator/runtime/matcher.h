@@ -1,0 +1,68 @@
+// Follows one round along a program: which expected request is this one?
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "allocator/runtime/program.h"
+
+namespace ebbtide {
+
+struct Match {
+  std::uint32_t node = 0;
+  bool exact = false;  // the size is what was expected, not merely one that may stand here
+};
+
+// The first request of a size class that is seen in a round binds the class; the others must agree
+// exactly, so no length needs to be known and several varying dimensions work. Order of search: the
+// current node; nodes nearby (also those just skipped) whose size is known; the current node loosely;
+// nodes nearby whose size is guessed; known ones further ahead. Nodes are optional: what is passed over
+// is simply missing this time.
+//
+// Keeps a reference to the program, which must outlive the round. Not thread-safe.
+// Cost: a comparison when the round does what is expected; a bounded search otherwise.
+class Matcher {
+ public:
+  Matcher() = default;
+
+  // Starts over at the beginning of `program`. Requests are at least `smallest`: a node that is surely
+  // smaller this time is not waited for.
+  void begin(const Program& program, Bytes smallest);
+  bool is_following() const { return program_ != nullptr; }
+  void end() { program_ = nullptr; }
+
+  // Requires: is_following().
+  std::optional<Match> match(Bytes size);
+
+  // The size expected for a node in this round; 0 while nothing is known.
+  // (A guess counts: it is better than none when room is made for it.)
+  Bytes expected(std::uint32_t node) const { return expected_[program_->nodes[node].size_class]; }
+  bool was_matched(std::uint32_t node) const { return used_[node] != 0; }
+  std::uint32_t cursor() const { return cursor_; }
+  // True once after the sizes expected of this round became known or changed.
+  bool take_news() { return std::exchange(news_, false); }
+
+ private:
+  bool is_exact(std::uint32_t node, Bytes size) const;
+  bool is_loose(std::uint32_t node, Bytes size) const;
+  Match take(std::uint32_t node, Bytes size, bool exact);
+  void bind(std::uint32_t size_class, Bytes size);
+  void predict_from(std::uint32_t size_class, Bytes size);
+  std::optional<std::uint32_t> find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
+                                          bool guesses_count) const;
+
+  const Program* program_ = nullptr;
+  std::uint32_t cursor_ = 0;
+  enum class Knowledge : std::uint8_t { kNone, kGuess, kSure, kSeen };
+
+  std::vector<std::uint8_t> used_;    // per node
+  std::vector<Bytes> expected_;       // per class
+  std::vector<Knowledge> knowledge_;  // per class: of expected_
+  std::vector<double> distance_;      // per class: to the class that it was predicted from (see Prediction)
+  Bytes smallest_;
+  bool news_ = false;
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,85 @@
+// A program: what rounds of one kind have in common, as the order of their requests.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "allocator/base/units.h"
+#include "allocator/runtime/round.h"
+
+namespace ebbtide {
+
+// One expected request.
+struct Node {
+  RootId root;
+  std::vector<Bytes> sizes;      // per observed shape of the program; 0 where the node did not occur
+  Bytes slot;                    // largest size ever observed: what the plan provides
+  Tick death = kAlive;           // latest end seen, in node indices; kAlive: outlives the round
+  std::uint32_t size_class = 0;  // nodes with the same sizes in every shape vary together
+  int missed = 0;                // consecutive learnt rounds without it
+  bool constant_hint = false;    // its size is that of a parameter: does not grow with the input
+  bool unplanned = false;        // outlives whole cycles: belongs upstream, not in the arena
+  Offset offset;                 // place in the arena, when the program is planned
+
+  bool survives() const { return death == kAlive; }
+};
+
+// A tensor of an earlier round that is alive when this program begins.
+struct Incoming {
+  RootId root;
+  Bytes size;
+  Tick end = kAlive;
+};
+
+// Time x offset of a planned program; R is a resident, alive at both ends (wrapping around):
+//
+//   height |   +-----+
+//          | +-+  3  +--+      4 may use the place of 1 as soon as 1 is dead
+//          | |2|  +--+  |
+//          | +-+--+ 4|--+
+//          | | 1  |  |     +--
+//        0 |R+----+--+-----| R    node index ->
+//
+// Plain data; a book of programs owns it, and a published book is immutable.
+struct Program {
+  std::uint32_t id = 0;
+  RoundKind kind = RoundKind::kUnmarked;
+  RoundKind previous = RoundKind::kUnmarked;   // kind of the round that it follows
+  std::uint32_t source = 0;
+  std::vector<Node> nodes;
+  std::vector<Incoming> incoming;
+  std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold
+  std::vector<std::vector<Bytes>> class_sizes; // per size class: its size in every shape
+  std::vector<std::uint32_t> order;            // placement order of the nodes in the last solution
+  Bytes height;
+  Bytes lower_bound;
+  bool planned = false;
+  std::uint32_t learnt = 0;                    // rounds merged into it
+  std::uint32_t last_round = 0;                // serial of the last round merged into it or served by it
+
+  // Groups nodes into size classes. To be called whenever sizes changed.
+  void rebuild_classes();
+  // True when this class had one size in all of several shapes, or looks like a parameter.
+  bool is_constant(std::uint32_t size_class) const;
+  bool is_valid() const;
+
+ private:
+  std::vector<bool> constant_;
+};
+
+struct Prediction {
+  Bytes size;            // 0: nothing can be said
+  bool is_sure = false;  // several observed shapes agree on it
+  // The larger of the two sizes over the smaller. Tensors of one kind lie close together: with batch and length both
+  // varying, what is twice as large follows rather than what is a hundred times as large.
+  double distance = 1;
+};
+
+// The size of class `wanted` expected in a round in which class `anchor` has the size `x`: the observed
+// one if that shape is known, else along the power (x, x^2, the root of x) or the line that the observed
+// shapes follow. Sizes grow with the length and its square, some with the length alone and others with
+// batch x length: a relation that does not hold for all observed shapes is no relation.
+Prediction predict_size(const Program& program, std::uint32_t wanted, std::uint32_t anchor, Bytes x);
+
+}  // namespace ebbtide

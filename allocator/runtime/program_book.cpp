@@ -1,0 +1,296 @@
+#include "allocator/runtime/program_book.h"
+
+#include <algorithm>
+
+#include "allocator/runtime/alignment.h"
+#include "allocator/runtime/round_merge.h"
+
+namespace ebbtide {
+namespace {
+
+constexpr std::size_t kMaxPrograms = 24;
+constexpr int kMissedWhileAlive = 1;  // then a node whose block still lives is permanent
+constexpr int kMissedWhileDead = 16;  // then a node is forgotten
+constexpr double kSameSequence = 0.6; // share of bytes that must match
+constexpr double kSameResidents = 0.7;
+constexpr double kSameBefore = 0.25;  // weight of following the same kind of round, against likeness
+constexpr std::size_t kMaxTurns = 4;  // tensors of one root alive at once; more is hoarding
+constexpr std::uint32_t kForgottenAfter = 48;  // rounds without use, for a variant seen once
+constexpr std::uint32_t kRootMemory = 256;  // rounds after which the origin of a block is forgotten
+
+// Share of bytes that two sets of residents have in common. Requires: both sorted by root.
+template <typename Left, typename Right>
+double likeness(const Left& left, const Right& right) {
+  Bytes both;
+  Bytes either;
+  auto a = left.begin();
+  auto b = right.begin();
+  while (a != left.end() || b != right.end()) {
+    if (b == right.end() || (a != left.end() && a->root < b->root)) {
+      either += (a++)->size;
+    } else if (a == left.end() || b->root < a->root) {
+      either += (b++)->size;
+    } else {
+      both += a->size;
+      either += std::max(a->size, b->size);
+      ++a;
+      ++b;
+    }
+  }
+  return either.value == 0 ? 1.0
+                           : static_cast<double>(both.value) / static_cast<double>(either.value);
+}
+
+bool is_optimizer_state(const Round& round, std::size_t request) {
+  return round.kind == RoundKind::kOptimizer && round.requests[request].death == kAlive &&
+         Tick{static_cast<std::int64_t>(request)} < round.optimizer_end;
+}
+
+}  // namespace
+
+std::optional<std::size_t> ProgramBook::learn(const Round& round) {
+  if (round.empty()) return std::nullopt;
+  note_squatters(round);
+  const std::vector<Survivor> survivors = known_survivors(round);
+  const std::optional<std::size_t> found = best_match(round, survivors);
+  Program& program = found ? programs[*found] : add_program(round);
+  Program& learner = found && is_other_variant(program, round, survivors) ? add_variant(program, round) : program;
+  merge(learner, round, survivors);
+  note_permanence(learner, survivors);
+  learner.last_round = round.serial;
+  learner.learnt += 1;
+  learner.planned = false;
+  const std::uint32_t id = learner.id;
+  spread_permanence();
+  forget_oldest();
+  const auto kept = std::find_if(programs.begin(), programs.end(),
+                                 [id](const Program& candidate) { return candidate.id == id; });
+  return static_cast<std::size_t>(kept - programs.begin());
+}
+
+bool ProgramBook::is_other_variant(const Program& program, const Round& round,
+                                   const std::vector<Survivor>& survivors) const {
+  return leaves_other_residents(program, round) || differs_in_turns(program, survivors) ||
+         likeness(program.incoming, survivors) < kSameResidents;
+}
+
+Program& ProgramBook::add_program(const Round& round) {
+  Program program;
+  program.id = next_program_++;
+  program.kind = round.kind;
+  program.previous = round.previous;
+  program.source = round.source;
+  programs.push_back(std::move(program));
+  return programs.back();
+}
+
+// The same sequence with other residents. Lifetimes are the variant's own: a gradient that stays in one
+// is added and gone in the other.
+Program& ProgramBook::add_variant(const Program& original, const Round& round) {
+  Program variant = original;
+  variant.id = next_program_++;
+  variant.previous = round.previous;
+  variant.incoming.clear();
+  variant.learnt = 0;
+  for (Node& node : variant.nodes) node.death = Tick{-1};
+  programs.push_back(std::move(variant));
+  return programs.back();
+}
+
+std::optional<std::size_t> ProgramBook::best_match(const Round& round,
+                                                   const std::vector<Survivor>& survivors) const {
+  std::optional<std::size_t> best;
+  double best_score = 0;
+  for (std::size_t i = 0; i < programs.size(); ++i) {
+    const Program& program = programs[i];
+    if (program.kind != round.kind || program.source != round.source) continue;
+    const double share = align(program, round).share;
+    if (share < kSameSequence) continue;
+    // Sequence first; the residents tell variants of one sequence apart.
+    const double before = program.previous == round.previous ? kSameBefore : 0.0;
+    const double score = std::min(share, 0.95) + likeness(program.incoming, survivors) + before;
+    if (score > best_score) {
+      best_score = score;
+      best = i;
+    }
+  }
+  return best;
+}
+
+void ProgramBook::make_permanent(Node& node) {
+  node.unplanned = true;
+  permanent_.insert(node.root);
+}
+
+// Variants share roots: what is permanent in one is so in all.
+void ProgramBook::spread_permanence() {
+  for (Program& program : programs) {
+    for (Node& node : program.nodes) {
+      if (node.unplanned || !is_permanent(node.root)) continue;
+      node.unplanned = true;
+      program.planned = false;
+    }
+  }
+}
+
+// Blocks in the arena that no program accounts for, alive for a whole round.
+void ProgramBook::note_squatters(const Round& round) {
+  std::vector<Home> found;
+  for (const Survivor& survivor : round.survivors) {
+    const RootId root = survivor.root == RootId{} ? root_of(survivor.origin) : survivor.root;
+    const bool is_accounted_for = root != RootId{} && !is_permanent(root);
+    if (survivor.in_arena && survivor.end == kAlive && !is_accounted_for) {
+      found.push_back({survivor.offset, survivor.size});
+    }
+  }
+  const auto same = [](const Home& a, const Home& b) { return a.offset == b.offset && a.size == b.size; };
+  if (std::equal(found.begin(), found.end(), squatters.begin(), squatters.end(), same)) return;
+  squatters = std::move(found);
+  for (Program& program : programs) program.planned = false;
+}
+
+// Whose turn it is must agree exactly, however few bytes it is about.
+bool ProgramBook::differs_in_turns(const Program& program, const std::vector<Survivor>& survivors) const {
+  const auto in_program = [&](RootId root) {
+    return std::any_of(program.incoming.begin(), program.incoming.end(),
+                       [root](const Incoming& incoming) { return incoming.root == root; });
+  };
+  const auto in_round = [&](RootId root) {
+    return std::any_of(survivors.begin(), survivors.end(),
+                       [root](const Survivor& survivor) { return survivor.root == root; });
+  };
+  return std::any_of(rings_.begin(), rings_.end(), [&](const auto& ring) {
+    return in_program(ring.first) != in_round(ring.first);
+  });
+}
+
+// A request that outlives the round while its predecessor is alive at its birth takes a root of the
+// ring that nothing alive has.
+void ProgramBook::take_turns(Node& node, Tick birth, const std::vector<Survivor>& survivors) {
+  const auto is_taken = [&](RootId root) {
+    return std::any_of(survivors.begin(), survivors.end(), [&](const Survivor& survivor) {
+      return survivor.root == root && survivor.end > birth;
+    });
+  };
+  if (!is_taken(node.root)) return;
+  std::set<RootId> ring{node.root};
+  if (const auto known = rings_.find(node.root); known != rings_.end()) ring = known->second;
+  for (const RootId root : ring) {
+    if (is_taken(root)) continue;
+    node.root = root;
+    return;
+  }
+  if (ring.size() >= kMaxTurns) {
+    make_permanent(node);
+    return;
+  }
+  node.root = RootId{++last_root.value};
+  ring.insert(node.root);
+  for (const RootId root : ring) rings_[root] = ring;
+}
+
+std::vector<Survivor> ProgramBook::known_survivors(const Round& round) const {
+  std::vector<Survivor> known;
+  for (Survivor survivor : round.survivors) {
+    if (survivor.root == RootId{}) survivor.root = root_of(survivor.origin);
+    if (survivor.root == RootId{} || is_permanent(survivor.root)) continue;
+    known.push_back(survivor);
+  }
+  const auto by_root = [](const Survivor& a, const Survivor& b) {
+    return a.root != b.root ? a.root < b.root : a.end > b.end;
+  };
+  std::sort(known.begin(), known.end(), by_root);
+  const auto same_root = [](const Survivor& a, const Survivor& b) { return a.root == b.root; };
+  known.erase(std::unique(known.begin(), known.end(), same_root), known.end());
+  return known;
+}
+
+void ProgramBook::merge(Program& program, const Round& round, const std::vector<Survivor>& survivors) {
+  program.rebuild_classes();
+  const auto is_state = [&](std::size_t request) { return is_optimizer_state(round, request); };
+  const MergedRound merged =
+      merge_round(program, round, survivors, [this] { return RootId{++last_root.value}; }, is_state);
+  for (std::size_t r = 0; r < round.requests.size(); ++r) {
+    if (round.requests[r].death != kAlive) continue;
+    RootId& known = roots_[{round.serial, static_cast<std::uint32_t>(r)}];
+    if (!merged.is_node(r)) {
+      // Created once, kept for ever: no part of what repeats.
+      known = RootId{++last_root.value};
+      permanent_.insert(known);
+      continue;
+    }
+    Node& node = program.nodes[merged.node_of(r)];
+    take_turns(node, Tick{static_cast<std::int64_t>(r)}, survivors);
+    known = node.root;
+  }
+}
+
+// Finds what outlives whole cycles, and so has no business in a plan, and forgets nodes that are gone.
+void ProgramBook::note_permanence(Program& program, const std::vector<Survivor>& survivors) {
+  for (const Survivor& survivor : survivors) {
+    if (survivor.end != kAlive) continue;
+    for (Node& node : program.nodes) {
+      if (node.root == survivor.root && node.missed >= kMissedWhileAlive) make_permanent(node);
+    }
+  }
+  // What is created once and kept is missed from then on, and yet expected where a saved plan begins.
+  const bool is_beginning = program.previous == RoundKind::kUnmarked;
+  erase_nodes(program, [is_beginning](const Node& node) {
+    return node.missed >= kMissedWhileDead && !(is_beginning && node.unplanned);
+  });
+  std::erase_if(program.incoming, [this](const Incoming& incoming) { return is_permanent(incoming.root); });
+}
+
+void ProgramBook::note_use(const std::map<std::uint32_t, std::uint32_t>& last_served) {
+  for (Program& program : programs) {
+    const auto served = last_served.find(program.id);
+    if (served != last_served.end()) program.last_round = std::max(program.last_round, served->second);
+  }
+}
+
+void ProgramBook::forget_oldest() {
+  // Variants seen once on the way to a steady state would only be in the way of the others. What a run
+  // begins with is kept: a saved plan starts there.
+  std::uint32_t now = 0;
+  for (const Program& program : programs) now = std::max(now, program.last_round);
+  std::erase_if(programs, [now](const Program& program) {
+    return program.learnt == 1 && program.previous != RoundKind::kUnmarked &&
+           now - program.last_round > kForgottenAfter;
+  });
+  if (programs.size() > kMaxPrograms) {
+    const auto oldest = std::min_element(
+        programs.begin(), programs.end(),
+        [](const Program& a, const Program& b) { return a.last_round < b.last_round; });
+    programs.erase(oldest);
+  }
+  if (now > kRootMemory) {
+    roots_.erase(roots_.begin(), roots_.lower_bound(Origin{now - kRootMemory, 0}));
+  }
+}
+
+RootId ProgramBook::root_of(Origin origin) const {
+  const auto found = roots_.find(origin);
+  return found == roots_.end() ? RootId{} : found->second;
+}
+
+bool ProgramBook::fits(const Program& program, std::span<const Resident> alive) {
+  return likeness(program.incoming, alive) >= kSameResidents;
+}
+
+const Program* ProgramBook::choose(const Round& round, std::span<const Resident> alive) const {
+  const Program* best = nullptr;
+  double best_likeness = -1;
+  for (const Program& program : programs) {
+    if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
+    const double before = program.previous == round.previous ? kSameBefore : 0.0;
+    const double alike = likeness(program.incoming, alive) + before;
+    const bool newer = best != nullptr && program.last_round > best->last_round;
+    if (alike > best_likeness + 1e-9 || (alike > best_likeness - 1e-9 && newer)) {
+      best = &program;
+      best_likeness = alike;
+    }
+  }
+  return best;
+}
+
+}  // namespace ebbtide

@@ -1,0 +1,57 @@
+// One round as it was seen: the requests in order, when each ended, and what was alive at its start.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "allocator/base/units.h"
+#include "allocator/runtime/block_table.h"
+
+namespace ebbtide {
+
+// What a round begins with. Rounds of different kinds never share a program.
+enum class RoundKind : std::uint8_t {
+  kUnmarked = 0,   // nothing said what it is
+  kStep = 1,       // begins where the user said so
+  kForward = 2,    // a micro-batch: forward, and backward if there is one
+  kInference = 3,  // a forward pass without gradients
+  kOptimizer = 4,  // an optimizer's step and what follows until the next forward
+};
+
+// Time inside a round is the index of a request in its order. A block freed between requests i-1 and
+// i has death i: it may share its place with request i. kAlive: not freed before the round's end.
+inline constexpr Tick kAlive{std::numeric_limits<std::int32_t>::max()};
+
+struct Request {
+  Bytes size;
+  Tick death = kAlive;
+  std::int32_t node = -1;  // of the program that the round followed; -1: not expected
+};
+
+// A block from an earlier round that was alive when this round began.
+struct Survivor {
+  Origin origin;
+  RootId root;         // 0 while not known
+  Bytes size;
+  Tick end = kAlive;   // as Request::death
+  bool in_arena = false;
+  Offset offset;       // in the arena
+};
+
+struct Round {
+  std::uint32_t serial = 0;
+  RoundKind kind = RoundKind::kUnmarked;
+  RoundKind previous = RoundKind::kUnmarked;  // kind of the round before it
+  std::uint32_t source = 0;  // which module or optimizer, in order of first appearance
+  std::vector<Request> requests;
+  std::vector<Survivor> survivors;
+  // In an optimizer round: the first request after the step itself. What an optimizer allocates in its
+  // step and keeps is its state; what comes after (the next batch) is not.
+  Tick optimizer_end = kAlive;
+  std::vector<Bytes> constant_sizes;  // sizes of tensors older than all rounds (parameters), sorted
+
+  bool empty() const { return requests.empty(); }
+};
+
+}  // namespace ebbtide

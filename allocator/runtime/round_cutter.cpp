@@ -1,0 +1,37 @@
+#include "allocator/runtime/round_cutter.h"
+
+namespace ebbtide {
+namespace {
+
+// Below this share of its peak still alive, a round has cleaned up after itself.
+bool is_clean(const RoundState& round) { return round.live.value * 4 < round.peak.value; }
+
+}  // namespace
+
+RoundKind RoundCutter::kind_of(MarkKind mark) {
+  switch (mark) {
+    case MarkKind::kUser: return RoundKind::kStep;
+    case MarkKind::kForward: return RoundKind::kForward;
+    case MarkKind::kInference: return RoundKind::kInference;
+    case MarkKind::kOptimizer: return RoundKind::kOptimizer;
+    case MarkKind::kOptimizerEnd: return RoundKind::kUnmarked;
+  }
+  return RoundKind::kUnmarked;
+}
+
+RoundCutter::Decision RoundCutter::decide(MarkKind mark, const RoundState& round) const {
+  if (mark == MarkKind::kOptimizerEnd) return Decision::kIgnore;
+  if (round.is_prologue) return Decision::kCut;
+  if (round.is_empty) return Decision::kDescribe;
+  if (mark == MarkKind::kUser || mark == MarkKind::kOptimizer) return Decision::kCut;
+  const bool is_forward_pending = round.kind == RoundKind::kForward && !round.has_seen_backward;
+  if (is_forward_pending && !is_clean(round)) return Decision::kIgnore;
+  return Decision::kCut;
+}
+
+std::uint32_t RoundCutter::ordinal(std::uint64_t source) {
+  if (source == 0) return 0;
+  return ordinals_.try_emplace(source, static_cast<std::uint32_t>(ordinals_.size()) + 1).first->second;
+}
+
+}  // namespace ebbtide

@@ -1,0 +1,38 @@
+// Decides where a round ends: hints propose, what is still alive decides.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "allocator/base/event.h"
+#include "allocator/base/units.h"
+#include "allocator/runtime/round.h"
+
+namespace ebbtide {
+
+// What the cutter knows of the running round.
+struct RoundState {
+  bool is_prologue = false;
+  bool is_empty = true;
+  RoundKind kind = RoundKind::kUnmarked;
+  bool has_seen_backward = false;
+  Bytes live;  // born in this round and alive
+  Bytes peak;  // at their highest
+};
+
+// Not thread-safe. A forward that follows another without a backward in between belongs to the same
+// round as long as the first one's activations live: two models in one loss, a teacher and its student.
+class RoundCutter {
+ public:
+  enum class Decision : std::uint8_t { kIgnore, kCut, kDescribe };
+
+  Decision decide(MarkKind mark, const RoundState& round) const;
+  static RoundKind kind_of(MarkKind mark);
+  // A small number for an address: the same in every run of a program, so that plans can be saved.
+  std::uint32_t ordinal(std::uint64_t source);
+
+ private:
+  std::map<std::uint64_t, std::uint32_t> ordinals_;
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,94 @@
+#include "allocator/runtime/round_recorder.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ebbtide {
+
+Origin RoundRecorder::add(Bytes size, std::int32_t node) {
+  const auto request = static_cast<std::uint32_t>(round_.requests.size());
+  round_.requests.push_back({size, kAlive, node});
+  live_bytes_ += size;
+  peak_bytes_ = std::max(peak_bytes_, live_bytes_);
+  return {round_.serial, request};
+}
+
+void RoundRecorder::end(const Block& block) {
+  const Tick now{static_cast<std::int64_t>(round_.requests.size())};
+  if (block.origin.round == round_.serial) {
+    if (block.origin.request < round_.requests.size()) {
+      round_.requests[block.origin.request].death = now;
+    }
+    live_bytes_ -= block.size;
+  } else if (block.survivor >= 0) {
+    round_.survivors[static_cast<std::size_t>(block.survivor)].end = now;
+  }
+}
+
+// What stays for ever matters only where it lies in the arena: plans must go round it.
+void RoundRecorder::add_survivor(Block& block, std::optional<Offset> in_arena, const ProgramBook& book) {
+  block.survivor = -1;
+  if (block.origin.round == 0) return;
+  if (block.root == RootId{}) block.root = book.root_of(block.origin);
+  if (!in_arena && block.root != RootId{} && book.is_permanent(block.root)) return;
+  block.survivor = static_cast<std::int32_t>(round_.survivors.size());
+  round_.survivors.push_back(
+      {block.origin, block.root, block.size, kAlive, in_arena.has_value(), in_arena.value_or(Offset{})});
+}
+
+Round RoundRecorder::next(RoundKind kind, std::uint32_t source, BlockTable& arena,
+                          UpstreamBlocks& upstream, const ProgramBook& book) {
+  if (is_prologue()) {
+    for (const auto& [address, block] : upstream) constant_sizes_.push_back(block.size);
+    std::sort(constant_sizes_.begin(), constant_sizes_.end());
+    const auto last = std::unique(constant_sizes_.begin(), constant_sizes_.end());
+    constant_sizes_.erase(last, constant_sizes_.end());
+  }
+  Round finished = std::exchange(round_, Round{});
+  finished.constant_sizes = constant_sizes_;
+  round_.serial = finished.serial + 1;
+  round_.kind = kind;
+  round_.previous = finished.kind;
+  round_.source = source;
+  round_.requests.reserve(finished.requests.size());
+  find_survivors(arena, upstream, book);
+  live_bytes_ = Bytes{};
+  peak_bytes_ = Bytes{};
+  return finished;
+}
+
+void RoundRecorder::resolve(const ProgramBook& book) {
+  for (Survivor& survivor : round_.survivors) {
+    if (survivor.root == RootId{}) survivor.root = book.root_of(survivor.origin);
+    if (book.is_permanent(survivor.root)) survivor.root = RootId{};
+  }
+}
+
+void RoundRecorder::find_survivors(BlockTable& arena, UpstreamBlocks& upstream, const ProgramBook& book) {
+  round_.survivors.clear();
+  for (auto& [offset, block] : arena.blocks()) add_survivor(block, offset, book);
+  for (auto& [address, block] : upstream) add_survivor(block, std::nullopt, book);
+}
+
+void RoundRecorder::begin_again(RoundKind kind, std::uint32_t source, BlockTable& arena,
+                                UpstreamBlocks& upstream, const ProgramBook& book) {
+  if (round_.kind != RoundKind::kUnmarked && round_.kind != kind) round_.previous = round_.kind;
+  round_.kind = kind;
+  round_.source = source;
+  round_.optimizer_end = kAlive;
+  find_survivors(arena, upstream, book);
+}
+
+std::vector<ProgramBook::Resident> RoundRecorder::residents() const {
+  std::vector<ProgramBook::Resident> residents;
+  for (const Survivor& survivor : round_.survivors) {
+    if (survivor.root != RootId{}) residents.push_back({survivor.root, survivor.size});
+  }
+  std::sort(residents.begin(), residents.end(),
+            [](const auto& a, const auto& b) { return a.root < b.root; });
+  const auto same = [](const auto& a, const auto& b) { return a.root == b.root; };
+  residents.erase(std::unique(residents.begin(), residents.end(), same), residents.end());
+  return residents;
+}
+
+}  // namespace ebbtide

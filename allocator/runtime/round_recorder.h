@@ -1,0 +1,62 @@
+// Writes down the round that is running: requests in order, deaths, and who was alive at its start.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "allocator/runtime/block_table.h"
+#include "allocator/runtime/program_book.h"
+#include "allocator/runtime/round.h"
+
+namespace ebbtide {
+
+// Guarded by the engine's lock. Round 0 is what comes before the first mark: its blocks (parameters)
+// are older than all rounds and belong to none.
+//
+// Invariants: (1) live_bytes <= peak_bytes; (2) a request's death is > its index.
+class RoundRecorder {
+ public:
+  bool is_prologue() const { return round_.serial == 0; }
+  // A round this long never ends in time to be of use (marks have stopped): it is recorded no further.
+  static constexpr std::size_t kMaxRequests = std::size_t{1} << 16;
+  bool is_full() const { return round_.requests.size() >= kMaxRequests; }
+  const Round& round() const { return round_; }
+
+  // Adds a request, expected as `node` (or -1); returns where it stands.
+  Origin add(Bytes size, std::int32_t node);
+  void note_optimizer_end() { round_.optimizer_end = Tick{static_cast<std::int64_t>(round_.requests.size())}; }
+  // The block is gone: notes its death if it belongs to a round.
+  void end(const Block& block);
+
+  // Ends the round and begins the next. `arena` and `upstream` are all tracked live blocks: those born
+  // in rounds become the new round's survivors.
+  using UpstreamBlocks = std::unordered_map<const void*, Block>;
+  Round next(RoundKind kind, std::uint32_t source, BlockTable& arena, UpstreamBlocks& upstream,
+             const ProgramBook& book);
+  // Looks up again who the survivors are, in a newer book.
+  void resolve(const ProgramBook& book);
+  // The running round, empty so far, turns out to be of another kind: it begins anew, here. (An
+  // optimizer that allocates nothing leaves such a round, in which gradients die.)
+  void begin_again(RoundKind kind, std::uint32_t source, BlockTable& arena, UpstreamBlocks& upstream,
+                   const ProgramBook& book);
+
+  // Bytes born in this round: still alive now, and at their highest.
+  Bytes live_bytes() const { return live_bytes_; }
+  Bytes peak_bytes() const { return peak_bytes_; }
+
+  // Residents alive at the round's start with their sizes, sorted by root: what chooses its program.
+  std::vector<ProgramBook::Resident> residents() const;
+
+ private:
+  void add_survivor(Block& block, std::optional<Offset> in_arena, const ProgramBook& book);
+  void find_survivors(BlockTable& arena, UpstreamBlocks& upstream, const ProgramBook& book);
+
+  Round round_;
+  std::vector<Bytes> constant_sizes_;
+  Bytes live_bytes_;
+  Bytes peak_bytes_;
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,184 @@
+#include "allocator/runtime/round_server.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "allocator/runtime/inline_plan.h"
+#include "allocator/runtime/round_recorder.h"
+
+namespace ebbtide {
+namespace {
+
+constexpr int kMaxInlinePlans = 4;        // a round; more would mean that prediction does not work here
+constexpr std::int64_t kLargePart = 4096;  // of the plan's height
+constexpr int kMaxGapSearches = 256;      // a round; each is linear in the program
+constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
+constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
+
+}  // namespace
+
+void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder) {
+  end();
+  book_ = std::move(book);
+  const std::vector<ProgramBook::Resident> residents = recorder.residents();
+  const Round& round = recorder.round();
+  program_ = book_->choose(round, residents);
+  if (program_ == nullptr) {
+    serves_unknown_ = round.kind != RoundKind::kOptimizer;
+    return;
+  }
+  fits_residents_ = ProgramBook::fits(*program_, residents);
+  height_ = program_->height;
+  matcher_.begin(*program_, smallest_);
+}
+
+void RoundServer::end() {
+  matcher_.end();
+  program_ = nullptr;
+  inline_places_.clear();
+  height_ = Bytes{};
+  fits_residents_ = false;
+  serves_unknown_ = false;
+  deviations_ = unexpected_ = inline_plans_ = gap_searches_ = 0;
+  inline_ns_ = 0;
+}
+
+void RoundServer::give_up() {
+  matcher_.end();
+  program_ = nullptr;
+  serves_unknown_ = true;
+}
+
+RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
+  if (!inline_places_.empty()) return inline_places_[node];
+  const Node& planned = program_->nodes[node];
+  return {planned.offset, planned.slot};
+}
+
+Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
+  if (!is_following()) {
+    if (!serves_unknown_ || arena_.extent().value == 0) return {};
+    const auto gap = arena_.lowest_gap(size, alignment_, {});
+    if (!gap) return {};
+    return {Placing::Kind::kGap, *gap, {}, -1, {}, {}};
+  }
+  std::optional<Match> match = matcher_.match(size);
+  if (!match && ++unexpected_ == kUnexpectedBeforeDoubt) {
+    consider_other_programs(recorder, size);
+    match = matcher_.match(size);
+  }
+  if (!match) return in_gap(size, Divergence::kUnexpected);
+  if (matcher_.take_news() && has_outgrown(match->node) && !plan_inline(match->node)) {
+    give_up();
+    return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
+  }
+  const Node& node = program_->nodes[match->node];
+  if (node.unplanned) return {Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
+  const Place place = planned_place(match->node);
+  Placing placing{Placing::Kind::kPlanned, place.offset, {}, -1, {}, {}};
+  if (size > place.slot) {
+    placing = in_gap(size, Divergence::kOutgrown);
+  } else if (const Block* holder = arena_.holder(place.offset, size); holder != nullptr) {
+    placing = in_gap(size, Divergence::kPlaceTaken, holder->origin);
+  }
+  placing.root = node.root;
+  placing.node = static_cast<std::int32_t>(match->node);
+  return placing;
+}
+
+bool RoundServer::was_outlived(const Round& round) const {
+  return std::any_of(round.requests.begin(), round.requests.end(), [this](const Request& request) {
+    return request.death == kAlive && request.node >= 0 &&
+           !program_->nodes[static_cast<std::size_t>(request.node)].survives();
+  });
+}
+
+// What the plan will need from here on must stay free for it.
+std::vector<BlockTable::Range> RoundServer::places_still_needed() const {
+  std::vector<BlockTable::Range> ranges;
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
+  for (std::uint32_t i = matcher_.cursor(); i < count; ++i) {
+    if (program_->nodes[i].unplanned) continue;
+    const Place place = planned_place(i);
+    ranges.push_back({place.offset, place.offset + place.slot});
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const auto& a, const auto& b) { return a.begin < b.begin; });
+  std::vector<BlockTable::Range> merged;
+  for (const BlockTable::Range& range : ranges) {
+    if (!merged.empty() && range.begin <= merged.back().end) {
+      merged.back().end = std::max(merged.back().end, range.end);
+    } else {
+      merged.push_back(range);
+    }
+  }
+  return merged;
+}
+
+Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
+  ++deviations_;
+  // An optimizer's first step creates its state: permanent tensors must not settle in the arena.
+  if (program_->kind == RoundKind::kOptimizer) return {};
+  if (++gap_searches_ <= kMaxGapSearches) {
+    if (const auto gap = arena_.lowest_gap(size, alignment_, places_still_needed())) {
+      return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
+    }
+  }
+  return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
+}
+
+// Only what is large is worth a new plan: the rest finds a gap.
+bool RoundServer::has_outgrown(std::uint32_t current) const {
+  if (inline_plans_ >= kMaxInlinePlans) return false;
+  const Bytes large{height_.value / kLargePart};
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (i != current && (matcher_.was_matched(i) || i < matcher_.cursor())) continue;
+    const Bytes expected = matcher_.expected(i);
+    if (!program_->nodes[i].unplanned && expected > large && expected > planned_place(i).slot) return true;
+  }
+  return false;
+}
+
+// False when the device could not hold the plan: it is better off without the arena then.
+bool RoundServer::plan_inline(std::uint32_t current) {
+  const auto begin = std::chrono::steady_clock::now();
+  InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_);
+  std::vector<Place> places(plan.offsets.size());
+  for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
+  inline_places_ = std::move(places);
+  height_ = plan.height;
+  ++inline_plans_;
+  inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
+  return height_ <= arena_.extent() || height_ <= arena_.limit();
+}
+
+// The round does not do what the chosen program does: another of its kind may fit what was seen.
+void RoundServer::consider_other_programs(const RoundRecorder& recorder, Bytes size) {
+  const Round& round = recorder.round();
+  if (round.requests.size() > kMaxReplay) return;
+  const Program* best = program_;
+  std::size_t best_missed = static_cast<std::size_t>(unexpected_);
+  for (const Program& candidate : book_->programs) {
+    if (&candidate == program_ || !candidate.planned || candidate.kind != round.kind) continue;
+    Matcher matcher;
+    matcher.begin(candidate, smallest_);
+    std::size_t missed = 0;
+    for (const Request& request : round.requests) missed += matcher.match(request.size) ? 0U : 1U;
+    missed += matcher.match(size) ? 0U : 1U;
+    if (missed < best_missed) {
+      best = &candidate;
+      best_missed = missed;
+    }
+  }
+  if (best == program_) return;
+  program_ = best;
+  inline_places_.clear();
+  height_ = best->height;
+  fits_residents_ = ProgramBook::fits(*best, recorder.residents());
+  matcher_.begin(*best, smallest_);
+  for (const Request& request : round.requests) static_cast<void>(matcher_.match(request.size));
+}
+
+}  // namespace ebbtide

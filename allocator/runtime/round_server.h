@@ -1,0 +1,89 @@
+// Serves one round from a program: says where in the arena each request belongs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "allocator/runtime/arena.h"
+#include "allocator/runtime/counters.h"
+#include "allocator/runtime/matcher.h"
+#include "allocator/runtime/program_book.h"
+#include "allocator/runtime/round_recorder.h"
+
+namespace ebbtide {
+
+// Where a request should go.
+struct Placing {
+  enum class Kind : std::uint8_t { kUpstream, kPlanned, kGap, kDiverged };
+  Kind kind = Kind::kUpstream;
+  Offset offset;                     // for kPlanned and kGap
+  RootId root;                       // for matched requests
+  std::int32_t node = -1;            // likewise
+  std::optional<Divergence> cause;   // for kGap and kDiverged of a round that follows a program
+  Origin holder;                     // for kPlaceTaken: whose block it is
+};
+
+// Holds the book whose program it follows, so that a newer book can be published meanwhile.
+// Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
+// expected.
+class RoundServer {
+ public:
+  RoundServer(Arena& arena, Bytes alignment, Bytes smallest)
+      : arena_(arena), alignment_(alignment), smallest_(smallest) {}
+
+  // Begins a round of this kind with these residents. Follows nothing if no program fits.
+  void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder);
+  void end();
+  // The program asks for more than the device has: the rest of the round gets what is free in the
+  // arena, first-fit, and upstream's memory.
+  void give_up();
+
+  // Requires: the request is not yet in `round`.
+  Placing place(Bytes size, const RoundRecorder& recorder);
+
+  bool is_following() const { return matcher_.is_following(); }
+  const Program* program() const { return program_; }
+  // What happened in this round, for deciding whether there is something to learn from it.
+  bool deviated() const { return deviations_ > 0; }
+  // A request that the program takes for dead at its end is alive: it is not where residents are.
+  bool was_outlived(const Round& round) const;
+  bool used_inline_plan() const { return inline_plans_ > 0; }
+  bool fits_residents() const { return fits_residents_; }
+  std::int64_t inline_ns() const { return inline_ns_; }
+  int inline_plans() const { return inline_plans_; }
+  // Height that this round needs at most, as far as it is known.
+  Bytes height() const { return height_; }
+
+ private:
+  struct Place {
+    Offset offset;
+    Bytes slot;
+  };
+
+  Place planned_place(std::uint32_t node) const;
+  Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
+  bool has_outgrown(std::uint32_t current) const;
+  bool plan_inline(std::uint32_t current);
+  void consider_other_programs(const RoundRecorder& recorder, Bytes size);
+  std::vector<BlockTable::Range> places_still_needed() const;
+
+  Arena& arena_;
+  Bytes alignment_;
+  Bytes smallest_;  // no request is smaller
+  std::shared_ptr<const ProgramBook> book_;
+  const Program* program_ = nullptr;
+  Matcher matcher_;
+  std::vector<Place> inline_places_;  // when not empty, instead of the program's own
+  Bytes height_;
+  bool fits_residents_ = false;
+  int deviations_ = 0;
+  int unexpected_ = 0;
+  int inline_plans_ = 0;
+  std::int64_t inline_ns_ = 0;
+  int gap_searches_ = 0;
+  bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,11 @@
+# fmt, header-only, from the system or from the installed torch's own headers.
+include(EbbtideTorchLocation)
+find_path(EBBTIDE_FMT_INCLUDE fmt/format.h HINTS ${EBBTIDE_TORCH_DIR}/include)
+if(NOT EBBTIDE_FMT_INCLUDE)
+  message(FATAL_ERROR "fmt was not found: install libfmt-dev, or build where torch is installed")
+endif()
+add_library(ebbtide_fmt INTERFACE)
+target_compile_definitions(ebbtide_fmt INTERFACE FMT_HEADER_ONLY)
+if(NOT EBBTIDE_FMT_INCLUDE STREQUAL "/usr/include")
+  target_include_directories(ebbtide_fmt SYSTEM INTERFACE ${EBBTIDE_FMT_INCLUDE})
+endif()

@@ -1,0 +1,26 @@
+# The language level, warnings and sanitizers of every target of ours: link ebbtide_options.
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_library(ebbtide_options INTERFACE)
+target_compile_features(ebbtide_options INTERFACE cxx_std_20)
+target_include_directories(ebbtide_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(ebbtide_options INTERFACE
+  -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wundef
+  $<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast -Wnon-virtual-dtor>)
+if(EBBTIDE_WERROR)
+  target_compile_options(ebbtide_options INTERFACE -Werror)
+endif()
+if(EBBTIDE_SANITIZE)
+  add_compile_options(-fsanitize=${EBBTIDE_SANITIZE} -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${EBBTIDE_SANITIZE})
+  target_compile_definitions(ebbtide_options INTERFACE EBBTIDE_DEBUG_CHECKS)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  target_compile_definitions(ebbtide_options INTERFACE EBBTIDE_DEBUG_CHECKS)
+endif()

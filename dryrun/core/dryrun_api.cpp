@@ -1,0 +1,73 @@
+#include "dryrun/core/dryrun_api.h"
+
+#include <cstdio>
+#include <string_view>
+#include <utility>
+
+#include "dryrun/core/report.h"
+#include "dryrun/core/simulator.h"
+
+namespace {
+
+using ebbtide::dryrun::Counters;
+using ebbtide::dryrun::Simulator;
+
+bool has_device(int device) { return device >= 0 && device < Simulator::instance().device_count(); }
+
+}  // namespace
+
+extern "C" {
+
+int64_t ebbtide_dryrun_used(int device) {
+  return has_device(device) ? Simulator::instance().use(device).used.value : -1;
+}
+
+int64_t ebbtide_dryrun_peak(int device) {
+  return has_device(device) ? Simulator::instance().use(device).peak.value : -1;
+}
+
+int64_t ebbtide_dryrun_capacity(int device) {
+  return has_device(device) ? Simulator::instance().use(device).capacity.value : -1;
+}
+
+int ebbtide_dryrun_reset_peak(int device) {
+  if (!has_device(device)) return -1;
+  Simulator::instance().reset_peak(device);
+  return 0;
+}
+
+int ebbtide_dryrun_device_count(void) { return Simulator::instance().device_count(); }
+
+int64_t ebbtide_dryrun_counter(const char* name) {
+  const Counters& counters = Simulator::instance().counters();
+  const std::pair<std::string_view, const std::atomic<std::int64_t>*> table[] = {
+      {"mallocs", &counters.mallocs},
+      {"frees", &counters.frees},
+      {"physical_creates", &counters.creates},
+      {"maps", &counters.maps},
+      {"unmaps", &counters.unmaps},
+      {"out_of_memory", &counters.out_of_memory},
+      {"device_synchronizations", &counters.device_synchronizations},
+      {"stream_synchronizations", &counters.stream_synchronizations},
+      {"kernel_launches", &counters.kernel_launches},
+      {"copies", &counters.copies},
+      {"uncomputed_reads", &counters.uncomputed_reads},
+      {"unimplemented_calls", &counters.unimplemented_calls},
+  };
+  for (const auto& [key, value] : table) {
+    if (key == name) return *value;
+  }
+  return -1;
+}
+
+int ebbtide_dryrun_content(const void* pointer, size_t size) {
+  return static_cast<int>(Simulator::instance().content(pointer, size));
+}
+
+size_t ebbtide_dryrun_report(char* buffer, size_t capacity) {
+  const std::string report = ebbtide::dryrun::make_report();
+  if (capacity > 0) std::snprintf(buffer, capacity, "%s", report.c_str());
+  return report.size();
+}
+
+}  // extern "C"

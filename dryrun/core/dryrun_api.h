@@ -1,0 +1,41 @@
+/* The simulated devices as seen by tests and benchmarks: plain C, for ctypes.
+ *
+ * Found in the process through ctypes.CDLL(None) when the stand-ins are preloaded. A wrong device
+ * index answers -1. Every function may be called from any thread.
+ */
+#ifndef EBBTIDE_DRYRUN_CORE_DRYRUN_API_H_
+#define EBBTIDE_DRYRUN_CORE_DRYRUN_API_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dryrun/core/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes taken from a device (cudaMalloc and physical memory): now, at most, and how many there are.
+ */
+EBBTIDE_DRYRUN_API int64_t ebbtide_dryrun_used(int device);
+EBBTIDE_DRYRUN_API int64_t ebbtide_dryrun_peak(int device);
+EBBTIDE_DRYRUN_API int64_t ebbtide_dryrun_capacity(int device);
+EBBTIDE_DRYRUN_API int ebbtide_dryrun_reset_peak(int device);
+EBBTIDE_DRYRUN_API int ebbtide_dryrun_device_count(void);
+
+/* A counter by its name in the JSON report, e.g. "mallocs", "maps", "uncomputed_reads"; -1: no
+ * such. */
+EBBTIDE_DRYRUN_API int64_t ebbtide_dryrun_counter(const char* name);
+
+/* What a range holds: 0 not computed, 1 derived from what was not, 2 computed. */
+EBBTIDE_DRYRUN_API int ebbtide_dryrun_content(const void* pointer, size_t size);
+
+/* The JSON report as it would be written now. Writes at most `capacity` bytes with the final zero
+ * and returns the length without it, as snprintf does. */
+EBBTIDE_DRYRUN_API size_t ebbtide_dryrun_report(char* buffer, size_t capacity);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EBBTIDE_DRYRUN_CORE_DRYRUN_API_H_ */

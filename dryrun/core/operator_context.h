@@ -1,0 +1,31 @@
+// What the torch companion tells the stand-ins about the operator that is running on a thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dryrun/core/export.h"
+
+namespace ebbtide::dryrun {
+
+struct OperatorContext {
+  // Name of the innermost operator, with static lifetime; nullptr outside of any.
+  const char* name = nullptr;
+  // What it works on, and a function that writes that as text. Used for reports only.
+  const void* subject = nullptr;
+  void (*describe)(const void* subject, char* text, std::size_t capacity) = nullptr;
+  // True in an operator that is no copy and no read of a value: what it reads back is its own
+  // scratch memory, which no kernel has written. It sees zeros, or the count below.
+  bool reads_scratch = false;
+  // True while the results are known already: reads do not matter and are not reported.
+  bool is_quiet = false;
+  // Answer to such a read of four or eight bytes; negative if there is none.
+  std::int64_t scratch_count = -1;
+  // Copies of more bytes than this are not carried out; negative: the general limit.
+  std::int64_t copy_limit = -1;
+};
+
+// The calling thread's context.
+EBBTIDE_DRYRUN_API OperatorContext& operator_context();
+
+}  // namespace ebbtide::dryrun

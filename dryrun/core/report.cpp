@@ -1,0 +1,96 @@
+#include "dryrun/core/report.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "dryrun/core/simulator.h"
+
+namespace ebbtide::dryrun {
+
+namespace {
+
+std::string (*report_section)() = nullptr;
+pid_t reporting_process = 0;
+
+std::string quoted(const std::string& text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') result += '\\';
+    result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  return result + '"';
+}
+
+void add(std::string& json, const char* key, std::int64_t value) {
+  json += "  \"" + std::string(key) + "\": " + std::to_string(value) + ",\n";
+}
+
+std::string describe_device(int index, const DeviceUse& use) {
+  return "    {\"index\": " + std::to_string(index) +
+         ", \"capacity_bytes\": " + std::to_string(use.capacity.value) +
+         ", \"used_bytes\": " + std::to_string(use.used.value) +
+         ", \"peak_bytes\": " + std::to_string(use.peak.value) + "}";
+}
+
+void finish() {
+  if (getpid() != reporting_process) return;
+  Simulator& simulator = Simulator::instance();
+  const std::int64_t reads = simulator.counters().uncomputed_reads;
+  if (reads > 0) {
+    std::fprintf(stderr,
+                 "ebbtide dryrun: the program read %lld value(s) that a simulated device does not "
+                 "compute, as zero; first: %s\n",
+                 static_cast<long long>(reads), simulator.first_uncomputed_read().c_str());
+  }
+  const std::string& path = simulator.settings().report_path;
+  if (path.empty()) return;
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) {
+    std::fprintf(stderr, "ebbtide dryrun: EBBTIDE_DRYRUN_REPORT=%s cannot be written\n",
+                 path.c_str());
+    return;
+  }
+  const std::string report = make_report();
+  std::fwrite(report.data(), 1, report.size(), file);
+  std::fclose(file);
+}
+
+}  // namespace
+
+void set_report_section(std::string (*make)()) { report_section = make; }
+
+std::string make_report() {
+  Simulator& simulator = Simulator::instance();
+  Counters& counters = simulator.counters();
+  std::string json = "{\n  \"device\": " + quoted(simulator.model().option) +
+                     ",\n  \"name\": " + quoted(simulator.model().name) + ",\n  \"devices\": [\n";
+  for (int i = 0; i < simulator.device_count(); ++i) {
+    json +=
+        describe_device(i, simulator.use(i)) + (i + 1 < simulator.device_count() ? ",\n" : "\n");
+  }
+  json += "  ],\n";
+  add(json, "mallocs", counters.mallocs);
+  add(json, "frees", counters.frees);
+  add(json, "physical_creates", counters.creates);
+  add(json, "maps", counters.maps);
+  add(json, "unmaps", counters.unmaps);
+  add(json, "out_of_memory", counters.out_of_memory);
+  add(json, "device_synchronizations", counters.device_synchronizations);
+  add(json, "stream_synchronizations", counters.stream_synchronizations);
+  add(json, "kernel_launches", counters.kernel_launches);
+  add(json, "copies", counters.copies);
+  add(json, "uncomputed_reads", counters.uncomputed_reads);
+  add(json, "unimplemented_calls", counters.unimplemented_calls);
+  json += "  \"first_uncomputed_read\": " + quoted(simulator.first_uncomputed_read()) + ",\n";
+  json += "  \"torch\": " + (report_section == nullptr ? std::string("null") : report_section());
+  return json + "\n}\n";
+}
+
+void write_report_at_exit() {
+  reporting_process = getpid();
+  std::atexit(finish);
+}
+
+}  // namespace ebbtide::dryrun

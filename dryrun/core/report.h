@@ -1,0 +1,19 @@
+// The JSON report of a run, and the lines at exit.
+#pragma once
+
+#include <string>
+
+#include "dryrun/core/export.h"
+
+namespace ebbtide::dryrun {
+
+// Registers the writing at exit, for this process and not for children forked from it.
+void write_report_at_exit();
+
+// What the torch companion adds: one JSON object, e.g. torch's own peaks. Called once, at exit.
+EBBTIDE_DRYRUN_API void set_report_section(std::string (*make)());
+
+// The whole report as JSON.
+std::string make_report();
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,92 @@
+#include "dryrun/core/settings.h"
+
+#include <array>
+#include <charconv>
+#include <cstdlib>
+
+namespace ebbtide::dryrun {
+
+namespace {
+
+constexpr int kMaxDevices = 16;
+
+struct Unit {
+  std::string_view name;
+  double bytes;
+};
+
+constexpr std::array<Unit, 14> kUnits{{{"", 1.0},
+                                       {"B", 1.0},
+                                       {"KB", 1e3},
+                                       {"MB", 1e6},
+                                       {"GB", 1e9},
+                                       {"TB", 1e12},
+                                       {"K", 1024.0},
+                                       {"M", 1048576.0},
+                                       {"G", 1073741824.0},
+                                       {"KiB", 1024.0},
+                                       {"MiB", 1048576.0},
+                                       {"GiB", 1073741824.0},
+                                       {"T", 1099511627776.0},
+                                       {"TiB", 1099511627776.0}}};
+
+const char* variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr || *value == '\0' ? nullptr : value;
+}
+
+Status read_size(const char* name, Bytes& size) {
+  const char* text = variable(name);
+  if (text == nullptr) return Nothing{};
+  Result<Bytes> parsed = parse_size(text);
+  if (!parsed)
+    return Error{ErrorCode::kInvalidArgument,
+                 std::string(name) + "=" + text + ": " + parsed.error().message};
+  size = parsed.value();
+  return Nothing{};
+}
+
+}  // namespace
+
+Result<Bytes> parse_size(std::string_view text) {
+  double number = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, code] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  if (code == std::errc{} && number > 0) {
+    std::string_view suffix(rest, static_cast<std::size_t>(end - rest));
+    while (!suffix.empty() && suffix.front() == ' ') suffix.remove_prefix(1);
+    for (const Unit& unit : kUnits) {
+      const double bytes = number * unit.bytes;
+      if (suffix == unit.name && bytes >= 1 && bytes < 1e15)
+        return Bytes{static_cast<std::int64_t>(bytes)};
+    }
+  }
+  return Error{ErrorCode::kInvalidArgument,
+               "not a size; write bytes with a unit, e.g. 141GB, 80GiB or 512MiB"};
+}
+
+Result<Settings> read_settings() {
+  Settings settings;
+  const char* device = variable("EBBTIDE_DRYRUN_DEVICE");
+  settings.model = find_device_model(device == nullptr ? "h200" : device);
+  if (settings.model == nullptr) {
+    return Error{ErrorCode::kInvalidArgument,
+                 std::string("EBBTIDE_DRYRUN_DEVICE=") + device +
+                     ": unknown device; allowed: " + device_model_options()};
+  }
+  settings.capacity = settings.model->memory;
+  Status status = read_size("EBBTIDE_DRYRUN_CAPACITY", settings.capacity);
+  if (status) status = read_size("EBBTIDE_DRYRUN_COMPUTE_LIMIT", settings.compute_limit);
+  if (!status) return status.error();
+  if (const char* count = variable("EBBTIDE_DRYRUN_COUNT")) {
+    settings.device_count = std::atoi(count);
+    if (settings.device_count < 1 || settings.device_count > kMaxDevices) {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_COUNT=") + count + ": allowed is 1 to 16"};
+    }
+  }
+  if (const char* path = variable("EBBTIDE_DRYRUN_REPORT")) settings.report_path = path;
+  return settings;
+}
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,31 @@
+// What the environment asks of the simulation, read once.
+//
+//   EBBTIDE_DRYRUN_DEVICE         h200 (default), h100-80g, a100-80g, rtx4090
+//   EBBTIDE_DRYRUN_CAPACITY       bytes of each device, e.g. 141GB, 80GiB (default: the device's
+//   own) EBBTIDE_DRYRUN_COUNT          number of devices, 1 (default) to 16 EBBTIDE_DRYRUN_REPORT
+//   file for the JSON report at exit EBBTIDE_DRYRUN_COMPUTE_LIMIT  largest tensor that is computed
+//   and copied for real (64MiB)
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "allocator/base/result.h"
+#include "allocator/base/units.h"
+#include "dryrun/core/device_model.h"
+
+namespace ebbtide::dryrun {
+
+struct Settings {
+  const DeviceModel* model = nullptr;
+  Bytes capacity;
+  int device_count = 1;
+  std::string report_path;
+  Bytes compute_limit{std::int64_t{64} << 20};
+};
+
+// "141GB" is 141e9, "80GiB" is 80 * 2^30; a number without a unit counts bytes.
+EBBTIDE_DRYRUN_API Result<Bytes> parse_size(std::string_view text);
+Result<Settings> read_settings();
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,113 @@
+// The simulated machine: its devices, what their memory holds, and what was asked of them.
+//
+// One per process, made at the first call that needs a device. Owns the devices' memory and the
+// pinned host memory. Thread-safe: one lock for everything, never held while calling out.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "dryrun/core/contents.h"
+#include "dryrun/core/counters.h"
+#include "dryrun/core/device_memory.h"
+#include "dryrun/core/export.h"
+#include "dryrun/core/settings.h"
+
+namespace ebbtide::dryrun {
+
+enum class MemoryKind { kUnregistered, kPinned, kDevice };
+
+struct PointerFacts {
+  MemoryKind kind = MemoryKind::kUnregistered;
+  int device = 0;
+  std::uintptr_t begin = 0;  // of the allocation around the pointer; 0 if there is none
+  Bytes size;
+};
+
+struct DeviceUse {
+  Bytes capacity, used, peak;
+};
+
+class EBBTIDE_DRYRUN_API Simulator {
+ public:
+  // Wrong settings print one line and simulate no device.
+  static Simulator& instance();
+
+  const Settings& settings() const { return settings_; }
+  const DeviceModel& model() const { return *settings_.model; }
+  int device_count() const { return static_cast<int>(devices_.size()); }
+  Counters& counters() { return counters_; }
+  DeviceUse use(int device);
+  void reset_peak(int device);
+
+  // Zero is "out of memory". Requires of every function with a device: 0 <= device <
+  // device_count().
+  std::uintptr_t allocate(int device, Bytes size);
+  bool deallocate(std::uintptr_t address);
+  std::uintptr_t reserve(int device, Bytes size, Bytes alignment);
+  bool unreserve(std::uintptr_t address);
+  // Handles carry their device. Zero is "out of memory".
+  std::uint64_t create_physical(int device, Bytes size);
+  bool release_physical(std::uint64_t handle);
+  MapStatus map(std::uintptr_t address, Bytes size, std::uint64_t handle);
+  MapStatus unmap(std::uintptr_t address, Bytes size);
+  // The physical handle mapped at an address, with one more reference; zero if there is none.
+  std::uint64_t retain_physical(std::uintptr_t address);
+  static int device_of_handle(std::uint64_t handle);
+
+  void* allocate_pinned(std::size_t size);
+  bool deallocate_pinned(void* pointer);
+  bool register_host(void* pointer, std::size_t size);
+  bool unregister_host(void* pointer);
+  PointerFacts facts(const void* pointer);
+
+  // Copies and fills, as streams would do them in program order. What was not computed reads as
+  // zero.
+  void copy(void* target, const void* source, std::size_t size);
+  void fill(void* target, int value, std::size_t size);
+
+  void mark(const void* pointer, std::size_t size, Content content);
+  Content content(const void* pointer, std::size_t size);
+  // Fills what was not computed with zeros, so that the bytes can be read in place.
+  void materialise(void* pointer, std::size_t size);
+
+  // "aten::_local_scalar_dense (float32 [1])" of the first read of what was not computed; "" if
+  // none.
+  std::string first_uncomputed_read();
+
+ private:
+  struct PinnedRange {
+    std::size_t size;
+    bool owned;
+  };
+
+  Simulator();
+
+  DeviceMemory* memory_of(std::uintptr_t address);
+  bool is_pinned(std::uintptr_t address) const;
+  void copy_to_device(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
+  void copy_on_device(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
+  // Returns whether something that was not computed was read.
+  bool copy_to_host(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
+  void read_scratch(std::uintptr_t target, std::size_t size);
+  void note_uncomputed_read(std::size_t size);
+
+  Settings settings_;
+  Counters counters_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<DeviceMemory>> devices_;
+  Contents contents_;
+  std::map<std::uintptr_t, PinnedRange> pinned_;
+  std::string first_uncomputed_read_;
+};
+
+// The calling thread's current device.
+EBBTIDE_DRYRUN_API int& current_device();
+
+// Prints that `function` has no stand-in, once per name.
+EBBTIDE_DRYRUN_API void report_unimplemented(const char* function);
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,307 @@
+// The companion: sees every operator below autograd, runs it on the simulated device as it is, and
+// puts the values of integer and boolean results there as the host computes them.
+//
+// It stands on a dispatch key that torch reserves for out-of-tree use, switched on per thread;
+// autograd's threads inherit it. Which blocks a device operator allocates, and in which order,
+// stays torch's own.
+#include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/library.h>
+
+#include "dryrun/core/operator_context.h"
+#include "dryrun/core/report.h"
+#include "dryrun/core/simulator.h"
+#include "dryrun/torch/device_tensor.h"
+#include "dryrun/torch/host_call.h"
+#include "dryrun/torch/operator_facts.h"
+#include "dryrun/torch/torch_report.h"
+
+namespace ebbtide::dryrun {
+
+namespace {
+
+constexpr c10::DispatchKey kKey = c10::DispatchKey::Fake;
+// Floating-point copies onto the device: values are kept only for small tensors.
+constexpr std::int64_t kFloatCopyLimit = std::int64_t{1} << 20;
+
+// Tells the stand-ins what runs, for as long as it lives.
+class ContextScope {
+ public:
+  ContextScope(const OperatorFacts& facts, const CallTensors& tensors)
+      : saved_(operator_context()) {
+    OperatorContext& context = operator_context();
+    context.name = facts.name.c_str();
+    context.subject = tensors.first;
+    context.describe = &describe_tensor;
+    context.copy_limit = -1;
+    const bool reads_values =
+        facts.kind == OperatorKind::kCopy || facts.kind == OperatorKind::kRead;
+    context.reads_scratch = !reads_values;
+    if (!reads_values) {
+      context.is_quiet = false;
+      context.scratch_count = -1;
+    }
+  }
+  ~ContextScope() { operator_context() = saved_; }
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+
+  // The results are known already: reads by the operator itself do not matter, except for a count.
+  void be_quiet(std::int64_t count) {
+    operator_context().is_quiet = true;
+    operator_context().scratch_count = count;
+  }
+
+ private:
+  OperatorContext saved_;
+};
+
+struct Call {
+  const c10::OperatorHandle& op;
+  OperatorFacts& facts;
+  c10::DispatchKeySet below;
+  Stack* stack;
+  std::size_t argument_count;
+
+  void run() const { op.redispatchBoxed(below, stack); }
+  Stack arguments() const {
+    return Stack(stack->end() - static_cast<std::ptrdiff_t>(argument_count), stack->end());
+  }
+};
+
+// The device tensors that the operator has left on the stack; each may be replaced.
+template <typename Visit>
+void for_each_returned(const Call& call, Visit&& visit) {
+  const std::size_t begin = call.stack->size() - call.facts.return_count;
+  for (std::size_t i = begin; i < call.stack->size(); ++i) {
+    c10::IValue& value = (*call.stack)[i];
+    if (value.isTensor()) {
+      at::Tensor tensor = value.toTensor();
+      if (visit(tensor)) value = tensor;
+    } else if (value.isTensorList()) {
+      for (at::Tensor tensor : value.toTensorVector()) visit(tensor);
+    }
+  }
+}
+
+void forget_returned(const Call& call) {
+  for_each_returned(call, [](at::Tensor& tensor) {
+    if (is_plain_device_tensor(tensor)) mark(tensor, Content::kNotComputed);
+    return false;
+  });
+}
+
+// Whether a result's values are wanted, given what the inputs are worth.
+bool is_wanted(const OperatorFacts& facts, const at::Tensor& result, Content inputs) {
+  if (is_exact(result)) return true;
+  return facts.computes_floats && inputs == Content::kComputed && is_computable(result);
+}
+
+void put_returned(const Call& call, const HostResults& results) {
+  std::size_t index = 0;
+  for_each_returned(call, [&](at::Tensor& tensor) {
+    if (index >= results.returned.size()) return false;
+    const at::Tensor& result = results.returned[index++];
+    if (!is_plain_device_tensor(tensor)) return false;
+    if (!result.defined() || !is_wanted(call.facts, tensor, results.content)) {
+      mark(tensor, Content::kNotComputed);
+      return false;
+    }
+    const bool is_resized = tensor.sizes() != result.sizes();
+    if (is_resized) tensor = at::empty(result.sizes(), tensor.options());
+    write_result(tensor, result, results.content);
+    return is_resized;
+  });
+}
+
+// Whether a functional operator is worth computing, seen after it ran.
+bool has_wanted_result(const Call& call, const Stack& arguments) {
+  bool has_exact = false;
+  bool has_any = false;
+  bool possible = true;
+  for_each_returned(call, [&](at::Tensor& tensor) {
+    if (!is_plain_device_tensor(tensor)) return false;
+    has_any = true;
+    has_exact = has_exact || is_exact(tensor);
+    possible = possible && is_computable(tensor);
+    return false;
+  });
+  if (!has_any || !possible) return false;
+  return has_exact || (call.facts.computes_floats && reads_only_computed(call.facts, arguments));
+}
+
+void run_functional(const Call& call, const CallTensors& tensors) {
+  if (!tensors.is_computable || call.facts.fails_on_cpu) {
+    call.run();
+    forget_returned(call);
+    return;
+  }
+  const Stack arguments = call.arguments();
+  call.run();
+  std::optional<HostResults> results;
+  if (has_wanted_result(call, arguments)) results = call_on_host(call.op, call.facts, arguments);
+  if (results) {
+    put_returned(call, *results);
+  } else {
+    forget_returned(call);
+  }
+}
+
+void run_size_deciding(const Call& call, ContextScope& scope) {
+  const auto results = call_on_host(call.op, call.facts, call.arguments());
+  if (!results) {
+    call.run();
+    forget_returned(call);
+    return;
+  }
+  scope.be_quiet(results->returned.front().size(0));
+  call.run();
+  put_returned(call, *results);
+}
+
+void forget_written(const CallTensors& tensors) {
+  for (const at::Tensor& tensor : tensors.written) mark(tensor, Content::kNotComputed);
+}
+
+// In-place and out operators: the host's result is taken before the device operator runs, since
+// that may itself be made of operators that write.
+void run_writing(const Call& call, const CallTensors& tensors, ContextScope& scope) {
+  bool all_exact = true;
+  for (const at::Tensor& tensor : tensors.written) all_exact = all_exact && is_exact(tensor);
+  std::optional<HostResults> results;
+  if (tensors.is_computable && (all_exact || call.facts.computes_floats)) {
+    const Stack arguments = call.arguments();
+    if (all_exact || reads_only_computed(call.facts, arguments)) {
+      results = call_on_host(call.op, call.facts, arguments);
+    }
+  }
+  if (!results) {
+    call.run();
+    forget_written(tensors);
+    return;
+  }
+  std::int64_t count = -1;
+  if (call.facts.decides_size && results->written.front().dim() > 0) {
+    count = results->written.front().size(0);
+  }
+  scope.be_quiet(count);
+  call.run();
+  for (std::size_t i = 0; i < tensors.written.size(); ++i) {
+    const at::Tensor& target = tensors.written[i];
+    const at::Tensor& result = results->written[i];
+    if (target.sizes() == result.sizes() && is_wanted(call.facts, target, results->content)) {
+      write_result(target, result, results->content);
+    } else {
+      mark(target, Content::kNotComputed);
+    }
+  }
+}
+
+void run_fill(const Call& call, const CallTensors& tensors, ContextScope& scope) {
+  const at::Tensor target = tensors.written.front();
+  const c10::Scalar value = call.stack->back().toScalar();
+  if (!target.is_non_overlapping_and_dense() || value.isComplex() || value.toDouble() != 0.0) {
+    run_writing(call, tensors, scope);
+    return;
+  }
+  call.run();
+  fill_zero(target);
+}
+
+bool is_straight_copy(const at::Tensor& to, const at::Tensor& from) {
+  return to.scalar_type() == from.scalar_type() && to.sizes() == from.sizes() &&
+         to.strides() == from.strides() && to.is_non_overlapping_and_dense();
+}
+
+// Between the host and the device, torch falls back on plain copies of contiguous bytes, which the
+// runtime's stand-in carries out. On the device, a kernel converts or gathers: that is done here.
+void run_copy(const Call& call) {
+  const at::Tensor to = call.stack->end()[-3].toTensor();
+  const at::Tensor from = call.stack->end()[-2].toTensor();
+  if (to.is_cuda() && !is_exact(to)) operator_context().copy_limit = kFloatCopyLimit;
+  call.run();
+  if (!is_plain_device_tensor(to) || !is_plain_device_tensor(from)) return;
+  if (is_straight_copy(to, from)) return;
+  const bool is_possible = is_computable(to) && is_computable(from);
+  const Content content = content_of(from);
+  if (!is_possible || (!is_exact(to) && content == Content::kNotComputed)) {
+    mark(to, Content::kNotComputed);
+    return;
+  }
+  write_result(to, host_alias(from, /*materialise=*/true),
+               content == Content::kComputed ? content : Content::kDerived);
+}
+
+void run_operator(const Call& call) {
+  const CallTensors tensors = collect_tensors(call.facts, *call.stack, call.argument_count);
+  if (tensors.is_foreign || (call.facts.has_tensor_arguments && !tensors.on_device)) {
+    call.run();
+    return;
+  }
+  ContextScope scope(call.facts, tensors);
+  switch (call.facts.kind) {
+    case OperatorKind::kTransparent:
+    case OperatorKind::kRead:
+      call.run();
+      return;
+    case OperatorKind::kEmpty:
+      call.run();
+      forget_returned(call);
+      return;
+    case OperatorKind::kCopy:
+      run_copy(call);
+      return;
+    case OperatorKind::kFill:
+      run_fill(call, tensors, scope);
+      return;
+    case OperatorKind::kCompute:
+      break;
+  }
+  if (call.facts.writes) {
+    run_writing(call, tensors, scope);
+  } else if (call.facts.decides_size && tensors.is_computable) {
+    run_size_deciding(call, scope);
+  } else {
+    run_functional(call, tensors);
+  }
+}
+
+void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+  const c10::DispatchKeySet below =
+      keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
+  OperatorFacts& facts = facts_of(op);
+  const bool is_host_only =
+      facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit);
+  if (facts.kind == OperatorKind::kTransparent || is_host_only) {
+    op.redispatchBoxed(below, stack);
+    return;
+  }
+  run_operator({op, facts, below, stack, facts.roles.size()});
+}
+
+// cuDNN's own kernels cannot be simulated; torch has others for everything.
+struct Setup {
+  Setup() {
+    at::globalContext().setUserEnabledCuDNN(false);
+    at::globalContext().setSDPUseCuDNN(false);
+    set_report_section(&torch_report);
+  }
+} setup;
+
+}  // namespace
+
+}  // namespace ebbtide::dryrun
+
+TORCH_LIBRARY_IMPL(_, Fake, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&ebbtide::dryrun::fallback>());
+}
+
+// Called by the runtime's stand-in from every thread that works on a device.
+extern "C" EBBTIDE_DRYRUN_API void ebbtide_dryrun_enter_thread() {
+  using ebbtide::dryrun::kKey;
+  if (!c10::impl::tls_is_dispatch_key_included(kKey)) {
+    c10::impl::tls_set_dispatch_key_included(kKey, true);
+  }
+}

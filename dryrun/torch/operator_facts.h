@@ -1,0 +1,40 @@
+// What the companion has to know about an operator, worked out once from its schema.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <string>
+#include <vector>
+
+namespace ebbtide::dryrun {
+
+enum class ArgumentRole { kRead, kWritten, kOut };
+
+enum class OperatorKind {
+  kTransparent,  // views, and compositions of other operators: those are seen one by one
+  kCopy,         // aten::copy_: bytes may leave or enter the device
+  kRead,         // a value goes to the host
+  kEmpty,        // makes memory that holds nothing
+  kFill,         // aten::fill_ with a number: zeros cost nothing at any size
+  kCompute,      // runs kernels of its own
+};
+
+struct OperatorFacts {
+  std::string name;  // with overload: "aten::add_.Tensor"
+  OperatorKind kind = OperatorKind::kTransparent;
+  std::vector<ArgumentRole> roles;
+  std::size_t return_count = 0;
+  bool has_tensor_arguments = false;
+  bool writes = false;  // has an argument that is not only read
+  bool draws_random = false;
+  bool has_generator = false;
+  bool overwrites = false;       // what a written argument held before does not matter
+  bool decides_size = false;     // its output's size depends on values: compute before running
+  bool computes_floats = false;  // small floating-point results are worth having
+  bool fails_on_cpu = false;     // it cannot or must not be computed on the host
+};
+
+// The facts of an operator; the reference stays valid. Thread-safe.
+OperatorFacts& facts_of(const c10::OperatorHandle& op);
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,144 @@
+/* Ebbtide's C interface: everything that Python, C and C++ programs may call.
+ *
+ * Conventions, for every function here:
+ * - Errors: a function that can fail returns ebbtide_status; the reason in words is
+ *   ebbtide_last_error(), per thread, valid until the next failing call on that thread.
+ * - Strings given to us are UTF-8, zero-terminated, not kept. Strings we return are ours.
+ * - No pointer argument may be NULL unless it says so.
+ * - Threads: every function may be called from any thread at any time, also before and after the
+ *   allocator is installed (then the answer is "nothing happened yet", not an error).
+ * - No C++ exception leaves this interface.
+ * - A struct that crosses it begins with its own size in bytes, set by the caller.
+ */
+#ifndef EBBTIDE_EBBTIDE_H_
+#define EBBTIDE_EBBTIDE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define EBBTIDE_API __attribute__((visibility("default")))
+#else
+#define EBBTIDE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum ebbtide_status {
+  EBBTIDE_OK = 0,
+  EBBTIDE_INVALID_ARGUMENT = 1,
+  EBBTIDE_OUT_OF_DEVICE_MEMORY = 2,
+  EBBTIDE_OUT_OF_HOST_MEMORY = 3,
+  EBBTIDE_INFEASIBLE = 4,
+  EBBTIDE_TIMEOUT = 5,
+  EBBTIDE_PLAN_MISMATCH = 6,
+  EBBTIDE_BAD_PLAN = 7,
+  EBBTIDE_BAD_TRACE = 8,
+  EBBTIDE_UNSUPPORTED = 9,
+  EBBTIDE_SYSTEM = 10
+} ebbtide_status;
+
+/* Where an iteration, or a part of one, may begin. Hints: the sequence of allocations decides. */
+typedef enum ebbtide_mark_kind {
+  EBBTIDE_MARK_STEP = 0,          /* the user says: a new iteration begins here */
+  EBBTIDE_MARK_FORWARD = 1,       /* a root module's forward begins, gradients enabled */
+  EBBTIDE_MARK_INFERENCE = 2,     /* the same, gradients disabled */
+  EBBTIDE_MARK_OPTIMIZER = 3,     /* an optimizer's step begins */
+  EBBTIDE_MARK_OPTIMIZER_END = 4  /* an optimizer's step has ended */
+} ebbtide_mark_kind;
+
+/* Why an allocation that a plan was meant to serve went elsewhere. */
+typedef enum ebbtide_divergence {
+  EBBTIDE_DIVERGED_UNEXPECTED = 0,  /* the plan expects no such allocation here */
+  EBBTIDE_DIVERGED_OUTGROWN = 1,    /* larger than the planned place */
+  EBBTIDE_DIVERGED_PLACE_TAKEN = 2, /* a tensor that should be gone still holds the place */
+  EBBTIDE_DIVERGED_NO_MEMORY = 3,   /* the arena could not grow to the planned place */
+  EBBTIDE_DIVERGENCE_COUNT = 4
+} ebbtide_divergence;
+
+typedef struct ebbtide_stats {
+  size_t struct_size;              /* sizeof(ebbtide_stats), set by the caller */
+  int32_t device;                  /* device index; -1 is host memory */
+  int32_t serving;                 /* 1 while a plan is in force */
+  /* Bytes now and at their highest. Live counts requested bytes through the adaptor; reserved is what
+   * is held from the device: the arena and the upstream allocator's segments. */
+  int64_t live_bytes, peak_live_bytes;
+  int64_t reserved_bytes, peak_reserved_bytes;
+  int64_t arena_bytes, peak_arena_bytes;
+  int64_t plan_height_bytes;       /* height of the plan in force */
+  int64_t plan_lower_bound_bytes;  /* largest sum of live bytes in it: no plan can be lower */
+  /* Allocations through the adaptor since the start, by who served them; bytes are requested bytes. */
+  int64_t allocations, planned_allocations, gap_allocations, diverged_allocations;
+  int64_t allocated_bytes, planned_bytes, gap_bytes, diverged_bytes;
+  /* The same, counted only in rounds after the first plan came into force. */
+  int64_t settled_allocations, settled_planned_allocations;
+  int64_t settled_allocated_bytes, settled_planned_bytes;
+  int64_t divergences[EBBTIDE_DIVERGENCE_COUNT];
+  char first_divergence[256];      /* in words; empty when there was none */
+  int64_t rounds, planned_rounds;  /* rounds seen; rounds that followed a program to their end */
+  int64_t programs, plans;         /* programs known; plans made */
+  int64_t inline_plans;            /* plans made on the training thread, for an input that outgrew all before */
+  int64_t planning_ns, longest_planning_ns; /* all planning; the longest single plan */
+  int64_t upstream_trims;          /* times that cached upstream memory was given back for the arena */
+  int64_t observed_peak_reserved_bytes; /* upstream's own peak while only observing */
+  int64_t lost_events;             /* trace events dropped because the buffer was full */
+} ebbtide_stats;
+
+/* What `ebbtide report` prints of a trace file. */
+typedef struct ebbtide_trace_summary {
+  size_t struct_size;
+  int32_t device;                  /* device of the summarised events (the one with most bytes) */
+  int32_t truncated;               /* 1: the file ends early; all is reported up to the cut */
+  int64_t events, allocations, frees;
+  int64_t peak_live_bytes, live_bytes_at_end;
+  int64_t peak_reserved_bytes;
+  int64_t planned_allocations, gap_allocations, diverged_allocations;
+  int64_t allocated_bytes, planned_bytes, gap_bytes, diverged_bytes;
+  int64_t rounds, plans, plan_height_bytes;
+  int64_t duration_ns, lost_events;
+} ebbtide_trace_summary;
+
+/* "0.1.0". */
+EBBTIDE_API const char* ebbtide_version(void);
+/* The last error of this thread in words; "" when there was none. */
+EBBTIDE_API const char* ebbtide_last_error(void);
+
+/* Settings as read from the environment (EBBTIDE, EBBTIDE_TRACE, ...), once, at the first call.
+ * Returns EBBTIDE_INVALID_ARGUMENT with the variable, its value and what is allowed in last_error. */
+EBBTIDE_API ebbtide_status ebbtide_check_settings(void);
+/* 0: off. 1: record and report only (EBBTIDE=observe). 2: on (EBBTIDE=1). Wrong settings are 0. */
+EBBTIDE_API int ebbtide_mode(void);
+
+/* Marks where an iteration or a part of one begins. `source` tells apart modules or optimizers
+ * (an address or any other number; 0 if there is only one). Cheap; never waits. */
+EBBTIDE_API ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source);
+/* ebbtide_mark(EBBTIDE_MARK_STEP, 0). */
+EBBTIDE_API ebbtide_status ebbtide_step(void);
+/* Between the two calls is exactly one iteration: it is observed, and when end returns, it is planned. */
+EBBTIDE_API ebbtide_status ebbtide_warmup_begin(void);
+EBBTIDE_API ebbtide_status ebbtide_warmup_end(void);
+/* Waits until the plans being made in the background are in force. For tests and warm-up only. */
+EBBTIDE_API ebbtide_status ebbtide_wait_for_plans(void);
+
+/* Fills `stats` for a device (-1: host memory). EBBTIDE_UNSUPPORTED when no adaptor serves it. */
+EBBTIDE_API ebbtide_status ebbtide_get_stats(int device, ebbtide_stats* stats);
+/* The devices that an adaptor serves, at most `capacity` of them; returns how many there are. */
+EBBTIDE_API size_t ebbtide_devices(int* devices, size_t capacity);
+/* The five-line report of all devices. Writes at most `capacity` bytes with the final zero, returns
+ * the length it would have without the zero (as snprintf does). `buffer` may be NULL if capacity is 0. */
+EBBTIDE_API size_t ebbtide_report(char* buffer, size_t capacity);
+
+/* Reads a trace file written through EBBTIDE_TRACE. */
+EBBTIDE_API ebbtide_status ebbtide_summarize_trace(const char* path, ebbtide_trace_summary* summary);
+
+/* Ends the work: flushes the trace, saves the plan (EBBTIDE_PLAN), prints the report (EBBTIDE_REPORT).
+ * Runs at exit by itself; calling it again does nothing. Allocation goes on, unplanned. */
+EBBTIDE_API ebbtide_status ebbtide_finish(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EBBTIDE_EBBTIDE_H_ */

@@ -1,0 +1,78 @@
+// The one global of Ebbtide: settings, trace, and the engine of every device.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "allocator/base/export.h"
+#include "allocator/base/result.h"
+#include "allocator/runtime/engine.h"
+#include "hooks/settings.h"
+#include "profiler/device_report.h"
+#include "profiler/event_ring.h"
+#include "profiler/trace_writer.h"
+
+namespace ebbtide {
+
+// Created at first use, never destroyed: blocks of its arenas may be freed after static destructors
+// have run. Thread-safe.
+class EBBTIDE_EXPORT Registry {
+ public:
+  static Registry& get();
+
+  // Bad settings are an error here and behave as "off" everywhere else.
+  const Result<Settings>& settings() const { return settings_; }
+  Mode mode() const;
+  // Why the plan file was not loaded; empty if nothing is wrong.
+  const std::string& bad_plan() const { return bad_plan_; }
+
+  // What an adaptor brings for its device.
+  struct Device {
+    EngineOptions options;
+    std::unique_ptr<ArenaRange> range;
+    std::unique_ptr<StreamFences> fences;
+  };
+  // Creates the engine of a device, which lives for ever. The settings and, if there is one, the saved
+  // plan are applied to it.
+  Engine& add(Device device);
+  // Null when no adaptor serves the device.
+  Engine* find(int device) const;
+  std::vector<int> devices() const;
+
+  void mark(MarkKind kind, std::uint64_t source);
+  void settle();
+  Result<DeviceReport> report(int device) const;
+  std::string report_text() const;
+  void finish();
+
+ private:
+  Registry();
+
+  struct Entry {
+    std::unique_ptr<StreamFences> fences;
+    std::unique_ptr<Engine> engine;
+  };
+
+  // Engines are added and never removed: a list stays true without the lock.
+  std::vector<Engine*> engines() const;
+  void open_trace();
+  void load_plans();
+  void save_plans(const std::map<int, std::shared_ptr<const ProgramBook>>& books) const;
+  void write_report() const;
+
+  const Result<Settings> settings_;
+  mutable std::mutex lock_;  // guards what follows
+  std::map<int, Entry> entries_;
+  std::map<int, ProgramBook> loaded_;
+  std::unique_ptr<EventRing> ring_;
+  std::unique_ptr<TraceWriter> trace_;
+  bool plan_file_exists_ = false;
+  std::string bad_plan_;  // why EBBTIDE_PLAN could not be loaded; empty if it could
+  std::atomic<bool> finished_{false};
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,58 @@
+#include "hooks/torch_cuda_fences.h"
+
+#include <cuda_runtime_api.h>
+
+#include "allocator/base/log.h"
+
+namespace ebbtide {
+namespace {
+
+// Makes the device current for its lifetime, without torch's guard: it runs in deleters, which must
+// not throw.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = device;
+    if (before_ != device) cudaSetDevice(device);
+    device_ = device;
+  }
+  ~CurrentDevice() {
+    if (before_ != device_) cudaSetDevice(before_);
+  }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+  int device_ = 0;
+};
+
+cudaStream_t handle(StreamId stream) { return reinterpret_cast<cudaStream_t>(stream.value); }
+
+}  // namespace
+
+EventId TorchCudaFences::record(StreamId stream) {
+  const CurrentDevice current(device_);
+  cudaEvent_t event = nullptr;
+  cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  if (status == cudaSuccess) status = cudaEventRecord(event, handle(stream));
+  if (status == cudaSuccess) return {reinterpret_cast<std::uint64_t>(event)};
+  // Without an event the order can only be had by waiting here; correct before fast.
+  EBBTIDE_WARN("cuda:%d: recording an event failed (%s): synchronising instead", device_, cudaGetErrorString(status));
+  cudaStreamSynchronize(handle(stream));
+  return {};
+}
+
+void TorchCudaFences::wait_and_destroy(StreamId stream, EventId event) {
+  if (event.value == 0) return;
+  const CurrentDevice current(device_);
+  const auto waited = reinterpret_cast<cudaEvent_t>(event.value);
+  const cudaError_t status = cudaStreamWaitEvent(handle(stream), waited, 0);
+  if (status != cudaSuccess) {
+    EBBTIDE_WARN("cuda:%d: waiting for an event failed (%s): synchronising instead", device_, cudaGetErrorString(status));
+    cudaEventSynchronize(waited);
+  }
+  cudaEventDestroy(waited);
+}
+
+}  // namespace ebbtide

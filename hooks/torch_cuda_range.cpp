@@ -1,0 +1,99 @@
+#include "hooks/torch_cuda_range.h"
+
+#include <c10/core/AllocatorConfig.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "allocator/base/log.h"
+
+namespace ebbtide {
+namespace {
+
+// Upstream maps expandable segments in pages of this size.
+constexpr Bytes kGrain{20 * kMiB.value};
+// The range is given back piece by piece.
+constexpr Bytes kPiece{3 * kGrain.value};
+constexpr std::size_t kAggregate = 0;
+
+char* byte_at(void* base, Bytes offset) { return static_cast<char*>(base) + offset.value; }
+
+}  // namespace
+
+bool TorchCudaRange::grows_in_place() const {
+  return !moved_once_ && c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
+}
+
+Bytes TorchCudaRange::limit() const {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  const c10::cuda::OptionalCUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return extent_;
+  const auto stats = upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_));
+  const Bytes unused{stats.reserved_bytes[kAggregate].current - stats.active_bytes[kAggregate].current};
+  return extent_ + Bytes{static_cast<std::int64_t>(free)} + unused;
+}
+
+Status TorchCudaRange::extend_to(Bytes wanted) {
+  if (wanted <= extent_) return Nothing{};
+  if (extent_.value > 0 && !grows_in_place()) {
+    return Error{ErrorCode::kUnsupported, "upstream does not extend its segments"};
+  }
+  try {
+    const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
+    if (stream_ == nullptr) C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    trimmer_.trim_for(wanted - extent_);
+    while (extent_ < wanted) {
+      const Bytes missing = align_up(wanted - extent_, kGrain);
+      if (!add_piece(grows_in_place() ? std::min(missing, kPiece) : missing)) {
+        moved_once_ = true;
+        return Error{ErrorCode::kUnsupported, "upstream did not extend its segment"};
+      }
+    }
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kOutOfDeviceMemory, error.what()};
+  }
+  return Nothing{};
+}
+
+// False when upstream put the piece anywhere but at the end of the range.
+bool TorchCudaRange::add_piece(Bytes size) {
+  void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream_);
+  if (extent_.value > 0 && address != byte_at(base_, extent_)) {
+    upstream_.raw_delete(address);
+    return false;
+  }
+  if (extent_.value == 0) base_ = address;
+  pieces_.push_back(size);
+  extent_ += size;
+  return true;
+}
+
+void TorchCudaRange::shrink_to(Bytes kept) {
+  if (pieces_.empty() || extent_ - pieces_.back() < kept) return;
+  try {
+    const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
+    // Upstream knows of the private stream only: work on the freed bytes may still run elsewhere.
+    C10_CUDA_CHECK(cudaDeviceSynchronize());
+    while (!pieces_.empty() && extent_ - pieces_.back() >= kept) {
+      extent_ -= pieces_.back();
+      pieces_.pop_back();
+      upstream_.raw_delete(byte_at(base_, extent_));
+    }
+    upstream_.emptyCache();
+  } catch (const std::exception& error) {
+    EBBTIDE_WARN("cuda:%d: giving back arena memory failed: %s", device_, error.what());
+  }
+}
+
+Bytes TorchCudaRange::reserved() const {
+  return {upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_)).reserved_bytes[kAggregate].current};
+}
+
+Bytes TorchCudaRange::peak_reserved() const {
+  return {upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_)).reserved_bytes[kAggregate].peak};
+}
+
+}  // namespace ebbtide

@@ -1,0 +1,49 @@
+// The arena's range on a CUDA device: blocks of torch's own allocator, contiguous on a private stream.
+#pragma once
+
+#include <c10/cuda/CUDACachingAllocator.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "allocator/device/arena_range.h"
+#include "hooks/torch_cuda_trimmer.h"
+
+namespace ebbtide {
+
+// With expandable segments upstream, consecutive blocks of a stream that nobody else uses are
+// consecutive addresses, so the range grows in place; without them it is one block. Taken from upstream
+// and not from the driver, so that statistics, memory fractions, peer access and NCCL's registration of
+// segments go on working.
+//
+// Before it grows, what upstream has cached and does not use is given back, so that the device never
+// holds the same bytes twice. That synchronises, and happens only while the arena grows.
+class TorchCudaRange final : public ArenaRange {
+ public:
+  TorchCudaRange(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device)
+      : upstream_(upstream), device_(device), trimmer_(upstream, device) {}
+
+  void* base() const override { return base_; }
+  Bytes extent() const override { return extent_; }
+  bool grows_in_place() const override;
+  Bytes limit() const override;
+  Status extend_to(Bytes wanted) override;
+  void shrink_to(Bytes kept) override;
+  Bytes reserved() const override;
+  Bytes peak_reserved() const override;
+  std::int64_t upstream_trims() const override { return trimmer_.count(); }
+
+ private:
+  bool add_piece(Bytes size);
+
+  c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
+  const int device_;
+  TorchCudaTrimmer trimmer_;
+  cudaStream_t stream_ = nullptr;  // private; null until the first growth
+  void* base_ = nullptr;
+  Bytes extent_;
+  std::vector<Bytes> pieces_;      // sizes of the upstream blocks, from the base up; their sum is extent_
+  bool moved_once_ = false;        // a piece was not contiguous: upstream does not extend segments
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,31 @@
+#include "hooks/torch_cuda_trimmer.h"
+
+#include <c10/cuda/CUDAException.h>
+
+#include <algorithm>
+
+namespace ebbtide {
+namespace {
+
+// Less than this is not worth a synchronisation.
+constexpr Bytes kWorthTrimming{64 * kMiB.value};
+constexpr std::size_t kAggregate = 0;
+
+}  // namespace
+
+Bytes TorchCudaTrimmer::cached() const {
+  const auto stats = upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_));
+  return {stats.reserved_bytes[kAggregate].current - stats.active_bytes[kAggregate].current};
+}
+
+void TorchCudaTrimmer::trim_for(Bytes growth) {
+  const Bytes idle = cached() - stuck_;
+  if (idle < std::max(kWorthTrimming, Bytes{growth.value / 8})) return;
+  // Upstream waits for the streams that it knows its blocks from; ours may have used them elsewhere.
+  C10_CUDA_CHECK(cudaDeviceSynchronize());
+  upstream_.emptyCache();
+  ++count_;
+  stuck_ = cached();
+}
+
+}  // namespace ebbtide

@@ -1,0 +1,154 @@
+"""hooks/ebbtide.h in ctypes. tests/python/test_abi.py compares the two line by line."""
+
+from __future__ import annotations
+
+import ctypes as c
+import enum
+
+
+class Status(enum.IntEnum):
+    OK = 0
+    INVALID_ARGUMENT = 1
+    OUT_OF_DEVICE_MEMORY = 2
+    OUT_OF_HOST_MEMORY = 3
+    INFEASIBLE = 4
+    TIMEOUT = 5
+    PLAN_MISMATCH = 6
+    BAD_PLAN = 7
+    BAD_TRACE = 8
+    UNSUPPORTED = 9
+    SYSTEM = 10
+
+
+class Mark(enum.IntEnum):
+    STEP = 0
+    FORWARD = 1
+    INFERENCE = 2
+    OPTIMIZER = 3
+    OPTIMIZER_END = 4
+
+
+class Mode(enum.IntEnum):
+    """What ebbtide_mode() answers."""
+
+    OFF = 0
+    OBSERVE = 1
+    ON = 2
+
+
+class Divergence(enum.IntEnum):
+    UNEXPECTED = 0
+    OUTGROWN = 1
+    PLACE_TAKEN = 2
+    NO_MEMORY = 3
+
+
+HOST = -1  # the device index that stands for host memory
+FIRST_DIVERGENCE_BYTES = 256
+
+
+class StatsStruct(c.Structure):
+    """ebbtide_stats."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("device", c.c_int32),
+        ("serving", c.c_int32),
+        ("live_bytes", c.c_int64),
+        ("peak_live_bytes", c.c_int64),
+        ("reserved_bytes", c.c_int64),
+        ("peak_reserved_bytes", c.c_int64),
+        ("arena_bytes", c.c_int64),
+        ("peak_arena_bytes", c.c_int64),
+        ("plan_height_bytes", c.c_int64),
+        ("plan_lower_bound_bytes", c.c_int64),
+        ("allocations", c.c_int64),
+        ("planned_allocations", c.c_int64),
+        ("gap_allocations", c.c_int64),
+        ("diverged_allocations", c.c_int64),
+        ("allocated_bytes", c.c_int64),
+        ("planned_bytes", c.c_int64),
+        ("gap_bytes", c.c_int64),
+        ("diverged_bytes", c.c_int64),
+        ("settled_allocations", c.c_int64),
+        ("settled_planned_allocations", c.c_int64),
+        ("settled_allocated_bytes", c.c_int64),
+        ("settled_planned_bytes", c.c_int64),
+        ("divergences", c.c_int64 * len(Divergence)),
+        ("first_divergence", c.c_char * FIRST_DIVERGENCE_BYTES),
+        ("rounds", c.c_int64),
+        ("planned_rounds", c.c_int64),
+        ("programs", c.c_int64),
+        ("plans", c.c_int64),
+        ("inline_plans", c.c_int64),
+        ("planning_ns", c.c_int64),
+        ("longest_planning_ns", c.c_int64),
+        ("upstream_trims", c.c_int64),
+        ("observed_peak_reserved_bytes", c.c_int64),
+        ("lost_events", c.c_int64),
+    ]
+
+
+class TraceSummaryStruct(c.Structure):
+    """ebbtide_trace_summary."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("device", c.c_int32),
+        ("truncated", c.c_int32),
+        ("events", c.c_int64),
+        ("allocations", c.c_int64),
+        ("frees", c.c_int64),
+        ("peak_live_bytes", c.c_int64),
+        ("live_bytes_at_end", c.c_int64),
+        ("peak_reserved_bytes", c.c_int64),
+        ("planned_allocations", c.c_int64),
+        ("gap_allocations", c.c_int64),
+        ("diverged_allocations", c.c_int64),
+        ("allocated_bytes", c.c_int64),
+        ("planned_bytes", c.c_int64),
+        ("gap_bytes", c.c_int64),
+        ("diverged_bytes", c.c_int64),
+        ("rounds", c.c_int64),
+        ("plans", c.c_int64),
+        ("plan_height_bytes", c.c_int64),
+        ("duration_ns", c.c_int64),
+        ("lost_events", c.c_int64),
+    ]
+
+
+# Name: (result, arguments). ebbtide_status and ebbtide_mark_kind are C ints.
+FUNCTIONS: dict[str, tuple[object, list[object]]] = {
+    "ebbtide_version": (c.c_char_p, []),
+    "ebbtide_last_error": (c.c_char_p, []),
+    "ebbtide_check_settings": (c.c_int, []),
+    "ebbtide_mode": (c.c_int, []),
+    "ebbtide_mark": (c.c_int, [c.c_int, c.c_uint64]),
+    "ebbtide_step": (c.c_int, []),
+    "ebbtide_warmup_begin": (c.c_int, []),
+    "ebbtide_warmup_end": (c.c_int, []),
+    "ebbtide_wait_for_plans": (c.c_int, []),
+    "ebbtide_get_stats": (c.c_int, [c.c_int, c.POINTER(StatsStruct)]),
+    "ebbtide_devices": (c.c_size_t, [c.POINTER(c.c_int), c.c_size_t]),
+    "ebbtide_report": (c.c_size_t, [c.c_char_p, c.c_size_t]),
+    "ebbtide_summarize_trace": (c.c_int, [c.c_char_p, c.POINTER(TraceSummaryStruct)]),
+    "ebbtide_finish": (c.c_int, []),
+}
+
+
+def declare(library: c.CDLL) -> c.CDLL:
+    """Give the library's functions their signatures. A missing one raises AttributeError."""
+    for name, (result, arguments) in FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+def declare_adaptor(library: c.CDLL, install: str) -> c.CDLL:
+    """The same for a torch adaptor, whose `install` function has a name of its own."""
+    getattr(library, install).restype = c.c_int
+    getattr(library, install).argtypes = []
+    library.ebbtide_torch_version.restype = c.c_char_p
+    library.ebbtide_torch_version.argtypes = []
+    return library

@@ -1,0 +1,38 @@
+"""The entry point that `import torch` calls (group torch.backends).
+
+It must be cheap where Ebbtide is not wanted, and must never make `import torch` fail: whatever is
+wrong becomes one line, and training goes on without Ebbtide. EBBTIDE_STRICT=1 ends the process
+instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _is_compile_worker() -> bool:
+    """torch.compile's helper processes import torch, but train nothing."""
+    return "compile_worker" in (sys.argv[0] if getattr(sys, "argv", None) else "")
+
+
+def init() -> None:
+    if os.environ.get("EBBTIDE", "").strip() in ("", "0") or _is_compile_worker():
+        return
+    try:
+        from ._activation import activate
+
+        activate()
+    except Exception as error:  # noqa: BLE001 - see the top of this file
+        _complain(error)
+
+
+def _complain(error: Exception) -> None:
+    from ._errors import EbbtideError, print_line
+
+    reason = str(error) if isinstance(error, EbbtideError) else f"{type(error).__name__}: {error}"
+    if os.environ.get("EBBTIDE_STRICT", "") == "1":
+        print_line("error", f"{reason} (EBBTIDE_STRICT=1)")
+        # Not an Exception, so torch does not wrap it into an error about device extensions.
+        raise SystemExit(EbbtideError.exit_code)
+    print_line("warning", f"{reason}; training goes on without Ebbtide")

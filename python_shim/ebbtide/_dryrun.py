@@ -1,0 +1,183 @@
+"""`ebbtide dryrun`: run a program of the real torch on simulated GPUs.
+
+The stand-in CUDA libraries are preloaded into the program; nothing in the program changes. What it
+asked of the devices comes back as a JSON report, of which a short summary is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from . import _native
+
+DEVICES = ("h200", "h100-80g", "a100-80g", "rtx4090")
+DEFAULT_DEVICE = "h200"
+
+# Preloaded in this order; core comes in as their dependency.
+_PRELOADED = (
+    "libcudart.so.*",
+    "libcuda.so.1",
+    "libcublas.so.*",
+    "libcublasLt.so.*",
+    "libnvidia-ml.so.1",
+)
+_SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B?|B)?$")
+_GIB = 1 << 30
+_ALLOWED_COUNT = range(1, 17)
+
+
+class DryrunError(Exception):
+    """A wrong setting or a missing part, told in one line."""
+
+
+def native_folder() -> pathlib.Path:
+    """The folder of the stand-in libraries. Raises DryrunError when they are not there."""
+    folder = (_native.folder() / "dryrun").resolve()
+    if not any(folder.glob(_PRELOADED[0])):
+        raise DryrunError(
+            f"no stand-in CUDA libraries in {folder}: build Ebbtide where a CUDA build of torch is "
+            "installed, or set EBBTIDE_NATIVE_DIR"
+        )
+    return folder
+
+
+def environment(
+    device: str = DEFAULT_DEVICE,
+    capacity: str | None = None,
+    report: str | os.PathLike[str] | None = None,
+    count: int = 1,
+) -> dict[str, str]:
+    """The variables under which a program sees `count` simulated devices.
+
+    `capacity` is a size such as "141GB" or "80GiB" (None: the device's own), `report` the file for
+    the JSON report. Raises DryrunError for a wrong argument.
+    """
+    if device not in DEVICES:
+        raise DryrunError(f"--device {device}: unknown device; allowed: {', '.join(DEVICES)}")
+    if capacity is not None and not _SIZE.match(capacity):
+        raise DryrunError(
+            f"--capacity {capacity}: not a size; write bytes with a unit, "
+            "e.g. 141GB, 80GiB or 512MiB"
+        )
+    if count not in _ALLOWED_COUNT:
+        raise DryrunError(
+            f"--count {count}: allowed is {_ALLOWED_COUNT.start} to {_ALLOWED_COUNT.stop - 1}"
+        )
+    folder = native_folder()
+    libraries = [str(path) for pattern in _PRELOADED for path in sorted(folder.glob(pattern))]
+    inherited = os.environ.get("LD_PRELOAD")
+    variables = {
+        "LD_PRELOAD": ":".join(libraries + ([inherited] if inherited else [])),
+        "EBBTIDE_DRYRUN_DEVICE": device,
+        "EBBTIDE_DRYRUN_COUNT": str(count),
+        # Empty counts as unset: nothing is inherited from a dry run around this one.
+        "EBBTIDE_DRYRUN_CAPACITY": capacity or "",
+        "EBBTIDE_DRYRUN_REPORT": str(report) if report is not None else "",
+        # torch.compile's code generator looks for the driver by path.
+        "TRITON_LIBCUDA_PATH": str(folder),
+        # A mask that names the machine's real devices means nothing here.
+        "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in range(count)),
+    }
+    return variables
+
+
+def check_torch() -> None:
+    """Raises DryrunError unless a CUDA build of torch is installed beside this package."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        raise DryrunError("torch is not installed: pip install torch")
+    folder = pathlib.Path(next(iter(spec.submodule_search_locations)))
+    if not (folder / "lib" / "libtorch_cuda.so").exists():
+        raise DryrunError(
+            "this torch is a CPU build: a dry run needs a CUDA build (a GPU is not needed)"
+        )
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The report in a few lines: each device's capacity and peaks; what was not computed."""
+    lines = []
+    torch_devices = report.get("torch") or []
+    for used in report["devices"]:
+        index = used["index"]
+        line = (
+            f"ebbtide dryrun: {report['name']} {index}: "
+            f"capacity {used['capacity_bytes'] / _GIB:.2f} GiB, peak held {used['peak_bytes'] / _GIB:.2f} GiB"
+        )
+        for torch_device in torch_devices:
+            if torch_device["index"] == index:
+                line += (
+                    f", peak live {torch_device['peak_allocated_bytes'] / _GIB:.2f} GiB, "
+                    f"{torch_device['retries']} retries, "
+                    f"{torch_device['out_of_memory']} out of memory"
+                )
+        lines.append(line)
+    reads = report["uncomputed_reads"]
+    lines.append(
+        f"ebbtide dryrun: {reads} reads of values that were not computed"
+        + (f", first: {report['first_uncomputed_read']}" if reads else "")
+    )
+    return "\n".join(lines)
+
+
+def run(
+    command: list[str],
+    device: str = DEFAULT_DEVICE,
+    capacity: str | None = None,
+    json_path: str | None = None,
+    count: int = 1,
+) -> int:
+    """Runs `command` on simulated devices, prints the summary, returns the command's exit status.
+
+    Wrong arguments and missing parts are one line on stderr and status 2.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
+        report = (
+            pathlib.Path(json_path).absolute()
+            if json_path
+            else pathlib.Path(scratch) / "report.json"
+        )
+        try:
+            if not command:
+                raise DryrunError("no command given: ebbtide dryrun -- python train.py")
+            check_torch()
+            variables = environment(device, capacity, report, count)
+            report.unlink(missing_ok=True)
+            status = subprocess.call(command, env={**os.environ, **variables})
+        except (DryrunError, OSError) as error:
+            print(f"ebbtide dryrun: {error}", file=sys.stderr)
+            return 2
+        if report.exists():
+            print(summary(json.loads(report.read_text())), file=sys.stderr)
+        else:
+            print("ebbtide dryrun: the program used no device", file=sys.stderr)
+    return 128 - status if status < 0 else status
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ebbtide dryrun",
+        description="Run a torch program on simulated GPUs, on a machine without one.",
+    )
+    parser.add_argument("--device", default=DEFAULT_DEVICE, help=f"one of {', '.join(DEVICES)}")
+    parser.add_argument(
+        "--capacity", help="memory of each device, e.g. 141GB (default: the device's own)"
+    )
+    parser.add_argument("--count", type=int, default=1, help="number of devices")
+    parser.add_argument("--json", metavar="FILE", help="also write the whole report there")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the program, after --")
+    chosen = parser.parse_args(arguments)
+    command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+    return run(command, chosen.device, chosen.capacity, chosen.json, chosen.count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Finds and loads the native libraries."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import pathlib
+
+from . import _abi
+from ._errors import EbbtideError, one_line
+
+ENGINE = "libebbtide.so"
+ADAPTORS = {"cpu": "libebbtide_torch_cpu.so", "cuda": "libebbtide_torch_cuda.so"}
+
+
+def folder() -> pathlib.Path:
+    """Where the native libraries are: EBBTIDE_NATIVE_DIR, or this package, or a checkout's build."""
+    chosen = os.environ.get("EBBTIDE_NATIVE_DIR")
+    if chosen:
+        return pathlib.Path(chosen)
+    package = pathlib.Path(__file__).resolve().parent
+    installed = package / "_native"
+    checkout = package.parents[1] / "build" / "native"
+    if not (installed / ENGINE).exists() and (checkout / ENGINE).exists():
+        return checkout
+    return installed
+
+
+def _load(path: pathlib.Path, mode: int) -> ctypes.CDLL:
+    if not path.exists():
+        raise EbbtideError(
+            f"{path.name} is missing in {path.parent}: install Ebbtide where torch is installed "
+            "(pip install .), or set EBBTIDE_NATIVE_DIR to the folder that holds it"
+        )
+    try:
+        return ctypes.CDLL(str(path), mode=mode)
+    except OSError as error:
+        raise EbbtideError(f"{path.name} cannot be loaded: {one_line(error)}") from None
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The engine with its C interface. Global symbols: the adaptors share this one engine."""
+    engine = _load(folder() / ENGINE, ctypes.RTLD_GLOBAL)
+    try:
+        return _abi.declare(engine)
+    except AttributeError as error:
+        raise EbbtideError(
+            f"{ENGINE} in {folder()} is of another version: {one_line(error)}"
+        ) from None
+
+
+@functools.cache
+def adaptor(kind: str) -> ctypes.CDLL:
+    """The torch adaptor for `cpu` or `cuda`. Requires: torch is imported (it holds the symbols)."""
+    library()
+    # Lazy: the version can then be asked of an adaptor that another torch lacks functions for.
+    loaded = _load(folder() / ADAPTORS[kind], ctypes.RTLD_LOCAL | os.RTLD_LAZY)
+    return _abi.declare_adaptor(loaded, install_name(kind))
+
+
+def install_name(kind: str) -> str:
+    return f"ebbtide_torch_{kind}_install"
+
+
+def last_error() -> str:
+    message = library().ebbtide_last_error()
+    return one_line(message.decode(errors="replace")) if message else "no reason given"
+
+
+def check(status: int) -> None:
+    """Raise what the library says unless the status is EBBTIDE_OK."""
+    if status != _abi.Status.OK:
+        raise EbbtideError(last_error())

@@ -1,0 +1,53 @@
+#include "dryrun/core/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace ebbtide::dryrun {
+namespace {
+
+TEST(ParseSize, DecimalAndBinaryUnitsDiffer) {
+  EXPECT_EQ(parse_size("141GB").value(), Bytes{141000000000});
+  EXPECT_EQ(parse_size("80GiB").value(), Bytes{80 * kGiB.value});
+  EXPECT_EQ(parse_size("1.5 GiB").value(), Bytes{1610612736});
+  EXPECT_EQ(parse_size("512").value(), Bytes{512});
+  EXPECT_EQ(parse_size("2M").value(), Bytes{2 << 20});
+}
+
+TEST(ParseSize, NonsenseIsRefusedWithAnExample) {
+  for (const char* text : {"", "GiB", "-1GB", "0", "12x", "1GBs", "inf", "1e9", "99999999TB"}) {
+    const auto parsed = parse_size(text);
+    ASSERT_FALSE(parsed.ok()) << text;
+    EXPECT_NE(parsed.error().message.find("141GB"), std::string::npos);
+  }
+}
+
+TEST(Settings, DefaultsAreOneH200WithItsOwnMemory) {
+  unsetenv("EBBTIDE_DRYRUN_DEVICE");
+  unsetenv("EBBTIDE_DRYRUN_CAPACITY");
+  unsetenv("EBBTIDE_DRYRUN_COUNT");
+  const auto settings = read_settings();
+  ASSERT_TRUE(settings.ok());
+  EXPECT_STREQ(settings.value().model->name, "NVIDIA H200");
+  EXPECT_EQ(settings.value().capacity, settings.value().model->memory);
+  EXPECT_EQ(settings.value().device_count, 1);
+}
+
+TEST(Settings, AWrongValueNamesItsVariableAndWhatIsAllowed) {
+  setenv("EBBTIDE_DRYRUN_DEVICE", "h300", 1);
+  const auto device = read_settings();
+  unsetenv("EBBTIDE_DRYRUN_DEVICE");
+  ASSERT_FALSE(device.ok());
+  EXPECT_EQ(
+      device.error().message,
+      "EBBTIDE_DRYRUN_DEVICE=h300: unknown device; allowed: h200, h100-80g, a100-80g, rtx4090");
+  setenv("EBBTIDE_DRYRUN_COUNT", "0", 1);
+  const auto count = read_settings();
+  unsetenv("EBBTIDE_DRYRUN_COUNT");
+  ASSERT_FALSE(count.ok());
+  EXPECT_EQ(count.error().message, "EBBTIDE_DRYRUN_COUNT=0: allowed is 1 to 16");
+}
+
+}  // namespace
+}  // namespace ebbtide::dryrun

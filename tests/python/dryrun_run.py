@@ -1,0 +1,101 @@
+"""Runs a program on simulated devices, for the tests of dryrun/."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TIMEOUT_S = 120
+
+# What the programs of the tests begin with.
+PRELUDE = """
+import ctypes, json, sys
+import torch
+
+device = ctypes.CDLL(None)
+for name in ("used", "peak", "capacity", "counter"):
+    getattr(device, f"ebbtide_dryrun_{name}").restype = ctypes.c_int64
+
+def used(index=0):
+    return device.ebbtide_dryrun_used(index)
+
+def counter(name):
+    value = device.ebbtide_dryrun_counter(name.encode())
+    assert value >= 0, name
+    return value
+
+def reads():
+    return counter("uncomputed_reads")
+
+MIB = 1 << 20
+"""
+
+
+@dataclasses.dataclass
+class Simulated:
+    stdout: str
+    stderr: str
+    status: int
+    report: dict[str, Any] | None
+
+    def answer(self) -> Any:
+        """The JSON that the program printed last."""
+        assert self.status == 0, self.stderr
+        return json.loads(self.stdout.strip().splitlines()[-1])
+
+
+def dryrun_module() -> Any:
+    sys.path.insert(0, str(ROOT / "python_shim"))
+    try:
+        from ebbtide import _dryrun
+    finally:
+        sys.path.pop(0)
+    return _dryrun
+
+
+def simulate(
+    code: str,
+    tmp_path: pathlib.Path,
+    device: str = "h200",
+    capacity: str | None = None,
+    count: int = 1,
+    **variables: str,
+) -> Simulated:
+    """Runs PRELUDE and `code`. Skips the test where the stand-ins are not built, but fails it where
+    EBBTIDE_NATIVE_DIR promises them."""
+    dryrun = dryrun_module()
+    report = tmp_path / "report.json"
+    try:
+        dryrun.check_torch()
+    except dryrun.DryrunError as error:
+        pytest.skip(str(error))
+    try:
+        chosen = dryrun.environment(device, capacity, report, count)
+    except dryrun.DryrunError as error:
+        if "EBBTIDE_NATIVE_DIR" in os.environ:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("EBBTIDE", "PYTORCH_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        env=kept | chosen | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"} | variables,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    written = json.loads(report.read_text()) if report.exists() else None
+    return Simulated(done.stdout, done.stderr, done.returncode, written)

@@ -1,0 +1,111 @@
+"""python_shim/ebbtide/_abi.py says the same as hooks/ebbtide.h."""
+
+from __future__ import annotations
+
+import ctypes
+import pathlib
+import re
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python_shim"))
+
+from ebbtide import _abi  # noqa: E402
+
+HEADER = re.sub(r"/\*.*?\*/", "", (ROOT / "hooks" / "ebbtide.h").read_text(), flags=re.DOTALL)
+C_TYPES = {
+    "size_t": ctypes.c_size_t,
+    "int": ctypes.c_int,
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "uint64_t": ctypes.c_uint64,
+    "char": ctypes.c_char,
+    "ebbtide_status": ctypes.c_int,
+    "ebbtide_mark_kind": ctypes.c_int,
+    "const char*": ctypes.c_char_p,
+    "char*": ctypes.c_char_p,
+    "int*": ctypes.POINTER(ctypes.c_int),
+    "ebbtide_stats*": ctypes.POINTER(_abi.StatsStruct),
+    "ebbtide_trace_summary*": ctypes.POINTER(_abi.TraceSummaryStruct),
+}
+
+
+def enumerators(name: str) -> dict[str, int]:
+    body = re.search(rf"typedef enum {name} \{{(.*?)\}} {name};", HEADER, re.DOTALL)
+    assert body, f"{name} is not in the header"
+    return {key: int(value) for key, value in re.findall(r"(\w+)\s*=\s*(-?\d+)", body[1])}
+
+
+def fields(name: str) -> list[tuple[str, object]]:
+    body = re.search(rf"typedef struct {name} \{{(.*?)\}} {name};", HEADER, re.DOTALL)
+    assert body, f"{name} is not in the header"
+    sizes = {"EBBTIDE_DIVERGENCE_COUNT": len(_abi.Divergence)}
+    found: list[tuple[str, object]] = []
+    for declaration in filter(None, (part.strip() for part in body[1].split(";"))):
+        kind, names = declaration.split(None, 1)
+        for field in names.split(","):
+            match = re.fullmatch(r"\s*(\w+)(?:\[(\w+)\])?\s*", field)
+            assert match, f"not understood: {declaration}"
+            length = match[2] and (sizes.get(match[2]) or int(match[2]))
+            found.append((match[1], C_TYPES[kind] * length if length else C_TYPES[kind]))
+    return found
+
+
+def functions() -> dict[str, tuple[object, list[object]]]:
+    found: dict[str, tuple[object, list[object]]] = {}
+    for result, name, arguments in re.findall(
+        r"EBBTIDE_API ((?:const )?\w+\*?) (\w+)\(([^)]*)\);", HEADER
+    ):
+        kinds = []
+        for argument in (part.strip() for part in arguments.split(",")):
+            if argument != "void":
+                match = re.fullmatch(r"((?:const )?\w+\*?) ?\w+", argument)
+                assert match, f"not understood: {argument}"
+                kinds.append(C_TYPES[match[1]])
+        found[name] = (C_TYPES[result.strip()], kinds)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("c_name", "python", "prefix"),
+    [
+        ("ebbtide_status", _abi.Status, "EBBTIDE_"),
+        ("ebbtide_mark_kind", _abi.Mark, "EBBTIDE_MARK_"),
+        ("ebbtide_divergence", _abi.Divergence, "EBBTIDE_DIVERGED_"),
+    ],
+)
+def test_enumerators_have_the_headers_names_and_values(c_name, python, prefix):
+    in_header = enumerators(c_name)
+    in_header.pop("EBBTIDE_DIVERGENCE_COUNT", None)
+    assert {prefix + item.name: item.value for item in python} == in_header
+
+
+def test_there_are_as_many_divergences_as_the_header_counts():
+    assert enumerators("ebbtide_divergence")["EBBTIDE_DIVERGENCE_COUNT"] == len(_abi.Divergence)
+
+
+@pytest.mark.parametrize(
+    ("c_name", "python"),
+    [
+        ("ebbtide_stats", _abi.StatsStruct),
+        ("ebbtide_trace_summary", _abi.TraceSummaryStruct),
+    ],
+)
+def test_structures_have_the_headers_fields_in_order(c_name, python):
+    assert list(python._fields_) == fields(c_name)
+
+
+def test_functions_have_the_headers_signatures():
+    assert len(functions()) > 10
+    assert _abi.FUNCTIONS == functions()
+
+
+def test_every_statistic_reaches_the_python_dataclass():
+    import dataclasses
+
+    from ebbtide import Stats
+
+    in_struct = [name for name, _ in _abi.StatsStruct._fields_ if name != "struct_size"]
+    assert [field.name for field in dataclasses.fields(Stats)] == in_struct

@@ -1,0 +1,154 @@
+"""The hints that reach the engine: which, in which order, and which not."""
+
+from __future__ import annotations
+
+import pytest
+
+# Records marks in Python instead of sending them to a library; the rest is the real thing.
+PRELUDE = """
+import warnings, torch
+from ebbtide import _marks
+from ebbtide._abi import Mark
+marks = []
+def record(kind, source):
+    marks.append((Mark(kind).name, source))
+    return 0
+_marks.install(record)
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
+    def forward(self, x):
+        return self.parts(x).sum()
+
+net, x = Net(), torch.ones(2, 4)
+names = lambda: [kind for kind, _ in marks]
+"""
+
+CASES = {
+    "only the root module is marked": """
+        net(x)
+        assert marks == [("FORWARD", id(net))], marks
+    """,
+    "without gradients it is an inference": """
+        with torch.no_grad(): net(x)
+        with torch.inference_mode(): net(x)
+        assert names() == ["INFERENCE", "INFERENCE"], marks
+    """,
+    "an exception inside does not lose the root": """
+        class Broken(Net):
+            error = ValueError
+            def forward(self, x):
+                self.parts(x)
+                raise self.error
+        broken = Broken()
+        for Broken.error in (ValueError, KeyboardInterrupt):
+            try: broken(x)
+            except (ValueError, KeyboardInterrupt): pass
+        net(x)
+        assert [source for _, source in marks] == [id(broken), id(broken), id(net)], marks
+    """,
+    "an optimizer is marked on both sides": """
+        optimizer = torch.optim.AdamW(net.parameters())
+        net(x).backward()
+        optimizer.step()
+        assert marks[1:] == [("OPTIMIZER", id(optimizer)), ("OPTIMIZER_END", id(optimizer))], marks
+    """,
+    "recomputation in backward is not marked": """
+        from torch.utils.checkpoint import checkpoint
+        calls = []
+        net.parts.register_forward_pre_hook(lambda *_: calls.append(1))
+        for reentrant in (True, False):
+            marks.clear()
+            calls.clear()
+            inputs = torch.ones(2, 4, requires_grad=True)
+            loss = checkpoint(net, inputs, use_reentrant=reentrant)
+            loss.backward()
+            assert len(calls) == 2, "nothing was recomputed"
+            assert len(marks) == 1, marks
+    """,
+    "an optimizer fused into backward is not marked": """
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        net.parts[0].weight.register_post_accumulate_grad_hook(lambda _: optimizer.step())
+        net(x).backward()
+        assert names() == ["FORWARD"], marks
+    """,
+    "torch.compile traces one graph without a break or a warning": """
+        warnings.simplefilter("error", UserWarning)
+        compiled = torch.compile(net, backend="eager", fullgraph=True)
+        for _ in range(3): compiled(x).backward()
+        assert names() == ["FORWARD"] * 3, marks
+        marks.clear()
+        @torch.compile(backend="eager", fullgraph=True)
+        def whole(x): return net(x) + 1
+        whole(x).backward()
+        assert marks == [], marks
+    """,
+    "a module compiled in place is marked as itself": """
+        net.compile(backend="eager", fullgraph=True)
+        net(x).backward()
+        assert marks == [("FORWARD", id(net))], marks
+    """,
+    "tracing and scripting still work": """
+        torch.fx.symbolic_trace(net)(x)
+        torch.jit.trace(net, x)(x)
+        torch.jit.script(torch.nn.Sequential(torch.nn.Linear(4, 4)))(x)
+        torch.export.export(net, (x,)).module()(x)
+    """,
+    "every thread has its own root": """
+        import threading
+        class Outer(torch.nn.Module):
+            def forward(self, x):
+                worker = threading.Thread(target=net, args=(x,))
+                worker.start(); worker.join()
+                return net(x)
+        outer = Outer()
+        outer(x)
+        assert [source for _, source in marks] == [id(outer), id(net)], marks
+    """,
+    "nothing is marked after disable": """
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        _marks.disable()
+        net(x).backward(); optimizer.step()
+        assert marks == [], marks
+    """,
+    "a model can still be copied and saved": """
+        import copy, io
+        net(x)
+        torch.save(copy.deepcopy(net).state_dict(), io.BytesIO())
+    """,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_marks(run_python, case):
+    import textwrap
+
+    done = run_python(PRELUDE + textwrap.dedent(CASES[case]))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_module_call_costs_less_than_a_microsecond_more(run_python):
+    # Generous to a busy machine: the smallest of many short samples; about 0.25 us when it is quiet.
+    code = (
+        """
+import time, torch
+net, x = torch.nn.Identity(), torch.ones(1)
+def sample():
+    start = time.perf_counter()
+    for _ in range(2000): net(x)
+    return (time.perf_counter() - start) / 2000
+def smallest(): return min(sample() for _ in range(60))
+class Root(torch.nn.Module):
+    def forward(self): return smallest()
+root = Root()
+plain = root()
+from ebbtide import _marks
+_marks.install(lambda kind, source: 0)
+print(1e6 * (root() - plain))
+"""
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.0

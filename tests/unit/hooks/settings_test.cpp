@@ -1,0 +1,114 @@
+#include "hooks/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ebbtide {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+Result<Settings> read(const Variables& variables) {
+  return Settings::read([&](const char* name) -> const char* {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+}
+
+Settings allowed(const Variables& variables) {
+  const Result<Settings> settings = read(variables);
+  EXPECT_TRUE(settings.ok()) << settings.error().message;
+  return settings.value();
+}
+
+// The message names the variable with its value, and every allowed value.
+void expect_refused(const std::string& name, const std::string& value, const std::vector<std::string>& choices) {
+  const Result<Settings> settings = read({{name, value}});
+  ASSERT_FALSE(settings.ok()) << name << "=" << value;
+  EXPECT_EQ(settings.error().code, ErrorCode::kInvalidArgument);
+  const std::string& message = settings.error().message;
+  EXPECT_NE(message.find(name + "=" + value), std::string::npos) << message;
+  const std::string rest = message.substr(message.find("allowed"));
+  for (const std::string& choice : choices) EXPECT_NE(rest.find(choice), std::string::npos) << message;
+}
+
+TEST(Settings, NothingSetMeansOffAndQuiet) {
+  const Settings settings = allowed({});
+  EXPECT_EQ(settings.mode, Mode::kOff);
+  EXPECT_EQ(settings.trace_path, "");
+  EXPECT_EQ(settings.plan_path, "");
+  EXPECT_EQ(settings.report.kind, ReportTarget::Kind::kStderr);
+  EXPECT_FALSE(settings.strict);
+  EXPECT_EQ(settings.log_level, LogLevel::kWarning);
+}
+
+TEST(Settings, EmptyMeansTheSameAsUnset) {
+  const Settings settings = allowed({{"EBBTIDE", ""}, {"EBBTIDE_TRACE", ""}, {"EBBTIDE_PLAN", ""},
+                                     {"EBBTIDE_REPORT", ""}, {"EBBTIDE_STRICT", ""}, {"EBBTIDE_LOG", ""}});
+  EXPECT_EQ(settings.mode, Mode::kOff);
+  EXPECT_EQ(settings.report.kind, ReportTarget::Kind::kStderr);
+  EXPECT_FALSE(settings.strict);
+  EXPECT_EQ(settings.log_level, LogLevel::kWarning);
+  EXPECT_EQ(settings.trace_path, "");
+}
+
+TEST(Settings, ModeIsOneOfThree) {
+  EXPECT_EQ(allowed({{"EBBTIDE", "0"}}).mode, Mode::kOff);
+  EXPECT_EQ(allowed({{"EBBTIDE", "1"}}).mode, Mode::kServe);
+  EXPECT_EQ(allowed({{"EBBTIDE", "observe"}}).mode, Mode::kObserve);
+  for (const char* wrong : {"2", "yes", "Observe", " 1", "1 "}) {
+    expect_refused("EBBTIDE", wrong, {"0", "1", "observe"});
+  }
+}
+
+TEST(Settings, StrictIsZeroOrOne) {
+  EXPECT_FALSE(allowed({{"EBBTIDE_STRICT", "0"}}).strict);
+  EXPECT_TRUE(allowed({{"EBBTIDE_STRICT", "1"}}).strict);
+  expect_refused("EBBTIDE_STRICT", "true", {"0", "1"});
+}
+
+TEST(Settings, LogLevelIsOneOfThree) {
+  EXPECT_EQ(allowed({{"EBBTIDE_LOG", "warning"}}).log_level, LogLevel::kWarning);
+  EXPECT_EQ(allowed({{"EBBTIDE_LOG", "info"}}).log_level, LogLevel::kInfo);
+  EXPECT_EQ(allowed({{"EBBTIDE_LOG", "debug"}}).log_level, LogLevel::kDebug);
+  expect_refused("EBBTIDE_LOG", "verbose", {"warning", "info", "debug"});
+}
+
+TEST(Settings, ReportGoesToStderrNowhereOrAFileOfAKnownKind) {
+  EXPECT_EQ(allowed({{"EBBTIDE_REPORT", "stderr"}}).report.kind, ReportTarget::Kind::kStderr);
+  EXPECT_EQ(allowed({{"EBBTIDE_REPORT", "off"}}).report.kind, ReportTarget::Kind::kOff);
+  const ReportTarget text = allowed({{"EBBTIDE_REPORT", "runs/a.txt"}}).report;
+  EXPECT_EQ(text.kind, ReportTarget::Kind::kText);
+  EXPECT_EQ(text.path, "runs/a.txt");
+  const ReportTarget json = allowed({{"EBBTIDE_REPORT", "a.json"}}).report;
+  EXPECT_EQ(json.kind, ReportTarget::Kind::kJson);
+  EXPECT_EQ(json.path, "a.json");
+  for (const char* wrong : {"stdout", "a.pdf", ".txt", "a.txt "}) {
+    expect_refused("EBBTIDE_REPORT", wrong, {"stderr", "off", ".txt", ".json"});
+  }
+}
+
+TEST(Settings, PathsAreTakenAsTheyAre) {
+  const Settings settings = allowed({{"EBBTIDE_TRACE", "a b.ebb"}, {"EBBTIDE_PLAN", "../p.plan"}});
+  EXPECT_EQ(settings.trace_path, "a b.ebb");
+  EXPECT_EQ(settings.plan_path, "../p.plan");
+}
+
+TEST(Settings, NoOtherVariableIsAskedFor) {
+  std::vector<std::string> asked;
+  static_cast<void>(Settings::read([&](const char* name) -> const char* {
+    asked.push_back(name);
+    return nullptr;
+  }));
+  std::sort(asked.begin(), asked.end());
+  const std::vector<std::string> known{"EBBTIDE",        "EBBTIDE_LOG",    "EBBTIDE_PLAN",
+                                       "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE"};
+  EXPECT_EQ(asked, known);
+}
+
+}  // namespace
+}  // namespace ebbtide

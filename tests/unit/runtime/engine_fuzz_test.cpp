@@ -1,0 +1,101 @@
+#include "tests/unit/runtime/engine_fuzz.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <iostream>
+#include <sstream>
+#include <thread>
+
+namespace ebbtide::simulation {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::size_t kInstructions = 60'000;
+#else
+constexpr std::size_t kInstructions = 250'000;
+#endif
+constexpr int kAttempts = 400;
+
+class EngineFuzz : public testing::TestWithParam<std::uint64_t> {};
+
+// A check that fails inside the engine ends the process: the name of the running test is the seed then.
+TEST_P(EngineFuzz, RandomProgramsNeverShareAByteAndAddUp) {
+  Program program = ProgramWriter(GetParam()).write(kInstructions);
+  SimulatedAdaptor adaptor;
+  const std::optional<std::string> fault = fault_of(program, adaptor);
+  if (!fault) {
+    const Counters counters = adaptor.engine().snapshot().counters;
+    // The programs repeat enough to reach every way of being served.
+    EXPECT_GT(counters.planned.requests, 0);
+    EXPECT_GT(counters.gap.requests, 0);
+    EXPECT_GT(counters.diverged.requests, 0);
+    EXPECT_GT(counters.unplanned.requests, 0);
+    EXPECT_EQ(adaptor.arena_live(), Bytes{});
+    return;
+  }
+  std::cerr << "seed " << GetParam() << "; paste as a regression test:\n";
+  print(std::cerr, shortened(std::move(program), kAttempts));
+  FAIL() << *fault;
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, EngineFuzz, testing::Values(1, 2, 3, 4));
+
+TEST(EngineFuzzItself, ProgramsAreTheSameForTheSameSeedAndCanBePrinted) {
+  const Program a = ProgramWriter(5).write(100);
+  const Program b = ProgramWriter(5).write(100);
+  std::ostringstream text_of_a;
+  std::ostringstream text_of_b;
+  print(text_of_a, a);
+  print(text_of_b, b);
+  EXPECT_EQ(text_of_a.str(), text_of_b.str());
+  EXPECT_EQ(text_of_a.str().rfind("{Op::kMark, ", 0), 0U) << text_of_a.str();
+}
+
+// One thread marks and allocates, others allocate, free and give memory back; each owns its tensors.
+TEST(EngineThreads, ManyThreadsNeverShareAByte) {
+  SimulatedAdaptor adaptor;
+  adaptor.begin_threads();
+  constexpr int kRounds = 60;
+  std::atomic<bool> done{false};
+  const auto work = [&](std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::vector<TensorId> live;
+    while (!done.load()) {
+      live.push_back(adaptor.allocate(size_of(static_cast<std::uint32_t>(random() % 8), 1)));
+      if (random() % 8 == 0) adaptor.use_on(live.back(), StreamId{seed});
+      if (live.size() <= 12) continue;
+      adaptor.free(live.front());
+      live.erase(live.begin());
+      // Rounds stay of a size that can be learnt: planning is not what is tested here.
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    for (const TensorId tensor : live) adaptor.free(tensor);
+  };
+  std::vector<std::thread> threads;
+  threads.emplace_back(work, 1);
+  threads.emplace_back(work, 2);
+  threads.emplace_back([&] {
+    while (!done.load()) {
+      static_cast<void>(adaptor.engine().release_idle());
+      static_cast<void>(adaptor.engine().snapshot());
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+  });
+  for (int round = 0; round < kRounds; ++round) {
+    adaptor.engine().mark(round % 3 == 2 ? MarkKind::kOptimizer : MarkKind::kUser, 1);
+    std::vector<TensorId> live;
+    for (std::uint32_t i = 0; i < 40; ++i) live.push_back(adaptor.allocate(size_of(i % 7, 1)));
+    for (const TensorId tensor : live) adaptor.free(tensor);
+  }
+  done = true;
+  for (std::thread& thread : threads) thread.join();
+  adaptor.end_threads();
+  adaptor.check_books();
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+  EXPECT_EQ(adaptor.arena_live(), Bytes{});
+}
+
+}  // namespace
+}  // namespace ebbtide::simulation

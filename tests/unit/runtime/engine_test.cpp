@@ -1,0 +1,261 @@
+// The engine at its edges: memory that cannot grow, memory given back, streams, strangers.
+#include "allocator/runtime/engine.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <future>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/runtime/simulated_adaptor.h"
+
+namespace ebbtide::simulation {
+namespace {
+
+constexpr Bytes kSize{16 * kMiB.value};
+
+// `count` tensors of one size, all alive at once, then gone.
+std::vector<TensorId> begin_step(SimulatedAdaptor& adaptor, int count) {
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kUser, 0);
+  std::vector<TensorId> tensors;
+  for (int i = 0; i < count; ++i) tensors.push_back(adaptor.allocate(kSize));
+  return tensors;
+}
+
+void free_all(SimulatedAdaptor& adaptor, const std::vector<TensorId>& tensors) {
+  for (const TensorId tensor : tensors) adaptor.free(tensor);
+}
+
+void learn(SimulatedAdaptor& adaptor, int count) {
+  for (int i = 0; i < 3; ++i) free_all(adaptor, begin_step(adaptor, count));
+}
+
+void expect_no_fault(SimulatedAdaptor& adaptor) {
+  adaptor.check_books();
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
+TEST(Engine, ServesTheSecondRoundOfAKindFromTheArena) {
+  SimulatedAdaptor adaptor;
+  free_all(adaptor, begin_step(adaptor, 4));
+  EXPECT_EQ(adaptor.range().extent(), Bytes{});
+  const std::vector<TensorId> tensors = begin_step(adaptor, 4);
+  EXPECT_EQ(adaptor.arena_live(), Bytes{4 * kSize.value});
+  EXPECT_EQ(adaptor.range().extent(), Bytes{4 * kSize.value});
+  free_all(adaptor, tensors);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, WhatComesBeforeTheFirstMarkIsNeverPlanned) {
+  SimulatedAdaptor adaptor;
+  for (int i = 0; i < 8; ++i) adaptor.free(adaptor.allocate(kSize));
+  const Counters counters = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(counters.unplanned.requests, 8);
+  EXPECT_EQ(counters.rounds, 0);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, SmallRequestsAreCountedAndLeftToUpstream) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 2);
+  adaptor.engine().mark(MarkKind::kUser, 0);
+  const Counters before = adaptor.engine().snapshot().counters;
+  EXPECT_FALSE(adaptor.engine().wants(Bytes{4095}));
+  EXPECT_TRUE(adaptor.engine().wants(Bytes{4096}));
+  adaptor.free(adaptor.allocate(Bytes{4095}));
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.small.requests - before.small.requests, 1);
+  EXPECT_EQ(after.all.requests, before.all.requests);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, AFailedGrowthSendsTheRequestUpstreamAndLosesNothing) {
+  SimulatedAdaptor adaptor;
+  free_all(adaptor, begin_step(adaptor, 4));
+  adaptor.range().set_capacity(Bytes{2 * kSize.value});
+  const std::vector<TensorId> tensors = begin_step(adaptor, 4);
+  EXPECT_EQ(adaptor.arena_live(), Bytes{2 * kSize.value});
+  const Counters counters = adaptor.engine().snapshot().counters;
+  EXPECT_GE(counters.divergences[static_cast<std::size_t>(Divergence::kNoMemory)], 1);
+  free_all(adaptor, tensors);
+  adaptor.range().set_capacity(kGiB);
+  const std::vector<TensorId> again = begin_step(adaptor, 4);
+  EXPECT_EQ(adaptor.arena_live(), Bytes{4 * kSize.value});
+  free_all(adaptor, again);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, EveryFailureOfTheRangeInTurnIsSurvived) {
+  for (int n = 1; n <= 12; ++n) {
+    SimulatedAdaptor adaptor;
+    free_all(adaptor, begin_step(adaptor, 4));
+    adaptor.range().fail_extend(n);
+    for (int round = 0; round < 3; ++round) free_all(adaptor, begin_step(adaptor, 4));
+    expect_no_fault(adaptor);
+    EXPECT_EQ(adaptor.arena_live(), Bytes{}) << "failure " << n;
+  }
+}
+
+TEST(Engine, IdleMemoryIsGivenBackDownToTheHighestLiveBlock) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 4);
+  const std::vector<TensorId> tensors = begin_step(adaptor, 4);
+  EXPECT_EQ(adaptor.engine().release_idle(), Bytes{});
+  free_all(adaptor, tensors);
+  const Bytes held = adaptor.range().extent();
+  EXPECT_EQ(adaptor.engine().release_idle(), held);
+  EXPECT_EQ(adaptor.range().extent(), Bytes{});
+  free_all(adaptor, begin_step(adaptor, 4));
+  EXPECT_EQ(adaptor.range().extent(), held);
+  expect_no_fault(adaptor);
+}
+
+// While memory is given back no lock is held: a request that comes then must not be answered with
+// bytes that are about to go.
+TEST(Engine, ARequestDuringReleaseIdleNeverGetsMemoryThatIsGivenBack) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 4);
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kUser, 0);
+  adaptor.begin_threads();
+  std::thread other;
+  TensorId tensor = 0;
+  adaptor.range().during_shrink = [&] {
+    std::promise<void> served;
+    std::future<void> answer = served.get_future();
+    other = std::thread([&adaptor, &tensor, done = std::move(served)]() mutable {
+      tensor = adaptor.allocate(kSize);
+      done.set_value();
+    });
+    // An engine that knows better makes the request wait until the memory is gone.
+    answer.wait_for(std::chrono::milliseconds(100));
+  };
+  static_cast<void>(adaptor.engine().release_idle());
+  adaptor.range().during_shrink = nullptr;
+  other.join();
+  adaptor.end_threads();
+  EXPECT_GE(adaptor.range().extent(), adaptor.arena_live()) << "a live block lies in memory that was given back";
+  adaptor.free(tensor);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, ABlockUsedOnAnotherStreamIsWaitedForByItsSuccessor) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 2);
+  std::vector<TensorId> tensors = begin_step(adaptor, 2);
+  adaptor.use_on(tensors[1], StreamId{7});
+  adaptor.use_on(tensors[1], StreamId{7});
+  EXPECT_TRUE(adaptor.fences().log().empty());
+  free_all(adaptor, tensors);
+  EXPECT_EQ(adaptor.fences().log(), (std::vector<std::string>{"record 1 on 7"}));
+  free_all(adaptor, begin_step(adaptor, 2));
+  EXPECT_EQ(adaptor.fences().log(), (std::vector<std::string>{"record 1 on 7", "wait 1 on 0"}));
+  EXPECT_EQ(adaptor.fences().outstanding(), 0U);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, RequestsOfOtherStreamsAreLeftToUpstream) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 2);
+  const std::vector<TensorId> tensors = begin_step(adaptor, 1);
+  const Bytes live = adaptor.arena_live();
+  const TensorId other = adaptor.allocate(kSize, StreamId{9});
+  EXPECT_EQ(adaptor.arena_live(), live);
+  EXPECT_EQ(adaptor.engine().home(), StreamId{});
+  adaptor.free(other);
+  free_all(adaptor, tensors);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, AnAddressThatIsNoBlockIsRefusedAndNothingChanges) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 2);
+  const std::vector<TensorId> tensors = begin_step(adaptor, 2);
+  auto* const base = static_cast<char*>(adaptor.range().base());
+  EXPECT_FALSE(adaptor.engine().deallocate(base + 512));
+  EXPECT_FALSE(adaptor.engine().record_stream(base - 512, StreamId{7}));
+  EXPECT_EQ(adaptor.engine().block_at(base - 512).begin, nullptr);
+  EXPECT_EQ(adaptor.engine().block_at(base + 512).begin, base);
+  EXPECT_EQ(adaptor.engine().block_at(base + 512).size, kSize);
+  adaptor.engine().forget_upstream(base - 512);
+  free_all(adaptor, tensors);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, PeakLiveCanBeStartedOver) {
+  SimulatedAdaptor adaptor;
+  free_all(adaptor, begin_step(adaptor, 4));
+  EXPECT_EQ(adaptor.engine().snapshot().counters.peak_live, Bytes{4 * kSize.value});
+  const std::vector<TensorId> tensors = begin_step(adaptor, 1);
+  adaptor.engine().reset_peak_live();
+  EXPECT_EQ(adaptor.engine().snapshot().counters.peak_live, kSize);
+  free_all(adaptor, tensors);
+  expect_no_fault(adaptor);
+}
+
+// Collects what the engine reports.
+class Events final : public EventSink {
+ public:
+  void record(const EventRecord& event) noexcept override { events.push_back(event); }
+  std::size_t count(Action action) const {
+    std::size_t n = 0;
+    for (const EventRecord& event : events) n += event.action == action ? 1U : 0U;
+    return n;
+  }
+  std::vector<EventRecord> events;
+};
+
+TEST(Engine, EveryAllocationAndFreeBecomesOneEventWithItsAddress) {
+  Events events;
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.engine.sink = &events;
+  options.engine.device = 2;
+  SimulatedAdaptor adaptor(options);
+  learn(adaptor, 3);
+  EXPECT_EQ(events.count(Action::kAllocate), 9U);
+  EXPECT_EQ(events.count(Action::kFree), 9U);
+  EXPECT_EQ(events.count(Action::kMark), 3U);
+  std::map<std::uint64_t, std::int64_t> live;
+  for (const EventRecord& event : events.events) {
+    EXPECT_EQ(event.device, 2);
+    if (event.action == Action::kAllocate) {
+      EXPECT_TRUE(live.emplace(event.address, event.bytes).second);
+    } else if (event.action == Action::kFree) {
+      EXPECT_EQ(live[event.address], event.bytes);
+      live.erase(event.address);
+    }
+  }
+  EXPECT_TRUE(live.empty());
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, AfterAForkTheChildServesNothingAndItsFreesStillWork) {
+  SimulatedAdaptor adaptor;
+  learn(adaptor, 2);
+  const std::vector<TensorId> tensors = begin_step(adaptor, 2);
+  adaptor.engine().before_fork();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    adaptor.engine().after_fork_child();
+    const bool serves = adaptor.engine().allocate(kSize, StreamId{}).address != nullptr;
+    free_all(adaptor, tensors);
+    ::_exit(!serves && adaptor.arena_live() == Bytes{} && !adaptor.first_fault() ? 0 : 1);
+  }
+  adaptor.engine().after_fork_parent();
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  free_all(adaptor, tensors);
+  free_all(adaptor, begin_step(adaptor, 2));
+  expect_no_fault(adaptor);
+}
+
+}  // namespace
+}  // namespace ebbtide::simulation

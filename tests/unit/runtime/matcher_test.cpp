@@ -1,0 +1,132 @@
+#include "allocator/runtime/matcher.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "tests/unit/runtime/samples.h"
+
+namespace ebbtide {
+namespace {
+
+using samples::program_of;
+
+constexpr int kNone = -1;
+
+std::vector<Bytes> kib(std::initializer_list<std::int64_t> sizes) {
+  std::vector<Bytes> result;
+  for (const std::int64_t size : sizes) result.push_back(Bytes{size * 1024});
+  return result;
+}
+
+// The node of every request in turn.
+std::vector<int> matched(const Program& program, const std::vector<Bytes>& requests) {
+  Matcher matcher;
+  matcher.begin(program, Bytes{});
+  std::vector<int> nodes;
+  for (const Bytes size : requests) {
+    const std::optional<Match> match = matcher.match(size);
+    nodes.push_back(match ? static_cast<int>(match->node) : kNone);
+  }
+  return nodes;
+}
+
+TEST(Matcher, TheSameSequenceMatchesNodeByNode) {
+  const Program program = program_of({kib({64}), kib({512}), kib({64}), kib({1024})});
+  EXPECT_EQ(matched(program, kib({64, 512, 64, 1024})), (std::vector<int>{0, 1, 2, 3}));
+}
+
+TEST(Matcher, MoreThanTheProgramHasMatchesNothing) {
+  const Program program = program_of({kib({64}), kib({512})});
+  EXPECT_EQ(matched(program, kib({64, 512, 64, 512})), (std::vector<int>{0, 1, kNone, kNone}));
+}
+
+TEST(Matcher, AMissingNodeIsPassedOver) {
+  const Program program = program_of({kib({64, 64}), kib({512, 512}), kib({100, 100}), kib({1024, 1024})});
+  EXPECT_EQ(matched(program, kib({64, 100, 1024})), (std::vector<int>{0, 2, 3}));
+}
+
+TEST(Matcher, ANodeJustPassedOverCanStillCome) {
+  const Program program = program_of({kib({64, 64}), kib({512, 512}), kib({100, 100}), kib({1024, 1024})});
+  EXPECT_EQ(matched(program, kib({64, 100, 512, 1024})), (std::vector<int>{0, 2, 1, 3}));
+}
+
+TEST(Matcher, AnExtraRequestMatchesNothingAndTheNextGoesOn) {
+  const Program program = program_of({kib({64, 64}), kib({512, 512}), kib({1024, 1024})});
+  EXPECT_EQ(matched(program, kib({64, 77, 512, 1024})), (std::vector<int>{0, kNone, 1, 2}));
+}
+
+TEST(Matcher, AnotherLengthMatchesNodeByNodeAndIsExpectedAfterTheFirst) {
+  const Program program = program_of({kib({64, 128}), kib({16, 64}), kib({48, 48}), kib({192, 384})});
+  Matcher matcher;
+  matcher.begin(program, Bytes{});
+  EXPECT_EQ(matcher.expected(2), Bytes{48 * 1024});
+  ASSERT_TRUE(matcher.match(Bytes{256 * 1024}));
+  EXPECT_TRUE(matcher.take_news());
+  EXPECT_FALSE(matcher.take_news());
+  EXPECT_EQ(matcher.expected(1), Bytes{256 * 1024});
+  EXPECT_EQ(matcher.expected(3), Bytes{768 * 1024});
+  std::uint32_t node = 1;
+  for (const Bytes size : kib({256, 48, 768})) {
+    const std::optional<Match> match = matcher.match(size);
+    ASSERT_TRUE(match);
+    EXPECT_EQ(match->node, node++);
+    EXPECT_TRUE(match->exact);
+  }
+}
+
+TEST(Matcher, TwoDimensionsThatVaryByThemselvesBothMatch) {
+  // Even nodes grow with one length, odd ones with another.
+  const Program program = program_of({kib({64, 128, 64}), kib({80, 80, 240}), kib({64, 128, 64}), kib({80, 80, 240}),
+                                      kib({128, 256, 128}), kib({160, 160, 480})});
+  EXPECT_EQ(matched(program, kib({128, 240, 128, 240, 256, 480})), (std::vector<int>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(matched(program, kib({96, 152, 96, 152, 192, 304})), (std::vector<int>{0, 1, 2, 3, 4, 5}));
+}
+
+TEST(Matcher, ItsCursorAndWhatWasMatchedCanBeAsked) {
+  const Program program = program_of({kib({64, 64}), kib({512, 512}), kib({100, 100})});
+  Matcher matcher;
+  EXPECT_FALSE(matcher.is_following());
+  matcher.begin(program, Bytes{});
+  EXPECT_TRUE(matcher.is_following());
+  ASSERT_TRUE(matcher.match(Bytes{64 * 1024}));
+  ASSERT_TRUE(matcher.match(Bytes{100 * 1024}));
+  EXPECT_TRUE(matcher.was_matched(0));
+  EXPECT_FALSE(matcher.was_matched(1));
+  EXPECT_EQ(matcher.cursor(), 3U);
+  matcher.begin(program, Bytes{});
+  EXPECT_EQ(matcher.cursor(), 0U);
+  EXPECT_FALSE(matcher.was_matched(0));
+  matcher.end();
+  EXPECT_FALSE(matcher.is_following());
+}
+
+TEST(Matcher, NeverMatchesOneNodeTwice) {
+  std::mt19937 random(11);
+  for (int trial = 0; trial < 500; ++trial) {
+    std::vector<std::vector<Bytes>> sizes;
+    const std::size_t shapes = 1 + random() % 3;
+    for (std::size_t i = 0; i < 40; ++i) {
+      std::vector<Bytes>& of_node = sizes.emplace_back();
+      const std::int64_t base = 512 * static_cast<std::int64_t>(1 + random() % 6);
+      for (std::size_t k = 0; k < shapes; ++k) {
+        of_node.push_back(Bytes{random() % 4 == 0 ? base : base * static_cast<std::int64_t>(k + 1)});
+      }
+    }
+    const Program program = program_of(sizes);
+    Matcher matcher;
+    matcher.begin(program, Bytes{});
+    std::set<std::uint32_t> seen;
+    for (int i = 0; i < 80; ++i) {
+      const std::optional<Match> match = matcher.match(Bytes{512 * static_cast<std::int64_t>(1 + random() % 18)});
+      if (!match) continue;
+      ASSERT_LT(match->node, program.nodes.size());
+      ASSERT_TRUE(seen.insert(match->node).second) << "node " << match->node;
+      ASSERT_TRUE(matcher.was_matched(match->node));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ebbtide

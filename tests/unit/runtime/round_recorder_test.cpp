@@ -1,0 +1,120 @@
+#include "allocator/runtime/round_recorder.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/runtime/samples.h"
+
+namespace ebbtide {
+namespace {
+
+using samples::mib;
+
+// A recorder with an arena and upstream blocks, which the engine owns in life.
+class RoundRecorderTest : public testing::Test {
+ protected:
+  Block born(Bytes size) { return {size, recorder_.add(size, -1), {}, -1, {}}; }
+  Round next(RoundKind kind = RoundKind::kForward, std::uint32_t source = 1) {
+    return recorder_.next(kind, source, arena_, upstream_, book_);
+  }
+
+  RoundRecorder recorder_;
+  BlockTable arena_;
+  RoundRecorder::UpstreamBlocks upstream_;
+  ProgramBook book_;
+};
+
+TEST_F(RoundRecorderTest, WhatComesBeforeTheFirstMarkIsThePrologue) {
+  EXPECT_TRUE(recorder_.is_prologue());
+  const Round prologue = next(RoundKind::kForward, 3);
+  EXPECT_EQ(prologue.serial, 0U);
+  EXPECT_FALSE(recorder_.is_prologue());
+  EXPECT_EQ(recorder_.round().serial, 1U);
+  EXPECT_EQ(recorder_.round().kind, RoundKind::kForward);
+  EXPECT_EQ(recorder_.round().source, 3U);
+}
+
+TEST_F(RoundRecorderTest, DeathsAreTheNumberOfRequestsUntilThen) {
+  next();
+  const Block a = born(mib(1));
+  const Block b = born(mib(2));
+  recorder_.end(a);
+  const Block c = born(mib(3));
+  recorder_.end(c);
+  const Round round = next();
+  ASSERT_EQ(round.requests.size(), 3U);
+  EXPECT_EQ(round.requests[0].death, Tick{2});
+  EXPECT_EQ(round.requests[1].death, kAlive);
+  EXPECT_EQ(round.requests[2].death, Tick{3});
+  EXPECT_EQ(b.origin, (Origin{1, 1}));
+}
+
+TEST_F(RoundRecorderTest, CountsTheBytesOfThisRoundAliveNowAndAtTheirHighest) {
+  next();
+  const Block a = born(mib(4));
+  const Block b = born(mib(2));
+  recorder_.end(a);
+  EXPECT_EQ(recorder_.live_bytes(), mib(2));
+  EXPECT_EQ(recorder_.peak_bytes(), mib(6));
+  next();
+  EXPECT_EQ(recorder_.peak_bytes(), Bytes{});
+  recorder_.end(b);
+  EXPECT_EQ(recorder_.live_bytes(), Bytes{});
+}
+
+TEST_F(RoundRecorderTest, WhatIsAliveAtTheEndSurvivesIntoTheNext) {
+  next();
+  arena_.insert(Offset{512}, born(mib(4)));
+  upstream_[this] = born(mib(2));
+  const Round first = next();
+  EXPECT_TRUE(first.survivors.empty());
+  ASSERT_EQ(recorder_.round().survivors.size(), 2U);
+  born(mib(1));
+  recorder_.end(*arena_.find(Offset{512}));
+  arena_.erase(Offset{512});
+  const Round second = next();
+  ASSERT_EQ(second.survivors.size(), 2U);
+  EXPECT_TRUE(second.survivors[0].in_arena);
+  EXPECT_EQ(second.survivors[0].origin, (Origin{1, 0}));
+  EXPECT_EQ(second.survivors[0].end, Tick{1});
+  EXPECT_FALSE(second.survivors[1].in_arena);
+  EXPECT_EQ(second.survivors[1].end, kAlive);
+  EXPECT_EQ(recorder_.round().survivors.size(), 1U);
+}
+
+TEST_F(RoundRecorderTest, ParametersAreOlderThanAllRoundsAndOnlyTheirSizesAreKept) {
+  upstream_[this] = {mib(8), {}, {}, -1, {}};
+  upstream_[&book_] = {mib(8), {}, {}, -1, {}};
+  upstream_[&arena_] = {mib(3), {}, {}, -1, {}};
+  next();
+  EXPECT_TRUE(recorder_.round().survivors.empty());
+  const Round round = next();
+  EXPECT_EQ(round.constant_sizes, (std::vector<Bytes>{mib(3), mib(8)}));
+}
+
+TEST_F(RoundRecorderTest, ResidentsAreTheSurvivorsThatTheBookKnowsSortedByRoot) {
+  next();
+  arena_.insert(Offset{0}, born(mib(4)));
+  arena_.insert(Offset{mib(8).value}, born(mib(2)));
+  const Round round = next();
+  EXPECT_TRUE(recorder_.residents().empty());
+  book_.learn(round);
+  recorder_.resolve(book_);
+  const std::vector<ProgramBook::Resident> residents = recorder_.residents();
+  ASSERT_EQ(residents.size(), 2U);
+  EXPECT_LT(residents[0].root, residents[1].root);
+  EXPECT_EQ(residents[0].size + residents[1].size, mib(6));
+}
+
+TEST_F(RoundRecorderTest, NotesWhereTheOptimizersOwnRequestsEnd) {
+  next(RoundKind::kOptimizer);
+  born(mib(1));
+  recorder_.note_optimizer_end();
+  born(mib(1));
+  const Round round = next();
+  EXPECT_EQ(round.optimizer_end, Tick{1});
+  EXPECT_EQ(recorder_.round().optimizer_end, kAlive);
+  EXPECT_EQ(recorder_.round().previous, RoundKind::kOptimizer);
+}
+
+}  // namespace
+}  // namespace ebbtide
