@@ -278,7 +278,7 @@ bool Engine::is_worth_learning() const {
     // Nothing like it is known: worth it, unless nothing ever repeats.
     return book_->programs.size() < kManyPrograms || serial - last_learnt_round_ >= kPause;
   }
-  const bool differs = server_.deviated() || server_.used_inline_plan() || !server_.fits_residents() ||
+  const bool differs = server_.deviated() || server_.outgrew_plans() || !server_.fits_residents() ||
                        server_.was_outlived(recorder_.round());
   // A program that never settles is learnt ever more rarely.
   const Program& program = *server_.program();
@@ -326,7 +326,7 @@ void Engine::begin_serving() {
   // An optimizer's first step creates its state, of the sizes that its later steps use for a moment.
   const bool is_first_step = round.kind == RoundKind::kOptimizer && optimizers_seen_.insert(round.source).second;
   if (options_.observe_only || is_first_step) return;
-  server_.begin(book_, recorder_);
+  server_.begin(book_, recorder_, last_served_);
   has_served_ = has_served_ || server_.is_following();
 }
 

@@ -139,7 +139,7 @@ class EBBTIDE_EXPORT Engine {
   bool has_served_ = false;
   std::set<std::uint32_t> optimizers_seen_;  // by source
   std::uint32_t last_learnt_round_ = 0;
-  PlanWorker::Use last_served_;  // since the start, by program
+  ProgramBook::Use last_served_;  // since the start, by program
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};
 };

@@ -1,12 +1,18 @@
 #include "allocator/runtime/inline_plan.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "allocator/plan/lower_bound.h"
 #include "allocator/plan/problem.h"
 #include "allocator/plan/solver.h"
 
 namespace ebbtide {
 namespace {
+
+constexpr double kGoodEnough = 1.002;
+constexpr double kPriceOfHomes = 1.05;  // height accepted for leaving residents where other programs look for them
+constexpr std::int64_t kImprovementSteps = 60'000;  // about 6 ms
 
 Tick clipped(Tick tick, std::size_t nodes) {
   return Tick{std::min(tick.value, static_cast<std::int64_t>(nodes) + 1)};
@@ -66,6 +72,41 @@ std::vector<std::uint32_t> placement_order(const ProgramBook& book, const Progra
   return order;
 }
 
+// Kernels round: a little above the prediction costs little and saves a divergence.
+Bytes slot_for(const Program& program, const Matcher& matcher, std::uint32_t index, Bytes alignment) {
+  const Node& node = program.nodes[index];
+  const Bytes expected = matcher.expected(index);
+  if (expected.value == 0 || (program.is_rare(node) && !matcher.is_size_seen(index))) return node.slot;
+  if (program.is_constant(node.size_class)) return expected;
+  const Bytes roomy = align_up(Bytes{expected.value + expected.value / 512}, alignment);
+  return expected <= node.slot ? std::min(roomy, node.slot) : roomy;
+}
+
+bool is_within(const Solution& solution, double factor, Bytes height) {
+  return static_cast<double>(solution.height.value) <= factor * static_cast<double>(height.value);
+}
+
+// One pass, unless that asks for more memory than there is and a better plan would not. Homes are kept as long as
+// that costs little: what this round learns moves them for the others, too.
+Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::uint32_t>& order, Bytes extent) {
+  Solution best = place(problem, order);
+  const Bytes lowest = std::max(max_load(problem), extent);
+  SolveOptions options;
+  options.good_enough = kGoodEnough;
+  options.improvement_steps = kImprovementSteps;
+  options.warm_orders.push_back(order);
+  const auto improve = [&] {
+    Result<Solution> better = solve(problem, options);
+    if (better.ok() && better.value().height < best.height) best = std::move(better.value());
+  };
+  if (is_within(best, kGoodEnough, lowest)) return best;
+  improve();
+  if (is_within(best, kPriceOfHomes, lowest)) return best;
+  for (std::size_t i = 0; i < nodes; ++i) problem.buffers[i].fixed.reset();
+  improve();
+  return best;
+}
+
 }  // namespace
 
 InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
@@ -77,10 +118,7 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
   plan.slots.resize(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const Node& node = program.nodes[i];
-    const Bytes expected = matcher.expected(i).value > 0 ? matcher.expected(i) : node.slot;
-    // Kernels round: a little above the prediction costs little and saves a divergence.
-    const bool is_guess = !program.is_constant(node.size_class) && expected > node.slot;
-    plan.slots[i] = is_guess ? align_up(Bytes{expected.value + expected.value / 512}, alignment) : expected;
+    plan.slots[i] = slot_for(program, matcher, i, alignment);
     const bool is_past = i != current && (matcher.was_matched(i) || i < matcher.cursor());
     const bool done = is_past || node.unplanned;
     Buffer buffer = buffer_of(done ? Bytes{} : plan.slots[i], Tick{i}, clipped(node.death, count), alignment);
@@ -97,7 +135,8 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
     buffer.fixed = offset;
     problem.buffers.push_back(std::move(buffer));
   }
-  const Solution solution = place(problem, placement_order(book, program, problem.buffers.size()));
+  const std::vector<std::uint32_t> order = placement_order(book, program, problem.buffers.size());
+  const Solution solution = solution_of(std::move(problem), count, order, arena.extent());
   plan.offsets.assign(solution.offsets.begin(), solution.offsets.begin() + static_cast<std::ptrdiff_t>(count));
   plan.height = solution.height;
   return plan;

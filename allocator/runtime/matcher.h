@@ -40,6 +40,8 @@ class Matcher {
   // (A guess counts: it is better than none when room is made for it.)
   Bytes expected(std::uint32_t node) const { return expected_[program_->nodes[node].size_class]; }
   bool was_matched(std::uint32_t node) const { return used_[node] != 0; }
+  // True when that size was not predicted but requested, for this node or one of its class.
+  bool is_size_seen(std::uint32_t node) const { return knowledge_[program_->nodes[node].size_class] == Knowledge::kSeen; }
   std::uint32_t cursor() const { return cursor_; }
   // True once after the sizes expected of this round became known or changed.
   bool take_news() { return std::exchange(news_, false); }

@@ -75,6 +75,7 @@ void write_node(Writer& out, const Node& node) {
   out.number(node.slot.value);
   out.number(node.death.value);
   out.number(node.missed);
+  out.number(node.seen);
   out.number(node.constant_hint ? 1 : 0);
   out.number(node.unplanned ? 1 : 0);
   out.number(node.offset.value);
@@ -88,6 +89,7 @@ Node read_node(Reader& in) {
   node.slot.value = in.number();
   node.death.value = in.number();
   node.missed = static_cast<int>(in.number());
+  node.seen = in.small();
   node.constant_hint = in.number() != 0;
   node.unplanned = in.number() != 0;
   node.offset.value = in.number();
@@ -97,7 +99,7 @@ Node read_node(Reader& in) {
 void write_program(Writer& out, const Program& program) {
   out.number(program.id);
   out.number(static_cast<std::int64_t>(program.kind));
-  out.number(static_cast<std::int64_t>(program.previous));
+  out.number(program.previous.bits);
   out.number(program.source);
   out.size(program.shapes);
   out.size(program.nodes.size());
@@ -120,7 +122,7 @@ Program read_program(Reader& in) {
   Program program;
   program.id = in.small();
   program.kind = static_cast<RoundKind>(in.number());
-  program.previous = static_cast<RoundKind>(in.number());
+  program.previous.bits = static_cast<std::uint8_t>(in.number());
   program.source = in.small();
   program.shapes = static_cast<std::size_t>(in.number());
   program.nodes.resize(in.length());

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "allocator/base/log.h"
 #include "allocator/plan/lower_bound.h"
 #include "allocator/plan/problem.h"
 #include "allocator/plan/solver.h"
@@ -295,6 +296,8 @@ void PlanMaker::apply(const Outcome& outcome) {
     program.height = solution.height;
     program.lower_bound = max_load(state(index, nullptr));
     program.planned = true;
+    EBBTIDE_DEBUG("plan of program %u: %s, lower bound %s", program.id, to_string(program.height).c_str(),
+                  to_string(program.lower_bound).c_str());
   }
   book_.height = outcome.height;
   book_.plans += 1;

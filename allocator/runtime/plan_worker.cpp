@@ -38,7 +38,7 @@ PlanWorker::PlanWorker(ProgramBook book, Bytes alignment)
 
 PlanWorker::~PlanWorker() { stop(); }
 
-void PlanWorker::submit(Round round, const Use& last_served) {
+void PlanWorker::submit(Round round, const ProgramBook::Use& last_served) {
   const std::lock_guard lock(mutex_);
   if (stopping_ || abandoned_ || queue_.size() >= kMaxQueue) return;
   queue_.push_back(std::move(round));
@@ -84,7 +84,7 @@ void PlanWorker::run() {
     changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
     if (stopping_) return;
     std::deque<Round> rounds = std::exchange(queue_, {});
-    const Use used = last_served_;
+    const ProgramBook::Use used = last_served_;
     busy_ = true;
     lock.unlock();
     const auto begin = std::chrono::steady_clock::now();

@@ -26,8 +26,7 @@ class PlanWorker {
   PlanWorker& operator=(const PlanWorker&) = delete;
 
   // `last_served`: by program id, the last round that each program served.
-  using Use = std::map<std::uint32_t, std::uint32_t>;
-  void submit(Round round, const Use& last_served);
+  void submit(Round round, const ProgramBook::Use& last_served);
   // The latest book; never null.
   std::shared_ptr<const ProgramBook> published() const;
   // Waits until everything submitted is planned; false when `limit` passes first.
@@ -48,7 +47,7 @@ class PlanWorker {
   mutable std::mutex mutex_;  // guards all below; never held while planning
   std::condition_variable changed_;
   std::deque<Round> queue_;
-  Use last_served_;
+  ProgramBook::Use last_served_;
   std::shared_ptr<const ProgramBook> published_;
   Times times_;
   bool busy_ = false;

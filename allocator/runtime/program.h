@@ -10,6 +10,9 @@
 
 namespace ebbtide {
 
+// A request of more than this part of a program's height tells by itself that a round is of another program.
+inline constexpr std::int64_t kNoticedPart = 512;
+
 // One expected request.
 struct Node {
   RootId root;
@@ -18,6 +21,7 @@ struct Node {
   Tick death = kAlive;           // latest end seen, in node indices; kAlive: outlives the round
   std::uint32_t size_class = 0;  // nodes with the same sizes in every shape vary together
   int missed = 0;                // consecutive learnt rounds without it
+  std::uint32_t seen = 0;        // learnt rounds with it
   bool constant_hint = false;    // its size is that of a parameter: does not grow with the input
   bool unplanned = false;        // outlives whole cycles: belongs upstream, not in the arena
   Offset offset;                 // place in the arena, when the program is planned
@@ -45,7 +49,7 @@ struct Incoming {
 struct Program {
   std::uint32_t id = 0;
   RoundKind kind = RoundKind::kUnmarked;
-  RoundKind previous = RoundKind::kUnmarked;   // kind of the round that it follows
+  RoundKinds previous;                         // kinds of the rounds that it followed
   std::uint32_t source = 0;
   std::vector<Node> nodes;
   std::vector<Incoming> incoming;
@@ -62,6 +66,8 @@ struct Program {
   void rebuild_classes();
   // True when this class had one size in all of several shapes, or looks like a parameter.
   bool is_constant(std::uint32_t size_class) const;
+  // Most learnt rounds lack the node: what its size would be in another round is anyone's guess.
+  bool is_rare(const Node& node) const { return node.seen * 2 < learnt; }
   bool is_valid() const;
 
  private:

@@ -13,6 +13,7 @@ constexpr int kMissedWhileAlive = 1;  // then a node whose block still lives is 
 constexpr int kMissedWhileDead = 16;  // then a node is forgotten
 constexpr double kSameSequence = 0.6; // share of bytes that must match
 constexpr double kSameResidents = 0.7;
+constexpr double kPriceOfSharing = 1.005;  // load accepted for having one plan instead of two
 constexpr double kSameBefore = 0.25;  // weight of following the same kind of round, against likeness
 constexpr std::size_t kMaxTurns = 4;  // tensors of one root alive at once; more is hoarding
 constexpr std::uint32_t kForgottenAfter = 48;  // rounds without use, for a variant seen once
@@ -37,8 +38,27 @@ double likeness(const Left& left, const Right& right) {
       ++b;
     }
   }
-  return either.value == 0 ? 1.0
-                           : static_cast<double>(both.value) / static_cast<double>(either.value);
+  return either.value == 0 ? 1.0 : static_cast<double>(both.value) / static_cast<double>(either.value);
+}
+
+// Without what the program made once, is still alive and is not made again: a library's workspace, about to be
+// found permanent.
+std::vector<Survivor> without_new_permanent(const Program& program, const Round& round,
+                                            std::vector<Survivor> survivors) {
+  std::set<RootId> missing;
+  for (const Node& node : program.nodes) missing.insert(node.root);
+  for (const std::int64_t node : align(program, round).node) {
+    if (node >= 0) missing.erase(program.nodes[static_cast<std::size_t>(node)].root);
+  }
+  std::erase_if(survivors, [&](const Survivor& survivor) {
+    return survivor.end == kAlive && missing.contains(survivor.root);
+  });
+  return survivors;
+}
+
+std::uint32_t last_use(const Program& program, const ProgramBook::Use& last_served) {
+  const auto served = last_served.find(program.id);
+  return served == last_served.end() ? program.last_round : std::max(program.last_round, served->second);
 }
 
 bool is_optimizer_state(const Round& round, std::size_t request) {
@@ -53,14 +73,14 @@ std::optional<std::size_t> ProgramBook::learn(const Round& round) {
   note_squatters(round);
   const std::vector<Survivor> survivors = known_survivors(round);
   const std::optional<std::size_t> found = best_match(round, survivors);
-  Program& program = found ? programs[*found] : add_program(round);
-  Program& learner = found && is_other_variant(program, round, survivors) ? add_variant(program, round) : program;
-  merge(learner, round, survivors);
-  note_permanence(learner, survivors);
-  learner.last_round = round.serial;
-  learner.learnt += 1;
-  learner.planned = false;
-  const std::uint32_t id = learner.id;
+  Program& program = found ? learner(*found, round, survivors) : add_program(round);
+  merge(program, round, survivors);
+  note_permanence(program, survivors);
+  program.previous.add(round.previous);
+  program.last_round = round.serial;
+  program.learnt += 1;
+  program.planned = false;
+  const std::uint32_t id = program.id;
   spread_permanence();
   forget_oldest();
   const auto kept = std::find_if(programs.begin(), programs.end(),
@@ -70,29 +90,56 @@ std::optional<std::size_t> ProgramBook::learn(const Round& round) {
 
 bool ProgramBook::is_other_variant(const Program& program, const Round& round,
                                    const std::vector<Survivor>& survivors) const {
-  return leaves_other_residents(program, round) || differs_in_turns(program, survivors) ||
-         likeness(program.incoming, survivors) < kSameResidents;
+  if (leaves_other_residents(program, round) || differs_in_turns(program, survivors)) return true;
+  return likeness(program.incoming, without_new_permanent(program, round, survivors)) < kSameResidents;
+}
+
+Program& ProgramBook::learner(std::size_t found, const Round& round, const std::vector<Survivor>& survivors) {
+  Program& program = programs[found];
+  const auto can_learn = [&](const Program& candidate) {
+    return !is_other_variant(candidate, round, survivors) && cost_of_sharing(candidate, round) <= kPriceOfSharing;
+  };
+  if (can_learn(program)) return program;
+  for (Program& other : programs) {
+    const bool is_alike = other.kind == round.kind && other.source == round.source &&
+                          align(other, round).share >= kSameSequence;
+    if (is_alike && can_learn(other)) return other;
+  }
+  return add_variant(program, round);
 }
 
 Program& ProgramBook::add_program(const Round& round) {
   Program program;
   program.id = next_program_++;
   program.kind = round.kind;
-  program.previous = round.previous;
   program.source = round.source;
   programs.push_back(std::move(program));
   return programs.back();
 }
 
-// The same sequence with other residents. Lifetimes are the variant's own: a gradient that stays in one
-// is added and gone in the other.
+// The same sequence with other residents, or with large tensors more or less: a mask that must be padded is one
+// more in every layer. Lifetimes are the variant's own: a gradient that stays in one is added and gone in the
+// other. What is large and the round lacks is left out, so that it is noticed when it comes.
 Program& ProgramBook::add_variant(const Program& original, const Round& round) {
+  std::set<RootId> occurring;
+  for (const std::int64_t node : align(original, round).node) {
+    if (node >= 0) occurring.insert(original.nodes[static_cast<std::size_t>(node)].root);
+  }
   Program variant = original;
   variant.id = next_program_++;
-  variant.previous = round.previous;
+  variant.previous = {};
   variant.incoming.clear();
   variant.learnt = 0;
-  for (Node& node : variant.nodes) node.death = Tick{-1};
+  const bool is_apart = cost_of_sharing(original, round) > kPriceOfSharing;
+  const Bytes large{original.height.value / kNoticedPart};
+  erase_nodes(variant, [&](const Node& node) {
+    return is_apart && !occurring.contains(node.root) && !node.unplanned && node.slot > large;
+  });
+  for (Node& node : variant.nodes) {
+    // What the round lacks most likely lives as long as before, if it comes.
+    if (occurring.contains(node.root) || node.survives()) node.death = Tick{-1};
+    node.seen = 0;
+  }
   programs.push_back(std::move(variant));
   return programs.back();
 }
@@ -107,7 +154,7 @@ std::optional<std::size_t> ProgramBook::best_match(const Round& round,
     const double share = align(program, round).share;
     if (share < kSameSequence) continue;
     // Sequence first; the residents tell variants of one sequence apart.
-    const double before = program.previous == round.previous ? kSameBefore : 0.0;
+    const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
     const double score = std::min(share, 0.95) + likeness(program.incoming, survivors) + before;
     if (score > best_score) {
       best_score = score;
@@ -234,18 +281,15 @@ void ProgramBook::note_permanence(Program& program, const std::vector<Survivor>&
     }
   }
   // What is created once and kept is missed from then on, and yet expected where a saved plan begins.
-  const bool is_beginning = program.previous == RoundKind::kUnmarked;
+  const bool is_beginning = program.previous.contains(RoundKind::kUnmarked);
   erase_nodes(program, [is_beginning](const Node& node) {
     return node.missed >= kMissedWhileDead && !(is_beginning && node.unplanned);
   });
   std::erase_if(program.incoming, [this](const Incoming& incoming) { return is_permanent(incoming.root); });
 }
 
-void ProgramBook::note_use(const std::map<std::uint32_t, std::uint32_t>& last_served) {
-  for (Program& program : programs) {
-    const auto served = last_served.find(program.id);
-    if (served != last_served.end()) program.last_round = std::max(program.last_round, served->second);
-  }
+void ProgramBook::note_use(const Use& last_served) {
+  for (Program& program : programs) program.last_round = last_use(program, last_served);
 }
 
 void ProgramBook::forget_oldest() {
@@ -254,7 +298,7 @@ void ProgramBook::forget_oldest() {
   std::uint32_t now = 0;
   for (const Program& program : programs) now = std::max(now, program.last_round);
   std::erase_if(programs, [now](const Program& program) {
-    return program.learnt == 1 && program.previous != RoundKind::kUnmarked &&
+    return program.learnt == 1 && !program.previous.contains(RoundKind::kUnmarked) &&
            now - program.last_round > kForgottenAfter;
   });
   if (programs.size() > kMaxPrograms) {
@@ -277,14 +321,14 @@ bool ProgramBook::fits(const Program& program, std::span<const Resident> alive) 
   return likeness(program.incoming, alive) >= kSameResidents;
 }
 
-const Program* ProgramBook::choose(const Round& round, std::span<const Resident> alive) const {
+const Program* ProgramBook::choose(const Round& round, std::span<const Resident> alive, const Use& last_served) const {
   const Program* best = nullptr;
   double best_likeness = -1;
   for (const Program& program : programs) {
     if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
-    const double before = program.previous == round.previous ? kSameBefore : 0.0;
+    const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
     const double alike = likeness(program.incoming, alive) + before;
-    const bool newer = best != nullptr && program.last_round > best->last_round;
+    const bool newer = best != nullptr && last_use(program, last_served) > last_use(*best, last_served);
     if (alike > best_likeness + 1e-9 || (alike > best_likeness - 1e-9 && newer)) {
       best = &program;
       best_likeness = alike;

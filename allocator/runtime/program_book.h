@@ -26,16 +26,17 @@ struct Home {
 // Value type; a published copy is immutable. Not thread-safe.
 class ProgramBook {
  public:
-  // Notes that rounds were served by these programs (by id), the last one by its serial number.
-  void note_use(const std::map<std::uint32_t, std::uint32_t>& last_served);
+  // By program id: the serial number of the last round that it served.
+  using Use = std::map<std::uint32_t, std::uint32_t>;
+  void note_use(const Use& last_served);
   // Merges the round. Returns the index of the program it now belongs to; none when it was empty.
   std::optional<std::size_t> learn(const Round& round);
 
   // The program that most likely begins with `round`: same kind and source, residents and what came
-  // before most alike; among equals the one learnt last. `alive` are the roots of live blocks with
-  // their sizes, sorted by root.
+  // before most alike; among equals the one learnt or used last. `alive` are the roots of live blocks
+  // with their sizes, sorted by root.
   struct Resident { RootId root; Bytes size; };
-  const Program* choose(const Round& round, std::span<const Resident> alive) const;
+  const Program* choose(const Round& round, std::span<const Resident> alive, const Use& last_served = {}) const;
   // True when the program's residents are those alive, by most of their bytes.
   static bool fits(const Program& program, std::span<const Resident> alive);
 
@@ -58,6 +59,8 @@ class ProgramBook {
                         const std::vector<Survivor>& survivors) const;
   Program& add_program(const Round& round);
   Program& add_variant(const Program& original, const Round& round);
+  // The program that learns the round: `found`, one like it, or a new variant of it.
+  Program& learner(std::size_t found, const Round& round, const std::vector<Survivor>& survivors);
   void merge(Program& program, const Round& round, const std::vector<Survivor>& survivors);
   void note_permanence(Program& program, const std::vector<Survivor>& survivors);
   // The round's survivors that programs account for, with their roots, sorted by root.

@@ -19,6 +19,17 @@ enum class RoundKind : std::uint8_t {
   kOptimizer = 4,  // an optimizer's step and what follows until the next forward
 };
 
+// A set of them.
+struct RoundKinds {
+  std::uint8_t bits = 0;
+
+  bool contains(RoundKind kind) const { return (bits & bit(kind)) != 0; }
+  void add(RoundKind kind) { bits = static_cast<std::uint8_t>(bits | bit(kind)); }
+
+ private:
+  static unsigned bit(RoundKind kind) { return 1U << static_cast<unsigned>(kind); }
+};
+
 // Time inside a round is the index of a request in its order. A block freed between requests i-1 and
 // i has death i: it may share its place with request i. kAlive: not freed before the round's end.
 inline constexpr Tick kAlive{std::numeric_limits<std::int32_t>::max()};

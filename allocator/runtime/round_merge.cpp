@@ -53,6 +53,29 @@ void merge_incoming(Program& program, const Survivor& survivor, Tick end) {
   place->size = std::max(place->size, survivor.size);
 }
 
+// Bytes live at every tick, as differences, and their highest sum.
+class Load {
+ public:
+  explicit Load(std::size_t nodes) : change_(nodes + 2) {}
+
+  void add(Bytes size, std::size_t birth, Tick death) {
+    const auto end = std::min(static_cast<std::size_t>(std::max<std::int64_t>(death.value, 0)), change_.size() - 1);
+    if (end <= birth) return;
+    change_[birth] += size;
+    change_[end] -= size;
+  }
+
+  Bytes peak() const {
+    Bytes live;
+    Bytes highest;
+    for (const Bytes change : change_) highest = std::max(highest, live += change);
+    return highest;
+  }
+
+ private:
+  std::vector<Bytes> change_;
+};
+
 }  // namespace
 
 Tick MergedRound::translate(Tick when, std::size_t nodes) const {
@@ -69,10 +92,13 @@ class RoundMerge {
   void interleave(const std::function<RootId()>& next_root, const std::function<bool(std::size_t)>& is_left_out);
   void move_ticks();
   void add_lifetimes();
+  double cost_of_sharing() const;
   MergedRound finish(const std::vector<Survivor>& survivors);
 
  private:
   void copy_nodes_until(std::size_t end);
+  Tick earliest_in_program(Tick death) const;
+  Tick earliest_in_round(Tick death) const;
 
   Program& program_;
   const Round& round_;
@@ -142,10 +168,57 @@ void RoundMerge::add_lifetimes() {
     node.slot = std::max(node.slot, round_.requests[r].size);
     node.death = std::max(node.death, merged_.translate(round_.requests[r].death, nodes_.size()));
     node.missed = 0;
+    node.seen += 1;
   }
   // A request found behind its predecessor's node may seem to die before its birth; and nodes of a new
   // variant that its first round lacks have not lived at all.
   for (std::size_t i = 0; i < nodes_.size(); ++i) nodes_[i].death = std::max(nodes_[i].death, tick(i + 1));
+}
+
+// A death lies between two requests; what the other side has in between may come before or after it. These
+// take it for before.
+Tick RoundMerge::earliest_in_program(Tick death) const {
+  if (death == kAlive || death <= Tick{0}) return death;
+  const auto last = static_cast<std::size_t>(death.value) - 1;
+  return last >= moved_.size() ? tick(nodes_.size()) : Tick{moved_[last] + 1};
+}
+
+Tick RoundMerge::earliest_in_round(Tick death) const {
+  if (death == kAlive || death <= Tick{0}) return death;
+  const auto last = static_cast<std::size_t>(death.value) - 1;
+  if (last >= round_.requests.size()) return tick(nodes_.size());
+  return Tick{merged_.position_[last] + (merged_.is_node(last) ? 1 : 0)};
+}
+
+// Before move_ticks: the nodes' deaths are those of the program before the merge.
+double RoundMerge::cost_of_sharing() const {
+  const std::size_t count = nodes_.size();
+  Load of_program(count);
+  Load of_round(count);
+  Load of_both(count);
+  Bytes largest_difference;
+  std::vector<Tick> death_in_round(count, kNever);
+  for (std::size_t r = 0; r < round_.requests.size(); ++r) {
+    if (!merged_.is_node(r)) continue;
+    death_in_round[merged_.node_of(r)] = earliest_in_round(round_.requests[r].death);
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const Node& node = nodes_[i];
+    if (node.unplanned) continue;
+    const Bytes slot = std::max(node.slot, sizes_[i]);
+    const Tick death = earliest_in_program(node.death);
+    const bool is_in_both = death != kNever && death_in_round[i] != kNever;
+    if (!is_in_both && node.missed == 0) largest_difference = std::max(largest_difference, slot);
+    of_program.add(slot, i, death);
+    of_round.add(slot, i, death_in_round[i]);
+    of_both.add(slot, i, std::max(death, death_in_round[i]));
+  }
+  for (const Incoming& incoming : program_.incoming) {
+    for (Load* load : {&of_program, &of_round, &of_both}) load->add(incoming.size, 0, earliest_in_program(incoming.end));
+  }
+  const Bytes apart = std::max(of_program.peak(), of_round.peak());
+  if (largest_difference.value * kNoticedPart < apart.value || apart.value == 0) return 1.0;
+  return static_cast<double>(of_both.peak().value) / static_cast<double>(apart.value);
 }
 
 MergedRound RoundMerge::finish(const std::vector<Survivor>& survivors) {
@@ -166,6 +239,13 @@ MergedRound merge_round(Program& program, const Round& round, const std::vector<
   merge.move_ticks();
   merge.add_lifetimes();
   return merge.finish(survivors);
+}
+
+double cost_of_sharing(const Program& program, const Round& round) {
+  Program copy = program;
+  RoundMerge merge(copy, round);
+  merge.interleave([] { return RootId{}; }, [](std::size_t) { return false; });
+  return merge.cost_of_sharing();
 }
 
 void erase_nodes(Program& program, const std::function<bool(const Node&)>& is_gone) {

@@ -34,6 +34,12 @@ MergedRound merge_round(Program& program, const Round& round, const std::vector<
                         const std::function<RootId()>& next_root,
                         const std::function<bool(std::size_t)>& is_left_out);
 
+// What one plan for both would cost: its load at the peak over the larger of the loads that the program and
+// the round have by themselves, with the same slots. 1 when they differ in nothing that a served round shows
+// before it matters: who asks for a large tensor that the other does not ask for, and keeps others for
+// other lengths of time, is better off with a plan of its own.
+double cost_of_sharing(const Program& program, const Round& round);
+
 // Removes nodes and moves every tick of the program accordingly.
 void erase_nodes(Program& program, const std::function<bool(const Node&)>& is_gone);
 

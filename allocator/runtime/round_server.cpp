@@ -4,7 +4,9 @@
 #include <chrono>
 #include <utility>
 
+#include "allocator/base/log.h"
 #include "allocator/runtime/inline_plan.h"
+#include "allocator/runtime/program_choice.h"
 #include "allocator/runtime/round_recorder.h"
 
 namespace ebbtide {
@@ -14,16 +16,18 @@ constexpr int kMaxInlinePlans = 4;        // a round; more would mean that predi
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
 constexpr int kMaxGapSearches = 256;      // a round; each is linear in the program
 constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
+constexpr int kMaxDoubts = 8;             // a round
 constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
 
 }  // namespace
 
-void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder) {
+void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
+                        const ProgramBook::Use& last_served) {
   end();
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
-  program_ = book_->choose(round, residents);
+  program_ = book_->choose(round, residents, last_served);
   if (program_ == nullptr) {
     serves_unknown_ = round.kind != RoundKind::kOptimizer;
     return;
@@ -40,7 +44,9 @@ void RoundServer::end() {
   height_ = Bytes{};
   fits_residents_ = false;
   serves_unknown_ = false;
-  deviations_ = unexpected_ = inline_plans_ = gap_searches_ = 0;
+  deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = 0;
+  followed_since_ = 0;
+  must_replan_ = outgrew_plans_ = false;
   inline_ns_ = 0;
 }
 
@@ -63,13 +69,11 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
     if (!gap) return {};
     return {Placing::Kind::kGap, *gap, {}, -1, {}, {}};
   }
+  const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
-  if (!match && ++unexpected_ == kUnexpectedBeforeDoubt) {
-    consider_other_programs(recorder, size);
-    match = matcher_.match(size);
-  }
+  if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
   if (!match) return in_gap(size, Divergence::kUnexpected);
-  if (matcher_.take_news() && has_outgrown(match->node) && !plan_inline(match->node)) {
+  if (!is_plan_in_force(match->node)) {
     give_up();
     return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
@@ -88,7 +92,8 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
 }
 
 bool RoundServer::was_outlived(const Round& round) const {
-  return std::any_of(round.requests.begin(), round.requests.end(), [this](const Request& request) {
+  const auto since = round.requests.begin() + static_cast<std::ptrdiff_t>(followed_since_);
+  return std::any_of(since, round.requests.end(), [this](const Request& request) {
     return request.death == kAlive && request.node >= 0 &&
            !program_->nodes[static_cast<std::size_t>(request.node)].survives();
   });
@@ -128,6 +133,17 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
 }
 
+// Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is
+// better off without the arena then.
+bool RoundServer::is_plan_in_force(std::uint32_t current) {
+  const bool outgrown = matcher_.take_news() && has_outgrown(current);
+  if (!outgrown && !must_replan_) return true;
+  outgrew_plans_ = outgrew_plans_ || outgrown;
+  must_replan_ = false;
+  plan_inline(current);
+  return height_ <= arena_.extent() || height_ <= arena_.limit();
+}
+
 // Only what is large is worth a new plan: the rest finds a gap.
 bool RoundServer::has_outgrown(std::uint32_t current) const {
   if (inline_plans_ >= kMaxInlinePlans) return false;
@@ -135,50 +151,69 @@ bool RoundServer::has_outgrown(std::uint32_t current) const {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   for (std::uint32_t i = 0; i < count; ++i) {
     if (i != current && (matcher_.was_matched(i) || i < matcher_.cursor())) continue;
+    const Node& node = program_->nodes[i];
     const Bytes expected = matcher_.expected(i);
-    if (!program_->nodes[i].unplanned && expected > large && expected > planned_place(i).slot) return true;
+    if (program_->is_rare(node) && !matcher_.is_size_seen(i)) continue;
+    if (!node.unplanned && expected > large && expected > planned_place(i).slot) return true;
   }
   return false;
 }
 
-// False when the device could not hold the plan: it is better off without the arena then.
-bool RoundServer::plan_inline(std::uint32_t current) {
+void RoundServer::plan_inline(std::uint32_t current) {
   const auto begin = std::chrono::steady_clock::now();
   InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_);
   std::vector<Place> places(plan.offsets.size());
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
   inline_places_ = std::move(places);
   height_ = plan.height;
+  EBBTIDE_DEBUG("inline plan of program %u at node %u: %s, the arena has %s", program_->id, current,
+                to_string(height_).c_str(), to_string(arena_.extent()).c_str());
   ++inline_plans_;
   inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
-  return height_ <= arena_.extent() || height_ <= arena_.limit();
 }
 
-// The round does not do what the chosen program does: another of its kind may fit what was seen.
-void RoundServer::consider_other_programs(const RoundRecorder& recorder, Bytes size) {
-  const Round& round = recorder.round();
-  if (round.requests.size() > kMaxReplay) return;
-  const Program* best = program_;
-  std::size_t best_missed = static_cast<std::size_t>(unexpected_);
-  for (const Program& candidate : book_->programs) {
-    if (&candidate == program_ || !candidate.planned || candidate.kind != round.kind) continue;
-    Matcher matcher;
-    matcher.begin(candidate, smallest_);
-    std::size_t missed = 0;
-    for (const Request& request : round.requests) missed += matcher.match(request.size) ? 0U : 1U;
-    missed += matcher.match(size) ? 0U : 1U;
-    if (missed < best_missed) {
-      best = &candidate;
-      best_missed = missed;
-    }
+// One large request too many or missing, or several of any size: the round may be of another program.
+bool RoundServer::is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size) {
+  if (doubts_ >= kMaxDoubts) return false;
+  const Bytes noticed{program_->height.value / kNoticedPart};
+  bool doubtful = !match && (++unexpected_ == kUnexpectedBeforeDoubt || size > noticed);
+  for (std::uint32_t i = cursor_before; match && i < match->node; ++i) {
+    const Node& passed = program_->nodes[i];
+    doubtful = doubtful || (matcher_.expected(i) > noticed && !passed.unplanned && passed.missed == 0 &&
+                            !matcher_.was_matched(i));
   }
-  if (best == program_) return;
-  program_ = best;
+  doubts_ += doubtful ? 1 : 0;
+  return doubtful;
+}
+
+// True when another program than the one followed so far is more like the round.
+bool RoundServer::follow_better(const RoundRecorder& recorder, Bytes size) {
+  const Round& round = recorder.round();
+  if (round.requests.size() > kMaxReplay) return false;
+  const std::vector<ProgramBook::Resident> residents = recorder.residents();
+  const Program& best = closest_program(*book_, *program_, {round, size, smallest_, residents});
+  if (&best == program_) return false;
+  fits_residents_ = ProgramBook::fits(best, residents);
+  follow(best, round);
+  return true;
+}
+
+// From here on the round is of this program, and what it requested so far are tensors of this program.
+void RoundServer::follow(const Program& program, const Round& round) {
+  program_ = &program;
   inline_places_.clear();
-  height_ = best->height;
-  fits_residents_ = ProgramBook::fits(*best, recorder.residents());
-  matcher_.begin(*best, smallest_);
-  for (const Request& request : round.requests) static_cast<void>(matcher_.match(request.size));
+  height_ = program.height;
+  followed_since_ = round.requests.size();
+  must_replan_ = true;
+  matcher_.begin(program, smallest_);
+  std::vector<RootId> roots;
+  for (const Request& request : round.requests) {
+    const std::optional<Match> match = matcher_.match(request.size);
+    roots.push_back(match ? program.nodes[match->node].root : RootId{});
+  }
+  for (auto& [offset, block] : arena_.blocks().blocks()) {
+    if (block.origin.round == round.serial) block.root = roots[block.origin.request];
+  }
 }
 
 }  // namespace ebbtide

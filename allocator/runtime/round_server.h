@@ -34,7 +34,8 @@ class RoundServer {
       : arena_(arena), alignment_(alignment), smallest_(smallest) {}
 
   // Begins a round of this kind with these residents. Follows nothing if no program fits.
-  void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder);
+  void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
+             const ProgramBook::Use& last_served);
   void end();
   // The program asks for more than the device has: the rest of the round gets what is free in the
   // arena, first-fit, and upstream's memory.
@@ -49,7 +50,8 @@ class RoundServer {
   bool deviated() const { return deviations_ > 0; }
   // A request that the program takes for dead at its end is alive: it is not where residents are.
   bool was_outlived(const Round& round) const;
-  bool used_inline_plan() const { return inline_plans_ > 0; }
+  // The input was larger than every plan.
+  bool outgrew_plans() const { return outgrew_plans_; }
   bool fits_residents() const { return fits_residents_; }
   std::int64_t inline_ns() const { return inline_ns_; }
   int inline_plans() const { return inline_plans_; }
@@ -65,8 +67,11 @@ class RoundServer {
   Place planned_place(std::uint32_t node) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   bool has_outgrown(std::uint32_t current) const;
-  bool plan_inline(std::uint32_t current);
-  void consider_other_programs(const RoundRecorder& recorder, Bytes size);
+  bool is_plan_in_force(std::uint32_t current);
+  void plan_inline(std::uint32_t current);
+  bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
+  bool follow_better(const RoundRecorder& recorder, Bytes size);
+  void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
 
   Arena& arena_;
@@ -80,6 +85,10 @@ class RoundServer {
   bool fits_residents_ = false;
   int deviations_ = 0;
   int unexpected_ = 0;
+  int doubts_ = 0;
+  std::size_t followed_since_ = 0;    // request of the round from which on program_ is followed
+  bool must_replan_ = false;          // program_ was changed: its plan meets what is live
+  bool outgrew_plans_ = false;
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;

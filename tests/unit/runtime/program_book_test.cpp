@@ -1,4 +1,5 @@
 #include "allocator/runtime/program_book.h"
+#include "allocator/runtime/plan_maker.h"
 
 #include <gtest/gtest.h>
 
@@ -97,12 +98,58 @@ TEST(ProgramBook, AnOptionalRequestBecomesANodeThatMayBeMissed) {
   EXPECT_TRUE(book.programs[0].is_valid());
 }
 
+// A large tensor, and in some rounds a copy of it that lives on in its stead.
+std::vector<Request> with_mask(bool is_padded) {
+  if (is_padded)
+    return {request(mib(4), 5), request(mib(40), 3), request(mib(41), 5), request(mib(8), 4),
+            request(mib(3), 5)};
+  return {request(mib(4), 4), request(mib(40), 4), request(mib(8), 3), request(mib(3), 4)};
+}
+
+TEST(ProgramBook, ALargeTensorThatTakesAnothersPlaceMakesAProgramOfItsOwn) {
+  for (const bool is_first_padded : {true, false}) {
+    ProgramBook book;
+    for (std::uint32_t serial = 1; serial <= 8; ++serial) {
+      book.learn(round_of(serial, with_mask((serial % 2 == 1) == is_first_padded)));
+      ASSERT_TRUE(make_plans(book, {}).ok());
+    }
+    ASSERT_EQ(book.programs.size(), 2U);
+    EXPECT_EQ(book.programs[0].nodes.size() + book.programs[1].nodes.size(), 9U);
+    EXPECT_LE(book.height, mib(86));  // both masks at once only while the one is copied
+  }
+}
+
+TEST(ProgramBook, ASmallTensorMoreOrLessIsTheSameProgram) {
+  ProgramBook book;
+  for (std::uint32_t serial = 1; serial <= 8; ++serial) {
+    std::vector<Request> requests = with_mask(true);
+    if (serial % 2 == 0) requests.push_back(request(Bytes{40960}, 6));
+    book.learn(round_of(serial, requests));
+    ASSERT_TRUE(make_plans(book, {}).ok());
+  }
+  EXPECT_EQ(book.programs.size(), 1U);
+}
+
+TEST(ProgramBook, AWorkspaceMadeOnceIsNoReasonForAVariant) {
+  ProgramBook book;
+  std::vector<Request> first = micro_batch(1);
+  first.push_back(lasting(mib(8)));
+  book.learn(round_of(1, first));
+  for (std::uint32_t serial = 2; serial < 5; ++serial) {
+    Round round = round_of(serial, micro_batch(1));
+    round.survivors = {survivor(1, 6, mib(8))};
+    book.learn(round);
+  }
+  EXPECT_EQ(book.programs.size(), 1U);
+}
+
 TEST(ProgramBook, ANodeThatNeverComesAgainIsForgotten) {
   ProgramBook book;
   std::vector<Request> with_extra = micro_batch(1);
   with_extra.push_back(request(mib(1.5), 7));
   book.learn(round_of(1, with_extra));
-  for (std::uint32_t serial = 2; serial < 40; ++serial) book.learn(round_of(serial, micro_batch(1)));
+  for (std::uint32_t serial = 2; serial < 40; ++serial)
+    book.learn(round_of(serial, micro_batch(1)));
   EXPECT_EQ(book.programs[0].nodes.size(), 6U);
   EXPECT_TRUE(book.programs[0].is_valid());
 }
@@ -151,7 +198,8 @@ TEST(ProgramBook, TheFirstMicroBatchAndTheOthersAreVariants) {
 TEST(ProgramBook, ATensorThatIsReplacedWhileItLivesTakesTurnsBetweenTwoRoots) {
   ProgramBook book;
   for (std::uint32_t serial = 1; serial <= 8; ++serial) {
-    Round round = round_of(serial, {request(mib(8), 2), request(mib(4), 2), lasting(mib(64)), request(mib(2), 4)});
+    Round round = round_of(
+        serial, {request(mib(8), 2), request(mib(4), 2), lasting(mib(64)), request(mib(2), 4)});
     if (serial > 1) round.survivors = {survivor(serial - 1, 2, mib(64), Tick{3})};
     book.learn(round);
   }
@@ -167,8 +215,8 @@ TEST(ProgramBook, ATensorThatIsReplacedWhileItLivesTakesTurnsBetweenTwoRoots) {
   samples::plan(book);
 }
 
-// A loop over micro-batches frees its batch, then loads the next, if there is one: the batch that is
-// born is the resident that the next round finds, although the last round of a step has none.
+// A loop over micro-batches frees its batch, then loads the next, if there is one: the batch that
+// is born is the resident that the next round finds, although the last round of a step has none.
 TEST(ProgramBook, ATensorThatReplacesADeadOneKeepsItsRootWhereItIsOptional) {
   ProgramBook book;
   std::optional<Survivor> batch;
@@ -202,8 +250,8 @@ TEST(ProgramBook, TensorsThatAreHoardedBecomePermanent) {
   ASSERT_FALSE(book.programs.empty());
   EXPECT_TRUE(book.is_permanent(book.root_of({12, 1})));
   const Program& last = book.programs.back();
-  const bool has_unplanned =
-      std::any_of(last.nodes.begin(), last.nodes.end(), [](const Node& node) { return node.unplanned; });
+  const bool has_unplanned = std::any_of(last.nodes.begin(), last.nodes.end(),
+                                         [](const Node& node) { return node.unplanned; });
   EXPECT_TRUE(has_unplanned);
   samples::plan(book);
   EXPECT_LE(book.height, mib(13));
@@ -211,8 +259,9 @@ TEST(ProgramBook, TensorsThatAreHoardedBecomePermanent) {
 
 TEST(ProgramBook, OptimizerStateIsNeverPlanned) {
   ProgramBook book;
-  Round first = round_of(2, {lasting(mib(64)), lasting(mib(64)), request(mib(10), 3), lasting(mib(1))},
-                         RoundKind::kOptimizer);
+  Round first =
+      round_of(2, {lasting(mib(64)), lasting(mib(64)), request(mib(10), 3), lasting(mib(1))},
+               RoundKind::kOptimizer);
   first.optimizer_end = Tick{3};
   book.learn(first);
   ASSERT_EQ(book.programs.size(), 1U);

@@ -15,6 +15,9 @@ struct ModelShape {
   std::int64_t ffn = 5632;
   std::int64_t heads = 0;  // > 0: attention weights are kept, which grow with the square of the tokens
   std::int64_t vocabulary = 32000;
+  // Every layer's attention makes a mask of tokens x tokens, and a padded copy of it unless the tokens are a
+  // multiple of 8; what it used last is kept for the backward, as torch's scaled_dot_product_attention does.
+  bool masks = false;
 };
 
 // When gradients go: after the step, or while the next backward already begins.
@@ -111,6 +114,7 @@ class TrainingProgram {
       saved.push_back(adaptor_.allocate(activation(tokens)));
       saved.push_back(adaptor_.allocate(Bytes{3 * activation(tokens).value}));
       if (shape_.heads > 0) saved.push_back(adaptor_.allocate(Bytes{shape_.heads * tokens * tokens * 2}));
+      if (shape_.masks) saved.push_back(mask_of(tokens));
       const TensorId temporary = adaptor_.allocate(activation(tokens));
       saved.push_back(adaptor_.allocate(activation(tokens)));
       adaptor_.free(temporary);
@@ -122,6 +126,14 @@ class TrainingProgram {
   }
 
  private:
+  TensorId mask_of(std::int64_t tokens) {
+    const TensorId mask = adaptor_.allocate(Bytes{tokens * tokens * 2});
+    if (tokens % 8 == 0) return mask;
+    const TensorId padded = adaptor_.allocate(Bytes{tokens * (tokens + 8 - tokens % 8) * 2});
+    adaptor_.free(mask);
+    return padded;
+  }
+
   Bytes activation(std::int64_t tokens) const { return {tokens * shape_.hidden * 2}; }
 
   void backward(std::int64_t tokens, int fail_at) {

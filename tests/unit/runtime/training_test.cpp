@@ -83,6 +83,34 @@ TEST(Training, ShorterInputsUseThePlanOfTheLongest) {
   expect_served(adaptor, run(adaptor, 32, iterate));
 }
 
+TEST(Training, MasksThatOnlySomeLengthsPadCostNoRoomTwice) {
+  SimulatedAdaptor adaptor;
+  ModelShape shape;
+  shape.masks = true;
+  TrainingProgram program(adaptor, shape);
+  std::mt19937 random(3);
+  std::uniform_int_distribution<std::int64_t> length(4096, 8192);
+  const auto iterate = [&](int i) {
+    const std::int64_t tokens = length(random) / 8 * 8;
+    program.iterate(i == 4 ? 8192 + 5 : tokens + (i % 4 == 3 ? 0 : 3), ZeroGrad::kAfterStep);
+  };
+  run(adaptor, 24, iterate);
+  expect_served(adaptor, run(adaptor, 32, [&](int i) { iterate(i == 4 ? 5 : i); }), 0.97, 2.0);
+  // The longest input is a padded one: no plan needs more than that one does.
+  const Stretch longest = run(adaptor, 1, [&](int) { iterate(4); });
+  expect_served(adaptor, longest, 0.95, 1.01);
+}
+
+TEST(Training, AnInputMuchLongerThanAllBeforeIsPlannedNearItsPeakAtOnce) {
+  SimulatedAdaptor adaptor;
+  ModelShape shape;
+  shape.masks = true;
+  TrainingProgram program(adaptor, shape);
+  const auto iterate = [&](int i) { program.iterate(2048 + 8 * i, ZeroGrad::kAfterStep); };
+  run(adaptor, 6, iterate);
+  expect_served(adaptor, run(adaptor, 1, [&](int) { program.iterate(8192, ZeroGrad::kAfterStep); }), 0.9, 1.06);
+}
+
 TEST(Training, GrowingInputsStayPlanned) {
   SimulatedAdaptor adaptor;
   ModelShape shape;
