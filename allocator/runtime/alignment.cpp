@@ -1,13 +1,26 @@
 #include "allocator/runtime/alignment.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "allocator/runtime/matcher.h"
 
 namespace ebbtide {
+namespace {
+
+Bytes smallest_recorded(const Program& program, const Round& round) {
+  Bytes smallest{std::numeric_limits<std::int64_t>::max()};
+  for (const Request& request : round.requests) smallest = std::min(smallest, request.size);
+  for (const Node& node : program.nodes) smallest = std::min(smallest, node.slot);
+  return smallest;
+}
+
+}  // namespace
 
 Alignment align(const Program& program, const Round& round) {
   Alignment result;
   Matcher matcher;
-  matcher.begin(program, Bytes{});
+  matcher.begin(program, smallest_recorded(program, round));
   Bytes matched;
   Bytes total;
   for (const Request& request : round.requests) {

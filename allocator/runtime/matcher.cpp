@@ -1,6 +1,7 @@
 #include "allocator/runtime/matcher.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace ebbtide {
 namespace {
@@ -8,6 +9,7 @@ namespace {
 constexpr std::uint32_t kNear = 16;
 constexpr std::uint32_t kFar = 96;
 constexpr double kClose = 8;  // ratio of sizes
+constexpr double kSameRatio = 0.01;
 
 // A prediction is met when the size is this close: kernels pad, statistics round up.
 bool is_close(Bytes size, Bytes expected) {
@@ -30,6 +32,7 @@ void Matcher::begin(const Program& program, Bytes smallest) {
   used_.assign(program.nodes.size(), 0);
   knowledge_.assign(program.class_sizes.size(), Knowledge::kNone);
   expected_.assign(program.class_sizes.size(), Bytes{});
+  ratios_.clear();
   distance_.assign(program.class_sizes.size(), 1);
   for (std::uint32_t c = 0; c < program.class_sizes.size(); ++c) {
     if (!program.is_constant(c)) continue;
@@ -52,7 +55,22 @@ bool Matcher::is_loose(std::uint32_t node, Bytes size) const {
   const bool is_firm = knowledge_[c] == Knowledge::kSeen ||
                        (knowledge_[c] == Knowledge::kSure && distance_[c] <= kClose);
   if (program_->shapes >= 2 && is_firm) return false;
+  if (program_->shapes == 1 && may_be_new(size) && !is_in_proportion(node, size)) return false;
   return is_plausible(size, expected_[c].value != 0 ? expected_[c] : candidate.slot);
+}
+
+// In the only shape known it may have been too small to be recorded.
+bool Matcher::may_be_new(Bytes size) const {
+  const double growth = ratios_.empty() ? 1.0 : *std::max_element(ratios_.begin(), ratios_.end());
+  return static_cast<double>(size.value) < static_cast<double>(smallest_.value) * growth * growth;
+}
+
+// Does the node's size change as others do that were seen in this round, or as their square?
+bool Matcher::is_in_proportion(std::uint32_t node, Bytes size) const {
+  const double ratio = static_cast<double>(size.value) / static_cast<double>(program_->nodes[node].slot.value);
+  const auto is_near = [ratio](double other) { return std::abs(ratio - other) <= kSameRatio * other; };
+  return is_near(1.0) || std::any_of(ratios_.begin(), ratios_.end(),
+                                     [&](double seen) { return is_near(seen) || is_near(seen * seen); });
 }
 
 std::optional<std::uint32_t> Matcher::find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
@@ -97,10 +115,21 @@ Match Matcher::take(std::uint32_t node, Bytes size, bool exact) {
 }
 
 void Matcher::bind(std::uint32_t size_class, Bytes size) {
+  note_ratio(size_class, size);
   news_ = news_ || expected_[size_class] != size;
   expected_[size_class] = size;
   knowledge_[size_class] = Knowledge::kSeen;
   if (!program_->is_constant(size_class)) predict_from(size_class, size);
+}
+
+void Matcher::note_ratio(std::uint32_t size_class, Bytes size) {
+  const Bytes before = program_->class_sizes[size_class].empty() ? Bytes{} : program_->class_sizes[size_class][0];
+  if (program_->shapes != 1 || before.value == 0) return;
+  const double ratio = static_cast<double>(size.value) / static_cast<double>(before.value);
+  const bool is_known = std::any_of(ratios_.begin(), ratios_.end(), [ratio](double seen) {
+    return std::abs(seen - ratio) <= kSameRatio * seen;
+  });
+  if (!is_known) ratios_.push_back(ratio);
 }
 
 // Every class that is seen tells about the others: what several shapes agree on before a guess, and of

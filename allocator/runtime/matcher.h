@@ -19,7 +19,8 @@ struct Match {
 // exactly, so no length needs to be known and several varying dimensions work. Order of search: the
 // current node; nodes nearby (also those just skipped) whose size is known; the current node loosely;
 // nodes nearby whose size is guessed; known ones further ahead. Nodes are optional: what is passed over
-// is simply missing this time.
+// is simply missing this time. A request that may have been too small to be recorded before is only taken for a
+// node whose size changed as others did.
 //
 // Keeps a reference to the program, which must outlive the round. Not thread-safe.
 // Cost: a comparison when the round does what is expected; a bounded search otherwise.
@@ -49,6 +50,9 @@ class Matcher {
  private:
   bool is_exact(std::uint32_t node, Bytes size) const;
   bool is_loose(std::uint32_t node, Bytes size) const;
+  bool may_be_new(Bytes size) const;
+  bool is_in_proportion(std::uint32_t node, Bytes size) const;
+  void note_ratio(std::uint32_t size_class, Bytes size);
   Match take(std::uint32_t node, Bytes size, bool exact);
   void bind(std::uint32_t size_class, Bytes size);
   void predict_from(std::uint32_t size_class, Bytes size);
@@ -63,6 +67,7 @@ class Matcher {
   std::vector<Bytes> expected_;       // per class
   std::vector<Knowledge> knowledge_;  // per class: of expected_
   std::vector<double> distance_;      // per class: to the class that it was predicted from (see Prediction)
+  std::vector<double> ratios_;        // of sizes seen to those of the program's only shape, each once
   Bytes smallest_;
   bool news_ = false;
 };

@@ -21,9 +21,9 @@ std::vector<Bytes> kib(std::initializer_list<std::int64_t> sizes) {
 }
 
 // The node of every request in turn.
-std::vector<int> matched(const Program& program, const std::vector<Bytes>& requests) {
+std::vector<int> matched(const Program& program, const std::vector<Bytes>& requests, Bytes smallest = {}) {
   Matcher matcher;
-  matcher.begin(program, Bytes{});
+  matcher.begin(program, smallest);
   std::vector<int> nodes;
   for (const Bytes size : requests) {
     const std::optional<Match> match = matcher.match(size);
@@ -55,6 +55,14 @@ TEST(Matcher, ANodeJustPassedOverCanStillCome) {
 TEST(Matcher, AnExtraRequestMatchesNothingAndTheNextGoesOn) {
   const Program program = program_of({kib({64, 64}), kib({512, 512}), kib({1024, 1024})});
   EXPECT_EQ(matched(program, kib({64, 77, 512, 1024})), (std::vector<int>{0, kNone, 1, 2}));
+}
+
+// Seen at one length only, every size may stand at the next node; but one that was too small to be recorded
+// there has no node.
+TEST(Matcher, WhatWasTooSmallAtTheOnlyLengthSeenTakesNoNode) {
+  const Program program = program_of({kib({29000}), kib({1700}), kib({1700}), kib({58000})});
+  EXPECT_EQ(matched(program, kib({58000, 1800, 3400, 3400, 116000}), Bytes{1024 * 1024}),
+            (std::vector<int>{0, kNone, 1, 2, 3}));
 }
 
 TEST(Matcher, AnotherLengthMatchesNodeByNodeAndIsExpectedAfterTheFirst) {
