@@ -2,49 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <string>
 
+#include "hooks/c_status.h"
 #include "hooks/registry.h"
 #include "profiler/trace_summary.h"
 
 namespace ebbtide {
 namespace {
 
-thread_local std::string last_error;
-
-ebbtide_status status_of(ErrorCode code) { return static_cast<ebbtide_status>(static_cast<int>(code) + 1); }
-static_assert(static_cast<int>(ErrorCode::kInvalidArgument) + 1 == EBBTIDE_INVALID_ARGUMENT);
-static_assert(static_cast<int>(ErrorCode::kBadTrace) + 1 == EBBTIDE_BAD_TRACE);
-static_assert(static_cast<int>(ErrorCode::kSystem) + 1 == EBBTIDE_SYSTEM);
 static_assert(kDivergenceCount == EBBTIDE_DIVERGENCE_COUNT);
-
-ebbtide_status fail(const Error& error) {
-  last_error = error.message;
-  return status_of(error.code);
-}
-
-// No exception leaves the C interface: what is not expected becomes EBBTIDE_SYSTEM.
-template <typename Body>
-ebbtide_status guarded(Body body) noexcept {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    last_error = error.what();
-  } catch (...) {
-    last_error = "unknown exception";
-  }
-  return EBBTIDE_SYSTEM;
-}
-
-// Copies as much of the struct as the caller knows; its size stays as the caller gave it.
-template <typename Struct>
-void copy_known(const Struct& filled, Struct* out) {
-  const std::size_t known = std::min(out->struct_size, sizeof(Struct));
-  const std::size_t given = out->struct_size;
-  std::memcpy(out, &filled, known);
-  out->struct_size = given;
-}
 
 void copy_text(const std::string& text, char* out, std::size_t capacity) {
   const std::size_t length = std::min(text.size(), capacity - 1);
@@ -124,7 +91,7 @@ using ebbtide::Registry;
 
 const char* ebbtide_version(void) { return EBBTIDE_VERSION_TEXT; }
 
-const char* ebbtide_last_error(void) { return ebbtide::last_error.c_str(); }
+const char* ebbtide_last_error(void) { return ebbtide::last_error().c_str(); }
 
 ebbtide_status ebbtide_check_settings(void) {
   return guarded([] {

@@ -100,6 +100,37 @@ typedef struct ebbtide_trace_summary {
   int64_t duration_ns, lost_events;
 } ebbtide_trace_summary;
 
+/* Swapping bytes between a device and pinned host memory, see ebbtide_swap_open. A number: never
+ * used again, and after ebbtide_swap_close every call with it is EBBTIDE_INVALID_ARGUMENT. */
+typedef uint64_t ebbtide_swap;
+
+/* Memory that is to leave the device. */
+typedef struct ebbtide_swap_source {
+  uint64_t address;
+  int64_t bytes;                   /* > 0 */
+} ebbtide_swap_source;
+
+typedef struct ebbtide_swap_stats {
+  size_t struct_size;
+  int32_t device;                  /* -1: host tensors */
+  /* Copied since the swap was opened. */
+  int64_t swapped_out_bytes, swapped_in_bytes, copies_out, copies_in;
+  /* Host bytes: of tickets, now and at the highest; pinned now, with a spare; that tickets may take,
+   * as far as the system grants it; the budget given at the start. */
+  int64_t live_bytes, peak_live_bytes;
+  int64_t pinned_bytes, pinned_limit_bytes, host_budget_bytes;
+  int64_t pinnings;                /* times that memory for tickets was pinned */
+  int64_t refusals;                /* swap-outs that found no host memory */
+  /* A round lasts from one moment without a ticket to the next. */
+  int64_t rounds, planned_tickets, unplanned_tickets;
+  int64_t plan_height_bytes, plan_lower_bound_bytes;
+  /* On the device's clock: copies under way, and of that what the compute stream stood still for
+   * (not hidden), as far as copies are done. */
+  int64_t copying_out_ns, copying_in_ns, exposed_out_ns, exposed_in_ns;
+  int64_t unmeasured_copies;       /* copies not timed, because too many were under way */
+  int64_t host_waits;              /* after errors and at the end only */
+} ebbtide_swap_stats;
+
 /* "0.1.0". */
 EBBTIDE_API const char* ebbtide_version(void);
 /* The last error of this thread in words; "" when there was none. */
@@ -136,6 +167,46 @@ EBBTIDE_API ebbtide_status ebbtide_summarize_trace(const char* path, ebbtide_tra
 /* Ends the work: flushes the trace, saves the plan (EBBTIDE_PLAN), prints the report (EBBTIDE_REPORT).
  * Runs at exit by itself; calling it again does nothing. Allocation goes on, unplanned. */
 EBBTIDE_API ebbtide_status ebbtide_finish(void);
+
+/* Opens a swap for a device's memory (-1: host tensors; copies run on threads of their own). It
+ * holds at most `host_budget` bytes of pinned host memory, taken as needed. EBBTIDE_UNSUPPORTED when
+ * there is no such device, or no CUDA runtime in the process.
+ *
+ * A compute stream below is a cudaStream_t as a number (0: the default stream); for host tensors it
+ * is the caller, and to await is to wait. Nothing else waits on the host. The calls for one ticket
+ * come in order; calls for different tickets may come from different threads. */
+EBBTIDE_API ebbtide_status ebbtide_swap_open(int device, int64_t host_budget, ebbtide_swap* swap);
+/* Waits until its copies are through and gives the host memory back. */
+EBBTIDE_API ebbtide_status ebbtide_swap_close(ebbtide_swap swap);
+/* Pins so many bytes in all, now rather than piece by piece while training.
+ * EBBTIDE_OUT_OF_HOST_MEMORY beyond the budget or when the system refuses; what is pinned stays. */
+EBBTIDE_API ebbtide_status ebbtide_swap_reserve(ebbtide_swap swap, int64_t bytes);
+/* How much of `wanted` bytes one ebbtide_swap_out could take now. */
+EBBTIDE_API ebbtide_status ebbtide_swap_room(ebbtide_swap swap, int64_t wanted, int64_t* bytes);
+/* Queues copies of `count` (> 0) sources to the host behind the compute stream's work so far, all
+ * under one ticket, in which each begins where the one before it ends, rounded up to 512 bytes. They
+ * must keep their bytes until ebbtide_swap_await_out was called. EBBTIDE_OUT_OF_HOST_MEMORY beyond
+ * the budget. After any failure nothing is in flight and nothing is held. */
+EBBTIDE_API ebbtide_status ebbtide_swap_out(ebbtide_swap swap, const ebbtide_swap_source* sources,
+                                            size_t count, uint64_t compute_stream,
+                                            uint64_t* ticket);
+/* Work queued on the compute stream from now on begins when the copies have ended: there, the
+ * sources may be freed or overwritten. */
+EBBTIDE_API ebbtide_status ebbtide_swap_await_out(ebbtide_swap swap, uint64_t ticket,
+                                                  uint64_t compute_stream);
+/* Queues a copy of the ticket's bytes [from, from + bytes) to `target`, behind the compute stream's
+ * work so far. The target must stay allocated until ebbtide_swap_await_in was called. After a failure
+ * the ticket is as it was. */
+EBBTIDE_API ebbtide_status ebbtide_swap_in(ebbtide_swap swap, uint64_t ticket, int64_t from,
+                                           void* target, int64_t bytes, uint64_t compute_stream);
+/* Work queued on the compute stream from now on begins when the ticket's copies in have ended. */
+EBBTIDE_API ebbtide_status ebbtide_swap_await_in(ebbtide_swap swap, uint64_t ticket,
+                                                 uint64_t compute_stream);
+/* Forgets the ticket; its host bytes are free. What was queued for it is still carried out: await it
+ * first where its other end is going to be freed. */
+EBBTIDE_API ebbtide_status ebbtide_swap_release(ebbtide_swap swap, uint64_t ticket);
+/* Waits for nothing: times are of the copies that are done. */
+EBBTIDE_API ebbtide_status ebbtide_swap_get_stats(ebbtide_swap swap, ebbtide_swap_stats* stats);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #include "allocator/base/result.h"
 #include "allocator/runtime/engine.h"
 #include "hooks/settings.h"
+#include "hooks/swap_table.h"
 #include "profiler/device_report.h"
 #include "profiler/event_ring.h"
 #include "profiler/trace_writer.h"
@@ -43,6 +44,8 @@ class EBBTIDE_EXPORT Registry {
   Engine* find(int device) const;
   std::vector<int> devices() const;
 
+  SwapTable& swaps() { return swaps_; }
+
   void mark(MarkKind kind, std::uint64_t source);
   void settle();
   Result<DeviceReport> report(int device) const;
@@ -73,6 +76,7 @@ class EBBTIDE_EXPORT Registry {
   bool plan_file_exists_ = false;
   std::string bad_plan_;  // why EBBTIDE_PLAN could not be loaded; empty if it could
   std::atomic<bool> finished_{false};
+  SwapTable swaps_;  // has a lock of its own
 };
 
 }  // namespace ebbtide

@@ -1,6 +1,7 @@
 #include "hooks/settings.h"
 
 #include <array>
+#include <charconv>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -42,6 +43,45 @@ Result<ReportTarget> report_target(const char* text) {
                    " is not a setting: allowed are stderr, off, or a path ending in .txt or .json"};
 }
 
+Result<OffloadTarget> offload_target(const char* text) {
+  const std::string_view value = text == nullptr ? "" : text;
+  if (value.empty() || value == "off") return OffloadTarget{};
+  if (value == "auto") return OffloadTarget{OffloadTarget::Kind::kAuto, 0};
+  double share = 0;
+  const auto [rest, code] = std::from_chars(value.data(), value.data() + value.size(), share);
+  if (code == std::errc{} && rest == value.data() + value.size() && share >= 0 && share <= 1) {
+    return OffloadTarget{OffloadTarget::Kind::kShare, share};
+  }
+  return Error{ErrorCode::kInvalidArgument,
+               std::string("EBBTIDE_OFFLOAD=") + text +
+                   " is not a setting: allowed are off, auto, or a number from 0 to 1"};
+}
+
+struct Unit {
+  std::string_view name;
+  double bytes;
+};
+constexpr std::array<Unit, 10> kUnits{{{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
+                                       {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
+                                       {"TiB", 1099511627776.0}}};
+
+Result<std::optional<Bytes>> size_of(const char* name, const char* text) {
+  const std::string_view value = text == nullptr ? "" : text;
+  if (value.empty()) return std::optional<Bytes>{};
+  double number = 0;
+  const char* const end = value.data() + value.size();
+  const auto [rest, code] = std::from_chars(value.data(), end, number, std::chars_format::fixed);
+  std::string_view suffix(rest, static_cast<std::size_t>(end - rest));
+  while (!suffix.empty() && suffix.front() == ' ') suffix.remove_prefix(1);
+  for (const Unit& unit : kUnits) {
+    if (code == std::errc{} && suffix == unit.name && number >= 0 && number * unit.bytes < 1e18) {
+      return std::optional<Bytes>{Bytes{static_cast<std::int64_t>(number * unit.bytes)}};
+    }
+  }
+  return Error{ErrorCode::kInvalidArgument,
+               std::string(name) + "=" + text + " is not a setting: allowed is a size such as 120GiB"};
+}
+
 std::string path_of(const char* text) { return text == nullptr ? "" : text; }
 
 }  // namespace
@@ -60,9 +100,18 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   if (!level.ok()) return level.error();
   const auto report = report_target(get("EBBTIDE_REPORT"));
   if (!report.ok()) return report.error();
+  const auto offload = offload_target(get("EBBTIDE_OFFLOAD"));
+  if (!offload.ok()) return offload.error();
+  const auto device_budget = size_of("EBBTIDE_HBM", get("EBBTIDE_HBM"));
+  if (!device_budget.ok()) return device_budget.error();
+  const auto host_budget = size_of("EBBTIDE_HOST", get("EBBTIDE_HOST"));
+  if (!host_budget.ok()) return host_budget.error();
   settings.mode = mode.value();
   settings.strict = strict.value();
   settings.log_level = level.value();
+  settings.offload = offload.value();
+  settings.device_budget = device_budget.value();
+  settings.host_budget = host_budget.value();
   settings.report = report.value();
   settings.trace_path = path_of(get("EBBTIDE_TRACE"));
   settings.plan_path = path_of(get("EBBTIDE_PLAN"));

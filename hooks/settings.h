@@ -2,10 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "allocator/base/log.h"
 #include "allocator/base/result.h"
+#include "allocator/base/units.h"
 
 namespace ebbtide {
 
@@ -16,6 +18,12 @@ struct ReportTarget {
   std::string path;  // for kText and kJson
 };
 
+// What becomes of activations; the package ebbtide acts on it.
+struct OffloadTarget {
+  enum class Kind { kOff, kAuto, kShare } kind = Kind::kOff;
+  double share = 0;  // for kShare: MEMO's alpha, 0 to 1
+};
+
 struct Settings {
   Mode mode = Mode::kOff;          // EBBTIDE: unset, 0, 1, observe
   std::string trace_path;          // EBBTIDE_TRACE; empty: no trace
@@ -23,6 +31,9 @@ struct Settings {
   ReportTarget report;             // EBBTIDE_REPORT: stderr, off, a path ending in .txt or .json
   bool strict = false;             // EBBTIDE_STRICT: 0, 1
   LogLevel log_level = LogLevel::kWarning;  // EBBTIDE_LOG: warning, info, debug
+  OffloadTarget offload;           // EBBTIDE_OFFLOAD: off, auto, 0.0 to 1.0
+  std::optional<Bytes> device_budget;  // EBBTIDE_HBM: a size; absent: no limit but the device's
+  std::optional<Bytes> host_budget;    // EBBTIDE_HOST: a size; absent: no limit but the machine's
 
   // kInvalidArgument names the variable, its value and what is allowed. `get` is getenv, or a test's.
   static Result<Settings> read(const std::function<const char*(const char*)>& get);

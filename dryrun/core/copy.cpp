@@ -103,6 +103,7 @@ void Simulator::copy(void* target, const void* source, std::size_t size) {
 
 void Simulator::copy_to_device(std::uintptr_t target, std::uintptr_t source, std::size_t size,
                                bool moves) {
+  if (is_registered(source)) return copy_from_stash(target, source, size, moves);
   // Pinned memory that still holds zeros is as a read of uncomputed memory left it: an offloaded
   // activation on its way back. Treating real zeros so is harmless, since both read as zero.
   const char* bytes = static_cast<const char*>(to_pointer(source));
@@ -139,6 +140,10 @@ void Simulator::copy_on_device(std::uintptr_t target, std::uintptr_t source, std
 
 bool Simulator::copy_to_host(std::uintptr_t target, std::uintptr_t source, std::size_t size,
                              bool moves) {
+  if (is_registered(target)) {
+    copy_to_stash(target, source, size);
+    return false;
+  }
   bool complete = true;
   const bool pinned = is_pinned(target);
   contents_.for_each(source, size, [&](std::uintptr_t begin, std::size_t length, Content content) {
@@ -155,6 +160,26 @@ bool Simulator::copy_to_host(std::uintptr_t target, std::uintptr_t source, std::
     }
   });
   return !complete;
+}
+
+// Memory that the program registered itself is where bytes wait on their way (offloading). What was
+// not computed is only noted there: it costs the host nothing, and comes back as it left.
+void Simulator::copy_to_stash(std::uintptr_t target, std::uintptr_t source, std::size_t size) {
+  contents_.for_each(source, size, [&](std::uintptr_t begin, std::size_t length, Content content) {
+    const std::uintptr_t to = target + (begin - source);
+    const bool is_computed = content != Content::kNotComputed;
+    if (is_computed) std::memcpy(to_pointer(to), to_pointer(begin), length);
+    stashed_.mark(to, length, is_computed ? Content::kNotComputed : kStashed);
+  });
+}
+
+void Simulator::copy_from_stash(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves) {
+  stashed_.for_each(source, size, [&](std::uintptr_t begin, std::size_t length, Content content) {
+    const std::uintptr_t to = target + (begin - source);
+    const bool is_computed = moves && content != kStashed;
+    if (is_computed) std::memcpy(to_pointer(to), to_pointer(begin), length);
+    contents_.mark(to, length, is_computed ? Content::kComputed : Content::kNotComputed);
+  });
 }
 
 void Simulator::read_scratch(std::uintptr_t target, std::size_t size) {

@@ -77,6 +77,7 @@ Result<Settings> read_settings() {
   settings.capacity = settings.model->memory;
   Status status = read_size("EBBTIDE_DRYRUN_CAPACITY", settings.capacity);
   if (status) status = read_size("EBBTIDE_DRYRUN_COMPUTE_LIMIT", settings.compute_limit);
+  if (status) status = read_size("EBBTIDE_DRYRUN_PINNED", settings.pinnable);
   if (!status) return status.error();
   if (const char* count = variable("EBBTIDE_DRYRUN_COUNT")) {
     settings.device_count = std::atoi(count);

@@ -2,11 +2,14 @@
 //
 //   EBBTIDE_DRYRUN_DEVICE         h200 (default), h100-80g, a100-80g, rtx4090
 //   EBBTIDE_DRYRUN_CAPACITY       bytes of each device, e.g. 141GB, 80GiB (default: the device's
-//   own) EBBTIDE_DRYRUN_COUNT          number of devices, 1 (default) to 16 EBBTIDE_DRYRUN_REPORT
-//   file for the JSON report at exit EBBTIDE_DRYRUN_COMPUTE_LIMIT  largest tensor that is computed
-//   and copied for real (64MiB)
+//                                 own)
+//   EBBTIDE_DRYRUN_COUNT          number of devices, 1 (default) to 16
+//   EBBTIDE_DRYRUN_PINNED         host memory that can be pinned (default: as much as is asked for)
+//   EBBTIDE_DRYRUN_REPORT         file for the JSON report at exit
+//   EBBTIDE_DRYRUN_COMPUTE_LIMIT  largest tensor that is computed and copied for real (64MiB)
 #pragma once
 
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -20,6 +23,7 @@ struct Settings {
   const DeviceModel* model = nullptr;
   Bytes capacity;
   int device_count = 1;
+  Bytes pinnable{std::numeric_limits<std::int64_t>::max()};
   std::string report_path;
   Bytes compute_limit{std::int64_t{64} << 20};
 };

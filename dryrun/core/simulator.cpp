@@ -172,12 +172,18 @@ std::uint64_t Simulator::retain_physical(std::uintptr_t address) {
   return 0;
 }
 
+bool Simulator::can_pin(std::size_t size) {
+  const std::lock_guard lock(mutex_);
+  return pinned_bytes_ + size <= static_cast<std::size_t>(settings_.pinnable.value);
+}
+
 void* Simulator::allocate_pinned(std::size_t size) {
   void* pointer = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pointer == MAP_FAILED) return nullptr;
   const std::lock_guard lock(mutex_);
   pinned_.emplace(to_address(pointer), PinnedRange{size, true});
+  pinned_bytes_ += size;
   return pointer;
 }
 
@@ -186,19 +192,24 @@ bool Simulator::deallocate_pinned(void* pointer) {
   const auto found = pinned_.find(to_address(pointer));
   if (found == pinned_.end() || !found->second.owned) return false;
   munmap(pointer, found->second.size);
+  pinned_bytes_ -= found->second.size;
   pinned_.erase(found);
   return true;
 }
 
 bool Simulator::register_host(void* pointer, std::size_t size) {
   const std::lock_guard lock(mutex_);
-  return pinned_.emplace(to_address(pointer), PinnedRange{size, false}).second;
+  const bool is_new = pinned_.emplace(to_address(pointer), PinnedRange{size, false}).second;
+  pinned_bytes_ += is_new ? size : 0;
+  return is_new;
 }
 
 bool Simulator::unregister_host(void* pointer) {
   const std::lock_guard lock(mutex_);
   const auto found = pinned_.find(to_address(pointer));
   if (found == pinned_.end() || found->second.owned) return false;
+  stashed_.mark(found->first, found->second.size, Content::kNotComputed);
+  pinned_bytes_ -= found->second.size;
   pinned_.erase(found);
   return true;
 }
@@ -208,6 +219,13 @@ bool Simulator::is_pinned(std::uintptr_t address) const {
   if (found == pinned_.begin()) return false;
   --found;
   return address - found->first < found->second.size && found->second.owned;
+}
+
+bool Simulator::is_registered(std::uintptr_t address) const {
+  auto found = pinned_.upper_bound(address);
+  if (found == pinned_.begin()) return false;
+  --found;
+  return address - found->first < found->second.size && !found->second.owned;
 }
 
 PointerFacts Simulator::facts(const void* pointer) {

@@ -58,6 +58,8 @@ class EBBTIDE_DRYRUN_API Simulator {
   std::uint64_t retain_physical(std::uintptr_t address);
   static int device_of_handle(std::uint64_t handle);
 
+  // Whether the system grants so much more pinned memory. Both of the next two need it.
+  bool can_pin(std::size_t size);
   void* allocate_pinned(std::size_t size);
   bool deallocate_pinned(void* pointer);
   bool register_host(void* pointer, std::size_t size);
@@ -88,6 +90,9 @@ class EBBTIDE_DRYRUN_API Simulator {
 
   DeviceMemory* memory_of(std::uintptr_t address);
   bool is_pinned(std::uintptr_t address) const;
+  bool is_registered(std::uintptr_t address) const;
+  void copy_to_stash(std::uintptr_t target, std::uintptr_t source, std::size_t size);
+  void copy_from_stash(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
   void copy_to_device(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
   void copy_on_device(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
   // Returns whether something that was not computed was read.
@@ -101,6 +106,10 @@ class EBBTIDE_DRYRUN_API Simulator {
   std::vector<std::unique_ptr<DeviceMemory>> devices_;
   Contents contents_;
   std::map<std::uintptr_t, PinnedRange> pinned_;
+  std::size_t pinned_bytes_ = 0;  // the sum of their sizes
+  // Registered host memory: marked kStashed where it stands for device memory that was not computed.
+  static constexpr Content kStashed = Content::kComputed;
+  Contents stashed_;
   std::string first_uncomputed_read_;
 };
 

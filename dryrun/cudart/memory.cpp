@@ -53,7 +53,8 @@ cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t size, unsigned int) {
-  *pointer = size == 0 ? nullptr : Simulator::instance().allocate_pinned(size);
+  const bool is_granted = size > 0 && Simulator::instance().can_pin(size);
+  *pointer = is_granted ? Simulator::instance().allocate_pinned(size) : nullptr;
   return *pointer != nullptr || size == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 
@@ -67,6 +68,7 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 
 cudaError_t cudaHostRegister(void* pointer, std::size_t size, unsigned int) {
+  if (!Simulator::instance().can_pin(size)) return note(cudaErrorMemoryAllocation);
   return Simulator::instance().register_host(pointer, size)
              ? cudaSuccess
              : note(cudaErrorHostMemoryAlreadyRegistered);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import importlib.util
 import os
 import sys
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from ._errors import EbbtideError
 
 if TYPE_CHECKING:
+    from ._offload._api import offload
+    from ._offload._tag import tag
     from ._stats import Stats
 
 __version__ = "0.1.0"
@@ -25,20 +28,23 @@ __all__ = [
     "EbbtideError",
     "Stats",
     "is_active",
+    "offload",
     "report",
     "stats",
     "step",
+    "tag",
     "wait_for_plans",
     "warmup",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # `import torch` loads this file even where EBBTIDE is unset: load no more than that needs.
-    if name == "Stats":
-        from ._stats import Stats
+# `import torch` loads this file even where EBBTIDE is unset: load no more than that needs.
+_LATE = {"Stats": "._stats", "offload": "._offload._api", "tag": "._offload._tag"}
 
-        return Stats
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name], __name__), name)
     raise AttributeError(f"module 'ebbtide' has no attribute {name!r}")
 
 
@@ -111,23 +117,44 @@ def wait_for_plans() -> None:
         _native.check(library.ebbtide_wait_for_plans())
 
 
+def _offloads() -> bool:
+    """Whether a model is offloaded, or was, or a tag was used, in a program that is not served."""
+    if is_active():
+        return False
+    from . import _stats
+
+    return _stats.read_offload() is not None
+
+
 def report() -> str:
     """The report that is printed at exit, as of now."""
+    offload_text = ""
+    if "ebbtide._offload._report" in sys.modules:
+        from ._offload import _offload_stats, _report
+
+        offload_text = _report.text(_offload_stats.read())
+    if _offloads():
+        return offload_text
     library = _active_library()
     length = library.ebbtide_report(None, 0)
     while True:
         room = ctypes.create_string_buffer(length + 1)
         needed = library.ebbtide_report(room, len(room))
         if needed <= length:
-            return room.value.decode(errors="replace")
+            return room.value.decode(errors="replace") + offload_text
         length = needed  # other threads went on allocating, and the numbers grew
 
 
 def stats(device: object = None) -> Stats:
-    """Numbers of a device: an index, "cpu", "cuda:0", a torch.device; None for the first served."""
-    _active_library()
+    """Numbers of a device: an index, "cpu", "cuda:0", a torch.device; None for the first served.
+
+    `stats().offload` is of all devices, and there without EBBTIDE=1, too.
+    """
     from . import _stats
 
+    if _offloads():
+        return _stats.without_engine()
+    _active_library()
     if device is not None:
         return _stats.read(_stats.device_index(device))
     served = _stats.devices()

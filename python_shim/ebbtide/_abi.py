@@ -117,6 +117,46 @@ class TraceSummaryStruct(c.Structure):
     ]
 
 
+class SwapSourceStruct(c.Structure):
+    """ebbtide_swap_source."""
+
+    _fields_ = [
+        ("address", c.c_uint64),
+        ("bytes", c.c_int64),
+    ]
+
+
+class SwapStatsStruct(c.Structure):
+    """ebbtide_swap_stats."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("device", c.c_int32),
+        ("swapped_out_bytes", c.c_int64),
+        ("swapped_in_bytes", c.c_int64),
+        ("copies_out", c.c_int64),
+        ("copies_in", c.c_int64),
+        ("live_bytes", c.c_int64),
+        ("peak_live_bytes", c.c_int64),
+        ("pinned_bytes", c.c_int64),
+        ("pinned_limit_bytes", c.c_int64),
+        ("host_budget_bytes", c.c_int64),
+        ("pinnings", c.c_int64),
+        ("refusals", c.c_int64),
+        ("rounds", c.c_int64),
+        ("planned_tickets", c.c_int64),
+        ("unplanned_tickets", c.c_int64),
+        ("plan_height_bytes", c.c_int64),
+        ("plan_lower_bound_bytes", c.c_int64),
+        ("copying_out_ns", c.c_int64),
+        ("copying_in_ns", c.c_int64),
+        ("exposed_out_ns", c.c_int64),
+        ("exposed_in_ns", c.c_int64),
+        ("unmeasured_copies", c.c_int64),
+        ("host_waits", c.c_int64),
+    ]
+
+
 # Name: (result, arguments). ebbtide_status and ebbtide_mark_kind are C ints.
 FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_version": (c.c_char_p, []),
@@ -135,10 +175,30 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_finish": (c.c_int, []),
 }
 
+# The part for swapping, declared when it is first used.
+SWAP_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
+    "ebbtide_swap_open": (c.c_int, [c.c_int, c.c_int64, c.POINTER(c.c_uint64)]),
+    "ebbtide_swap_close": (c.c_int, [c.c_uint64]),
+    "ebbtide_swap_reserve": (c.c_int, [c.c_uint64, c.c_int64]),
+    "ebbtide_swap_room": (c.c_int, [c.c_uint64, c.c_int64, c.POINTER(c.c_int64)]),
+    "ebbtide_swap_out": (
+        c.c_int,
+        [c.c_uint64, c.POINTER(SwapSourceStruct), c.c_size_t, c.c_uint64, c.POINTER(c.c_uint64)],
+    ),
+    "ebbtide_swap_await_out": (c.c_int, [c.c_uint64, c.c_uint64, c.c_uint64]),
+    "ebbtide_swap_in": (
+        c.c_int,
+        [c.c_uint64, c.c_uint64, c.c_int64, c.c_void_p, c.c_int64, c.c_uint64],
+    ),
+    "ebbtide_swap_await_in": (c.c_int, [c.c_uint64, c.c_uint64, c.c_uint64]),
+    "ebbtide_swap_release": (c.c_int, [c.c_uint64, c.c_uint64]),
+    "ebbtide_swap_get_stats": (c.c_int, [c.c_uint64, c.POINTER(SwapStatsStruct)]),
+}
 
-def declare(library: c.CDLL) -> c.CDLL:
+
+def declare(library: c.CDLL, functions: dict[str, tuple[object, list[object]]] = FUNCTIONS) -> c.CDLL:
     """Give the library's functions their signatures. A missing one raises AttributeError."""
-    for name, (result, arguments) in FUNCTIONS.items():
+    for name, (result, arguments) in functions.items():
         function = getattr(library, name)
         function.restype = result
         function.argtypes = arguments

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import sys
 
 from . import _marks, _native, _upstream
 from ._abi import Mode
@@ -69,6 +70,8 @@ def _finish() -> None:
     if _active:
         _marks.disable()
         _native.library().ebbtide_finish()
+        if "ebbtide._offload._report" in sys.modules:
+            sys.modules["ebbtide._offload._report"].at_exit.write()
 
 
 def _forget_in_child() -> None:

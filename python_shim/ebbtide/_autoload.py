@@ -16,13 +16,22 @@ def _is_compile_worker() -> bool:
     return "compile_worker" in (sys.argv[0] if getattr(sys, "argv", None) else "")
 
 
+def _is_set(name: str, off: str) -> bool:
+    return os.environ.get(name, "").strip().lower() not in ("", off)
+
+
 def init() -> None:
-    if os.environ.get("EBBTIDE", "").strip() in ("", "0") or _is_compile_worker():
+    if _is_compile_worker():
         return
     try:
-        from ._activation import activate
+        if _is_set("EBBTIDE", "0"):
+            from ._activation import activate
 
-        activate()
+            activate()
+        if _is_set("EBBTIDE_OFFLOAD", "off"):
+            from ._offload._auto import install
+
+            install()
     except Exception as error:  # noqa: BLE001 - see the top of this file
         _complain(error)
 

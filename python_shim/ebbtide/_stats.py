@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import sys
+from typing import TYPE_CHECKING
 
 from . import _native
 from ._abi import HOST, Divergence, StatsStruct
+
+if TYPE_CHECKING:
+    from ._offload._offload_stats import AllOffload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Stats:
     upstream_trims: int
     observed_peak_reserved_bytes: int
     lost_events: int
+    offload: AllOffload | None  # of all devices; None: nothing was offloaded or tagged
 
     @property
     def fragmentation(self) -> float:
@@ -64,11 +70,27 @@ class Stats:
 
 
 def _from_struct(struct: StatsStruct) -> Stats:
-    values = {field.name: getattr(struct, field.name) for field in dataclasses.fields(Stats)}
+    names = {field.name for field in dataclasses.fields(Stats)} - {"offload"}
+    values = {name: getattr(struct, name) for name in names}
     values["serving"] = bool(struct.serving)
     values["divergences"] = {kind.name.lower(): struct.divergences[kind] for kind in Divergence}
     values["first_divergence"] = struct.first_divergence.decode(errors="replace")
-    return Stats(**values)
+    return Stats(**values, offload=read_offload())
+
+
+def read_offload() -> AllOffload | None:
+    """Without importing anything of offload where nothing has asked for it."""
+    if "ebbtide._offload._registry" not in sys.modules:
+        return None
+    from ._offload import _offload_stats
+
+    found = _offload_stats.read()
+    return found if found.models or found.tags else None
+
+
+def without_engine() -> Stats:
+    """Stats of a program that offloads, but is not served: everything but `offload` is 0."""
+    return _from_struct(StatsStruct(device=HOST))
 
 
 def device_index(device: object) -> int:

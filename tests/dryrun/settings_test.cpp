@@ -34,6 +34,14 @@ TEST(Settings, DefaultsAreOneH200WithItsOwnMemory) {
   EXPECT_EQ(settings.value().device_count, 1);
 }
 
+TEST(Settings, PinnedMemoryIsLimitedWhenAsked) {
+  EXPECT_GT(read_settings().value().pinnable, kGiB);
+  setenv("EBBTIDE_DRYRUN_PINNED", "1GiB", 1);
+  const auto settings = read_settings();
+  unsetenv("EBBTIDE_DRYRUN_PINNED");
+  EXPECT_EQ(settings.value().pinnable, kGiB);
+}
+
 TEST(Settings, AWrongValueNamesItsVariableAndWhatIsAllowed) {
   setenv("EBBTIDE_DRYRUN_DEVICE", "h300", 1);
   const auto device = read_settings();

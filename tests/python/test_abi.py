@@ -29,6 +29,13 @@ C_TYPES = {
     "int*": ctypes.POINTER(ctypes.c_int),
     "ebbtide_stats*": ctypes.POINTER(_abi.StatsStruct),
     "ebbtide_trace_summary*": ctypes.POINTER(_abi.TraceSummaryStruct),
+    "ebbtide_swap": ctypes.c_uint64,
+    "ebbtide_swap*": ctypes.POINTER(ctypes.c_uint64),
+    "ebbtide_swap_stats*": ctypes.POINTER(_abi.SwapStatsStruct),
+    "uint64_t*": ctypes.POINTER(ctypes.c_uint64),
+    "int64_t*": ctypes.POINTER(ctypes.c_int64),
+    "void*": ctypes.c_void_p,
+    "const ebbtide_swap_source*": ctypes.POINTER(_abi.SwapSourceStruct),
 }
 
 
@@ -91,6 +98,8 @@ def test_there_are_as_many_divergences_as_the_header_counts():
     [
         ("ebbtide_stats", _abi.StatsStruct),
         ("ebbtide_trace_summary", _abi.TraceSummaryStruct),
+        ("ebbtide_swap_source", _abi.SwapSourceStruct),
+        ("ebbtide_swap_stats", _abi.SwapStatsStruct),
     ],
 )
 def test_structures_have_the_headers_fields_in_order(c_name, python):
@@ -99,7 +108,7 @@ def test_structures_have_the_headers_fields_in_order(c_name, python):
 
 def test_functions_have_the_headers_signatures():
     assert len(functions()) > 10
-    assert _abi.FUNCTIONS == functions()
+    assert {**_abi.FUNCTIONS, **_abi.SWAP_FUNCTIONS} == functions()
 
 
 def test_every_statistic_reaches_the_python_dataclass():
@@ -108,4 +117,5 @@ def test_every_statistic_reaches_the_python_dataclass():
     from ebbtide import Stats
 
     in_struct = [name for name, _ in _abi.StatsStruct._fields_ if name != "struct_size"]
-    assert [field.name for field in dataclasses.fields(Stats)] == in_struct
+    # What is offloaded is counted in Python.
+    assert [field.name for field in dataclasses.fields(Stats)] == [*in_struct, "offload"]

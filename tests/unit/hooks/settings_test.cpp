@@ -65,6 +65,29 @@ TEST(Settings, ModeIsOneOfThree) {
   }
 }
 
+TEST(Settings, OffloadIsOffAutoOrAShare) {
+  using Kind = OffloadTarget::Kind;
+  EXPECT_EQ(allowed({}).offload.kind, Kind::kOff);
+  EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "off"}}).offload.kind, Kind::kOff);
+  EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "auto"}}).offload.kind, Kind::kAuto);
+  for (const auto& [text, share] : std::map<std::string, double>{{"0", 0}, {"0.0", 0}, {"0.125", 0.125}, {"1.0", 1}}) {
+    const OffloadTarget target = allowed({{"EBBTIDE_OFFLOAD", text}}).offload;
+    EXPECT_EQ(target.kind, Kind::kShare) << text;
+    EXPECT_EQ(target.share, share) << text;
+  }
+  for (const char* wrong : {"1.5", "-0.1", "half", "0.5x", "nan"}) expect_refused("EBBTIDE_OFFLOAD", wrong, {"off", "auto", "0 to 1"});
+}
+
+TEST(Settings, BudgetsAreSizes) {
+  EXPECT_FALSE(allowed({}).host_budget.has_value());
+  EXPECT_EQ(allowed({{"EBBTIDE_HOST", "120GiB"}}).host_budget, Bytes{120 * kGiB.value});
+  EXPECT_EQ(allowed({{"EBBTIDE_HBM", "1.5 GB"}}).device_budget, Bytes{1500000000});
+  EXPECT_EQ(allowed({{"EBBTIDE_HBM", "4096"}}).device_budget, Bytes{4096});
+  for (const char* name : {"EBBTIDE_HBM", "EBBTIDE_HOST"}) {
+    for (const char* wrong : {"lots", "-1GiB", "12 apples", "GiB"}) expect_refused(name, wrong, {"120GiB"});
+  }
+}
+
 TEST(Settings, StrictIsZeroOrOne) {
   EXPECT_FALSE(allowed({{"EBBTIDE_STRICT", "0"}}).strict);
   EXPECT_TRUE(allowed({{"EBBTIDE_STRICT", "1"}}).strict);
@@ -105,7 +128,8 @@ TEST(Settings, NoOtherVariableIsAskedFor) {
     return nullptr;
   }));
   std::sort(asked.begin(), asked.end());
-  const std::vector<std::string> known{"EBBTIDE",        "EBBTIDE_LOG",    "EBBTIDE_PLAN",
+  const std::vector<std::string> known{"EBBTIDE",      "EBBTIDE_HBM",    "EBBTIDE_HOST",
+                                       "EBBTIDE_LOG",  "EBBTIDE_OFFLOAD", "EBBTIDE_PLAN",
                                        "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE"};
   EXPECT_EQ(asked, known);
 }

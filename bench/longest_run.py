@@ -1,0 +1,155 @@
+"""The longest sequence that one way of training takes, in this process: prints one JSON object.
+
+Bisected; a length counts if a whole step runs: forward, backward, optimizer, with all of the
+optimizer's states there. longest_length.py starts it on simulated devices.
+
+    ebbtide dryrun --device h100-80g --capacity 80GiB -- python bench/longest_run.py ours --host 128GiB
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import models
+import scenarios
+import torch
+
+WAYS = ("plain", "checkpointing", "save_on_cpu", "trl", "ours")
+_KI = 1024
+
+
+def make_model(options: argparse.Namespace) -> Any:
+    row = scenarios.Scenario(
+        "longest",
+        (options.highest, options.highest),
+        layers=options.layers,
+        vocabulary=128256,
+        checkpointing=options.way in ("checkpointing", "save_on_cpu", "trl"),
+    )
+    model = models.make_model(row, torch.device("cuda"), real_values=False)
+    if options.lora:
+        import peft
+
+        config = peft.LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = peft.get_peft_model(model, config)
+        model.to(torch.bfloat16)
+        if options.way != "ours":  # checkpointing needs it; a leaf holds its bytes to the end
+            model.enable_input_require_grads()
+    if options.way == "ours":
+        import ebbtide
+
+        ebbtide.offload(model, alpha=options.alpha, host=options.host, attention=options.attention,
+                        keep_last=options.keep_last, strict=True)
+    return model
+
+
+def around(options: argparse.Namespace, model: Any) -> Callable[[], Any]:
+    """What a forward runs under."""
+    if options.way == "save_on_cpu":
+        return lambda: torch.autograd.graph.save_on_cpu(pin_memory=True)
+    if options.way == "trl":
+        from trl.models.activation_offloading import get_act_offloading_ctx_manager
+
+        return lambda: get_act_offloading_ctx_manager(model)
+    return contextlib.nullcontext
+
+
+class Trainer:
+    """Steps of AdamW with states in the parameters' precision, or of one AdamW a parameter in backward."""
+
+    def __init__(self, model: Any, in_backward: bool, context: Callable[[], Any]) -> None:
+        self._model, self._context = model, context
+        self.peaks: dict[int, int] = {}  # peak live bytes of each length that ran
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = None
+        if not in_backward:
+            self._optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+            return
+        for parameter in parameters:
+            one = torch.optim.AdamW([parameter], lr=1e-4, fused=True)
+
+            def update(_: torch.Tensor, one: torch.optim.Optimizer = one) -> None:
+                one.step()
+                one.zero_grad()
+
+            parameter.register_post_accumulate_grad_hook(update)
+
+    def step(self, tokens: int) -> None:
+        ids = torch.zeros(1, tokens, dtype=torch.long, device="cuda")
+        with self._context():
+            loss = self._model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        if self._optimizer is not None:
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+
+    def runs_at(self, tokens: int) -> bool:
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            self.step(tokens)
+            self.peaks[tokens] = int(torch.cuda.max_memory_allocated())
+            return True
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self._model.zero_grad()
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def longest(trainer: Trainer, options: argparse.Namespace) -> int:
+    """A multiple of options.precision; 0 if not even that runs."""
+    low, high = 0, options.highest // options.precision
+    if trainer.runs_at(high * options.precision):
+        return high * options.precision
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = trainer.runs_at(middle * options.precision)
+        print(f"{middle * options.precision // _KI}K {'runs' if fits else 'is too long'}", file=sys.stderr)
+        low, high = (middle, high) if fits else (low, middle)
+    return low * options.precision
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    model = make_model(options)
+    trainer = Trainer(model, options.in_backward, around(options, model))
+    trainer.step(256)  # from here on there are states
+    reached = longest(trainer, options)
+    found: dict[str, Any] = {"way": options.way, "longest": reached}
+    if reached:
+        half = reached // 2
+        trainer.runs_at(half)
+        found["peak_bytes"] = trainer.peaks[reached]
+        found["bytes_per_token"] = (trainer.peaks[reached] - trainer.peaks[half]) / (reached - half)
+    if options.way == "ours":
+        import ebbtide
+
+        host = ebbtide.stats().offload.models[0].host
+        found["host_peak_bytes"] = host.peak_live_bytes if host else 0
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("way", choices=WAYS)
+    add("--highest", type=int, default=2048 * _KI, help="the longest length that is tried")
+    add("--precision", type=int, default=8 * _KI, help="of the length")
+    add("--layers", type=int, default=32)
+    add("--lora", action="store_true", help="adapters of rank 16; everything else is frozen")
+    add("--in-backward", action="store_true", help="the optimizer's step inside of backward")
+    add("--alpha", type=float, default=0.0)
+    add("--host", default="128GiB", help="host budget")
+    add("--attention", default="save", choices=["save", "recompute"])
+    add("--keep-last", type=int, default=1)
+    print(json.dumps(measure(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

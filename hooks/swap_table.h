@@ -1,0 +1,48 @@
+// The swaps that programs have open, by number.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "allocator/base/result.h"
+#include "allocator/base/units.h"
+#include "swap/swap.h"
+
+namespace ebbtide {
+
+// Owns them. A number is never used again, so that what outlives its swap (a tensor of an abandoned
+// graph) finds nothing instead of something else. Thread-safe; a swap that is closed while another
+// thread is inside it goes when that thread is out.
+//
+// After a fork the child has the table without the threads and the driver behind it: there, nothing
+// is found, and nothing is destroyed. What is open when the process ends is left to the system: the
+// driver may be gone by then.
+class SwapTable {
+ public:
+  static constexpr int kHost = -1;
+
+  SwapTable();
+  SwapTable(const SwapTable&) = delete;
+  SwapTable& operator=(const SwapTable&) = delete;
+
+  // `device`: kHost or an index of the driver's. Returns the new swap's number.
+  Result<std::uint64_t> open(int device, Bytes host_budget);
+  // kInvalidArgument when there is no such swap. Waits until its copies are through.
+  Status close(std::uint64_t number);
+  struct Entry {
+    int device = kHost;
+    std::shared_ptr<Swap> swap;  // null: there is no such swap
+  };
+  Entry find(std::uint64_t number) const;
+
+ private:
+  const int process_;
+  mutable std::mutex lock_;
+  std::map<std::uint64_t, Entry> entries_;
+  std::uint64_t last_number_ = 0;
+};
+
+}  // namespace ebbtide

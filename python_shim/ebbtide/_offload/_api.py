@@ -1,0 +1,87 @@
+"""`ebbtide.offload`: checks what is asked for, and answers in one line where it cannot be had."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+
+from .._errors import EbbtideError, print_line
+from ._causal_lm import find_causal_lm
+from ._environment import device_budget, host_budget, is_strict
+from ._offloaded import Offloaded, offloaded_of
+from ._options import AUTO, Options, alpha_of, bytes_of
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+DECIDED = "_ebbtide_decided"  # on models about which nothing is left for EBBTIDE_OFFLOAD to decide
+
+
+def offload(
+    model: Model,
+    *,
+    alpha: float | str = AUTO,
+    mini_sequence: int | None = None,
+    hbm: int | str | None = None,
+    host: int | str | None = None,
+    keep_last: int = 1,
+    attention: str = "save",
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logits: bool | None = None,
+    strict: bool | None = None,
+    off: bool = False,
+) -> Model:
+    """Train `model` in pieces, its activations swapped to host memory or recomputed. Returns it.
+
+    model: a causal language model of transformers, as it is or inside of DDP, PEFT and the like; or
+    any module with layers that offer before_attention, attention and after_attention
+    (docs/offload.md). Its class, parameters and optimizer stay what they are.
+
+    alpha          share of each layer's tokens whose activations are swapped; the others are computed
+                   again in backward (MEMO, arXiv 2407.12117, 4.1). Layer inputs and attention's
+                   output are always saved. "auto": chosen from what a step shows, under the budgets
+    mini_sequence  tokens of a piece (MsT, arXiv 2407.15892); None: chosen from bytes
+    hbm            device memory for saved tensors, in bytes or as "20GiB": as many last layers stay
+                   there as fit. None: EBBTIDE_HBM, else keep_last of them
+    host           most pinned host memory. None: EBBTIDE_HOST, else three quarters of what is free.
+                   What finds no room there stays on the device, token by token
+    keep_last      last layers whose saved tensors stay on the device
+    attention      "save" its output, or "recompute" it where neither memory can hold it
+    label_smoothing, z_loss   terms of the loss, which would otherwise need whole logits
+    logits         whether evaluation with labels returns whole logits; None: where they are small
+    strict         None: EBBTIDE_STRICT; True: what cannot be done raises EbbtideError before the
+                   first step. Otherwise one line says what, and the model trains without it
+    off            True: undo it all
+
+    The model is first checked on a few tokens against itself left whole; what computes something
+    else stays whole, and one line says why. May be called again with other settings. With labels
+    the output has no logits in training. Not for one model in several threads.
+    """
+    setattr(find_causal_lm(model) or model, DECIDED, True)
+    found = offloaded_of(model)
+    if found is not None:
+        found.undo()
+    if off:
+        return model
+    must = is_strict() if strict is None else strict
+    try:
+        share = alpha_of("alpha", alpha)
+        options = Options(
+            alpha=0.0 if share == AUTO else float(share),
+            mini_sequence=mini_sequence,
+            hbm=device_budget() if hbm is None else bytes_of("hbm", hbm),
+            host=host_budget() if host is None else bytes_of("host", host),
+            keep_last=keep_last,
+            attention=attention,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            logits=logits,
+            strict=must,
+        )
+        options.check()
+        Offloaded(model, options, auto_alpha=share == AUTO).enable()
+    except EbbtideError as error:
+        if must:
+            raise
+        print_line("warning", f"offload: {error}; training goes on without offload")
+    return model

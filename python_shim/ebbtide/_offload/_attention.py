@@ -1,0 +1,113 @@
+"""Attention over the whole length, run once, its graph held without q, k, v and without its output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ._attention_call import AttentionCall, Attend, Parts, fits_flash
+from ._attention_flash import FlashAttention
+from ._attention_kernel import kernel_for
+from ._layer_ambient import RandomStates
+from ._layer_saving import Landing, Recorder
+from ._layer_tape import Tape
+from ._store import KeepStore, Saved, Store
+
+Gradients = list[torch.Tensor | None]
+
+
+class SavedAttention:
+    """Any attention: what its backward needs beside q, k, v and its output is in a store.
+
+    Views of q, k, v and of the output are only noted, and put back for backward.
+    """
+
+    def __init__(self, attend: Attend, externals: frozenset[int]) -> None:
+        self._attend, self._externals = attend, externals
+        self._part_landings: list[Landing] = []
+        self._out_landing: Landing | None = None
+        self._tape: Tape | None = None
+        self._saved: list[Saved] = []
+
+    def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, Landing]:
+        """The output, and its landing. Nothing of the parts is held afterwards."""
+        self._part_landings = [Landing(part) for part in parts]
+        recorder = Recorder(self._externals)
+        with recorder.hooks():
+            self._tape, (out,) = Tape.record(lambda *parts: (self._attend(*parts),), *parts)
+        self._out_landing = Landing(out)
+        self._saved = recorder.hand_over(store, [*self._part_landings, self._out_landing])
+        self._out_landing.tensor = None
+        self._drop_parts()
+        return out, self._out_landing
+
+    def prefetch(self) -> None:
+        for saved in self._saved:
+            saved.prefetch()
+
+    def put_back(self, parts: Parts) -> None:
+        """q, k, v for backward, with the bits that forward had."""
+        for landing, part in zip(self._part_landings, parts, strict=True):
+            landing.put(part)
+
+    def backward(
+        self, dout: torch.Tensor, parameters: Sequence[torch.Tensor], out: torch.Tensor
+    ) -> tuple[Gradients, Gradients]:
+        """Gradients of q, k, v and of `parameters`. Lets go of everything."""
+        assert self._tape is not None and self._out_landing is not None
+        self._out_landing.tensor = out
+        found = self._tape.gradients([dout], parameters)
+        self._out_landing.tensor = None
+        self._drop_parts()
+        for saved in self._saved:
+            saved.release()
+        self._saved = []
+        return found
+
+    def _drop_parts(self) -> None:
+        for landing in self._part_landings:
+            landing.tensor = None
+
+
+class RepeatedAttention:
+    """attention="recompute": nothing is saved but the random state, and backward runs it again."""
+
+    def __init__(self, attend: Attend, externals: frozenset[int], random: RandomStates) -> None:
+        self._attend, self._externals, self._random = attend, externals, random
+        self._state = random.now()
+        self._again: SavedAttention | FlashAttention | None = None
+
+    def forward(self, parts: Parts) -> torch.Tensor:
+        with torch.no_grad():
+            return self._attend(*parts)
+
+    def repeat(self, parts: Parts) -> torch.Tensor:
+        """The output again. backward() may follow."""
+        self._random.set(self._state)
+        self._again = make_attention(self._attend, parts, self._externals)
+        out, _ = self._again.forward(parts, KeepStore())
+        self._again.put_back(parts)
+        return out
+
+    def backward(
+        self, dout: torch.Tensor, parameters: Sequence[torch.Tensor], out: torch.Tensor
+    ) -> tuple[Gradients, Gradients]:
+        """Gradients of q, k, v and of `parameters`; `out` is what repeat() returned."""
+        assert self._again is not None
+        again, self._again = self._again, None
+        return again.backward(dout, parameters, out)
+
+
+def make_attention(
+    attend: Attend, parts: Parts, externals: frozenset[int]
+) -> SavedAttention | FlashAttention:
+    """The form that needs the least memory: torch's flash kernels where the model would use them."""
+    if isinstance(attend, AttentionCall) and fits_flash(parts):
+        call = attend.as_flash(parts[0].shape[2])
+        if call is not None:
+            return FlashAttention(call, kernel_for(parts[0].device))
+    return SavedAttention(attend, externals)
+
+
+AnyAttention = SavedAttention | FlashAttention | RepeatedAttention

@@ -1,0 +1,102 @@
+"""Flash attention called directly: its backward takes a few heads at a time, and little memory.
+
+Note [Head groups]
+torch's flash backward holds, beside q, k, v and their gradients, the gradient of q once more in float32
+and those of k and v for each head of q: 5.5 times the output for Llama-8B's shapes. Heads are
+independent, so it is called for a group of them at a time and needs that much of a group only. Each
+group's gradients are written over its q, k, v. Groups are as small as still fill a device with work:
+at 256K tokens single heads of q. Where several groups share heads of k and v, their gradients are
+summed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ._attention_call import FlashCall, Parts
+from ._attention_kernel import FlashResult, Kernel
+from ._layer_saving import Landing
+from ._store import Saved, Store
+
+_LEAST_WORK = 1 << 18  # batch x heads x tokens: some ten blocks of 128 tokens for each multiprocessor
+
+
+class FlashAttention:
+    """One attention of one call. Saves its log-sum-exp; q, k, v and the output come back from others."""
+
+    def __init__(self, call: FlashCall, kernel: Kernel) -> None:
+        self._call, self._kernel = call, kernel
+        self._lse: Saved | None = None
+        self._lse_size = torch.Size()
+        self._random: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._parts: Parts = ()
+
+    def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, Landing]:
+        """The output, batch x tokens x heads x width, and its landing."""
+        result = self._kernel.forward(self._call, *parts)
+        self._random = result.seed, result.offset
+        self._lse_size = result.lse.size()
+        self._lse = store.save(result.lse.contiguous().view(-1))
+        out = result.out.transpose(1, 2).contiguous()
+        landing = Landing(out)
+        landing.tensor = None
+        return out, landing
+
+    def prefetch(self) -> None:
+        if self._lse is not None:
+            self._lse.prefetch()
+
+    def put_back(self, parts: Parts) -> None:
+        """q, k, v for backward, which writes over them."""
+        self._parts = parts
+
+    def backward(
+        self, dout: torch.Tensor, parameters: Sequence[torch.Tensor], out: torch.Tensor
+    ) -> tuple[list[torch.Tensor | None], list[torch.Tensor | None]]:
+        """Gradients of q, k, v, in the memory of q, k, v; `parameters` have none."""
+        assert self._lse is not None and self._random is not None
+        lse = self._lse.get().view(self._lse_size)
+        parts, self._parts = self._parts, ()
+        dout, out = dout.transpose(1, 2), out.transpose(1, 2)
+        for of_q, of_k in head_groups(parts[0].shape, parts[1].shape[1]):
+            sums: list[torch.Tensor] = []
+            for heads in of_q:
+                result = FlashResult(out[:, heads], lse[:, heads].contiguous(), *self._random)
+                q, k, v = parts[0][:, heads], parts[1][:, of_k], parts[2][:, of_k]
+                dq, *dkv = self._kernel.backward(self._call, dout[:, heads], q, k, v, result)
+                q.copy_(dq)
+                sums = _added(sums, dkv, len(of_q))
+            for part, gradient in zip(parts[1:], sums, strict=True):
+                part[:, of_k].copy_(gradient)
+        self._lse.release()
+        return list(parts), [None] * len(parameters)
+
+
+def _added(sums: list[torch.Tensor], found: list[torch.Tensor], groups: int) -> list[torch.Tensor]:
+    if groups == 1:
+        return found
+    if not sums:
+        return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]
+    return [held.add_(gradient) for held, gradient in zip(sums, found, strict=True)]
+
+
+def head_groups(q_shape: Sequence[int], kv_heads: int) -> Iterator[tuple[list[slice], slice]]:
+    """Groups of heads of q that follow each other, and the heads of k and v that serve them all.
+
+    `q_shape` is batch, heads, tokens, width.
+    """
+    batch, heads, tokens, _ = q_shape
+    share = heads // kv_heads
+    wanted = max(1, _LEAST_WORK // (batch * tokens))  # heads of q in one call
+    if wanted >= share:
+        size = min(kv_heads, wanted // share)
+        for begin in range(0, kv_heads, size):
+            end = min(begin + size, kv_heads)
+            yield [slice(begin * share, end * share)], slice(begin, end)
+        return
+    for kv_head in range(kv_heads):
+        first, last = kv_head * share, (kv_head + 1) * share
+        groups = [slice(h, min(h + wanted, last)) for h in range(first, last, wanted)]
+        yield groups, slice(kv_head, kv_head + 1)

@@ -1,0 +1,97 @@
+"""A causal language model's `forward` while its head and loss run over pieces of tokens."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._errors import EbbtideError, print_line
+from . import _causal_lm
+from ._head_call import HeadCall
+from ._head_run import HeadRun
+from ._options import Options
+
+_WHOLE_LOGITS = (
+    "the model was called in training without labels: whole logits are made, for a loss that is "
+    "computed outside of it. For label smoothing use ebbtide.offload(model, label_smoothing=...)"
+)
+_NO_CACHE = (
+    "use_cache=True is ignored in training: ebbtide.offload keeps no cache of keys and values; "
+    "call the model with use_cache=False"
+)
+
+
+class HeadCut:
+    """Takes the place of a causal language model's `forward`; install() and undo().
+
+    A call is cut if it has labels and no one needs its logits (HeadCall.is_cut); any other call is
+    the class's own, unchanged. Not for calls of one model from several threads at once.
+    """
+
+    def __init__(self, model: Any, options: Options, defer_norm: bool = True) -> None:
+        self.model = model
+        self.options = options
+        self.enabled = False
+        self.calls = 0  # that were cut
+        self._told: set[str] = set()  # lines that were printed
+        base = getattr(model, model.base_model_prefix)
+        self.norm = _causal_lm.final_norm_name(base) if defer_norm else None
+        # An instance's forward of somebody else (autocast, patches); without one, the class's.
+        self._inner = model.__dict__.get("forward")
+        # What looks at the signature (Trainer: to choose columns) is to see the model's own.
+        self.__signature__ = inspect.signature(model.forward)
+
+    def install(self) -> None:
+        self.model.forward = self
+        self.enabled = True
+
+    def undo(self) -> None:
+        """Back to what was. If somebody has wrapped this since, it stays there and does nothing."""
+        self.enabled = False
+        if self.model.__dict__.get("forward") is not self:
+            return
+        if self._inner is None:
+            del self.model.forward
+        else:
+            self.model.forward = self._inner
+
+    @torch.compiler.disable
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = HeadCall.of(self.model, self.options, self.__signature__, args, kwargs)
+        if not self.enabled:
+            return self.forward(*args, **kwargs)
+        if call.asks_for_cache and self.options.strict:
+            raise EbbtideError(_NO_CACHE)
+        if call.asks_for_cache:
+            self._tell(_NO_CACHE)
+        if call.has_no_labels:
+            self._tell(_WHOLE_LOGITS)
+        if not call.is_cut:
+            return self.forward(*args, **call.passed_on(kwargs))
+        output = HeadRun(self, call).output(args, call.passed_on(kwargs))
+        self.calls += 1
+        return output
+
+    def _tell(self, reason: str) -> None:
+        if reason not in self._told:
+            print_line("warning", reason)
+        self._told.add(reason)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward that this stands in front of."""
+        if self._inner is not None:
+            return self._inner(*args, **kwargs)
+        return type(self.model).forward(self.model, *args, **kwargs)
+
+    def head_modules(self) -> list[nn.Module]:
+        """Everything but the base model; of that, the final norm if it runs with the pieces."""
+        base = self.base()
+        inside = set(base.modules())
+        outside = [module for module in self.model.modules() if module not in inside]
+        return outside + (list(base._modules[self.norm].modules()) if self.norm else [])
+
+    def base(self) -> Any:
+        return self.model._modules[self.model.base_model_prefix]

@@ -1,0 +1,64 @@
+"""The layers of a model, cut into pieces: `wrap_layers`."""
+
+from __future__ import annotations
+
+import torch
+
+from .._errors import EbbtideError
+from ._attention_interface import install
+from ._layer_cut import CutLayer, Policies, Shared
+from ._layer_find import find_layers
+from ._layer_function import measure_references
+from ._layer_tally import Tally
+from ._options import Options
+from ._store import Store
+
+
+class LayerCuts:
+    """The cut layers of one model."""
+
+    def __init__(self, layers: list[CutLayer]) -> None:
+        self._layers = layers
+
+    def undo(self) -> None:
+        """Give every layer its own forward back. Idempotent. Graphs that wait for backward still can."""
+        for layer in self._layers:
+            layer.take_out()
+        self._layers = []
+
+    def counts(self) -> list[Tally]:
+        """One for each layer, in order; they go on counting."""
+        return [layer.tally for layer in self._layers]
+
+    def treat_whole(self, name: str, reason: str) -> None:
+        """Do not cut the layer of this name any more. EbbtideError under options.strict."""
+        for layer in self._layers:
+            if layer.tally.name == name:
+                layer.treat_whole(reason)
+
+
+def wrap_layers(
+    model: torch.nn.Module, options: Options, store: Store, policies: Policies | None = None
+) -> LayerCuts:
+    """Cut every layer of `model` at its attention; from now on their forwards run in pieces.
+
+    Layers are found in the order of named_modules(): those of transformers' models, and modules that offer
+    before_attention, attention and after_attention (see _cut.py). `store` takes what is swapped; the
+    last options.keep_last layers save on the device. `policies`, if given, decides instead of
+    options.alpha what becomes of each piece. Raises EbbtideError if no layer is found.
+    """
+    found = find_layers(model)
+    if not found:
+        raise EbbtideError(
+            f"{type(model).__name__}: no layer was found that can be cut; offload takes models of "
+            "transformers, and modules with before_attention, attention and after_attention"
+        )
+    install()
+    measure_references()
+    shared = Shared(options, store, policies, len(found))
+    layers = [
+        CutLayer(layer, index, name, shared) for index, (name, layer) in enumerate(found.items())
+    ]
+    for layer in layers:
+        layer.put_in()
+    return LayerCuts(layers)

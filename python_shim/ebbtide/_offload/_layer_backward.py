@@ -1,0 +1,154 @@
+"""The backward of a cut layer: after attention in pieces, attention, before attention in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ._attention import RepeatedAttention
+from ._attention_call import Parts
+from ._gradient_sums import GradientSums
+from ._layer_forward import Rows
+from ._layer_recompute import Recomputation
+from ._layer_record import LayerRecord, Piece
+
+Gradients = list[torch.Tensor | None]
+
+
+def run_backward(
+    record: LayerRecord, dy: torch.Tensor, overwrites: bool
+) -> tuple[torch.Tensor, Gradients]:
+    """Gradients of the layer's input and of its trainable parameters, in the latter's order.
+
+    With `overwrites`, nobody else needs `dy`, and the input's gradient takes its memory.
+    """
+    _check(record)
+    with record.random.undisturbed(), record.running():
+        return _Backward(record).run(dy, overwrites)
+
+
+def _check(record: LayerRecord) -> None:
+    if record.used:
+        raise RuntimeError(
+            "backward through an offloaded layer a second time (retain_graph=True): its saved tensors "
+            "are gone after the first. Add the losses and call backward once, or turn the offload off "
+            "with ebbtide.offload(model, off=True)"
+        )
+    record.used = True
+    record.parameters.check()
+    for witness in record.witnesses:
+        witness.check()
+
+
+class _Backward:
+    """One backward on its way. Each step lets go of what no later one needs."""
+
+    def __init__(self, record: LayerRecord) -> None:
+        self._record = record
+        self._stand_ins = record.parameters.stand_ins
+        self._x = record.land_x()
+        self._again = Recomputation(record, self._x)
+        self._parts: list[Rows] = []  # q, k, v
+
+    def run(self, dy: torch.Tensor, overwrites: bool) -> tuple[torch.Tensor, Gradients]:
+        record = self._record
+        out = self._land_out()
+        dx = dy if overwrites and dy.dtype == self._x.dtype else torch.empty_like(self._x)
+        dout, after = self._after(dy, dx, out)
+        del dy
+        if not record.repeats_attention:
+            record.attention.put_back(self._take_parts())
+        record.pieces[0].prefetch_before()
+        dparts, attention = record.attention.backward(dout, self._stand_ins, out)
+        del out, dout
+        record.drop_out()
+        self._prefetch_previous()
+        before = self._before(dx, dparts)
+        record.drop_x()
+        return dx, [_sum(gradients) for gradients in zip(after, attention, before, strict=True)]
+
+    def _land_out(self) -> torch.Tensor:
+        """Attention's output: what was saved, or, from q, k, v of all pieces, once more."""
+        record = self._record
+        if not isinstance(record.attention, RepeatedAttention):
+            record.attention.prefetch()
+            return record.land_out()
+        for piece in record.pieces:
+            self._put(piece, *self._again.parts(piece))
+        record.tally.attention_forwards += 1
+        return record.attention.repeat(self._take_parts())
+
+    def _prefetch_previous(self) -> None:
+        """The layer before begins its backward when this one ends. Its input and attention's output
+        land only now that this layer's attention is through: before, they would be part of the peak.
+        """
+        previous = self._record.previous
+        record = previous() if previous is not None else None
+        if record is not None and not record.used:
+            record.prefetch()
+
+    def _after(
+        self, dy: torch.Tensor, dx: torch.Tensor, out: torch.Tensor
+    ) -> tuple[torch.Tensor, Gradients]:
+        """The after parts' gradients of attention's output and of parameters; that of x goes to `dx`."""
+        record = self._record
+        dout = torch.empty_like(out)
+        sums = GradientSums(self._stand_ins, len(record.pieces))
+        take = None if record.repeats_attention else self._put
+        for piece in self._pieces(Piece.prefetch_after):
+            tape = self._again.after(piece, out, take)
+            inputs, parameters = tape.gradients([piece.span.of(dy, 1)], self._stand_ins)
+            _fill(piece.span.of(dx, 1), inputs[0])
+            _fill(piece.span.of(dout, record.cut.out_dim), inputs[1])
+            sums.add(parameters)
+            del tape, inputs, parameters  # or they would be there beside those of the next piece
+        return dout, sums.take()
+
+    def _before(self, dx: torch.Tensor, dparts: Gradients) -> Gradients:
+        """The before parts' gradients of parameters; those of x are added to `dx`."""
+        dim = self._record.cut.parts_dim
+        sums = GradientSums(self._stand_ins, len(self._record.pieces))
+        for piece in self._pieces(Piece.prefetch_before):
+            tape = self._again.before(piece)
+            rows = [None if whole is None else piece.span.of(whole, dim) for whole in dparts]
+            inputs, parameters = tape.gradients(rows, self._stand_ins)
+            if inputs[0] is not None:
+                piece.span.of(dx, 1).add_(inputs[0])
+            sums.add(parameters)
+            del tape, inputs, parameters
+        return sums.take()
+
+    def _pieces(self, prefetch: Callable[[Piece], None]) -> Iterator[Piece]:
+        """The pieces in order; while one runs, what the next one needs is on its way."""
+        pieces = self._record.pieces
+        for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+            if following is not None:
+                prefetch(following)
+            yield piece
+
+    def _put(self, piece: Piece, parts: Parts, is_ours: bool) -> None:
+        """Rows of q, k, v. `is_ours`: attention's backward may write over them."""
+        if not self._parts:
+            dim, tokens = self._record.cut.parts_dim, self._record.call.tokens
+            self._parts = [Rows(dim, tokens) for _ in parts]
+        with torch.no_grad():
+            for row, part in zip(self._parts, parts, strict=True):
+                row.put(piece.span, part, is_ours)
+
+    def _take_parts(self) -> Parts:
+        rows, self._parts = self._parts, []
+        return tuple(row.take() for row in rows)
+
+
+def _fill(place: torch.Tensor, rows: torch.Tensor | None) -> None:
+    if rows is None:
+        place.zero_()
+    else:
+        place.copy_(rows)
+
+
+def _sum(gradients: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    """One parameter's gradients from the three parts. Most take part in one."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    return sum(found[1:], found[0]) if found else None

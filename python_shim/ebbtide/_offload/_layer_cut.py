@@ -1,0 +1,191 @@
+"""The forward of one layer while it is cut: put in the place of the layer's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .._errors import EbbtideError, print_line
+from ._attention_interface import captured_outputs
+from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
+from ._layer_ambient import Parameters, generator_of
+from ._layer_arguments import CannotCut, LayerCall, input_of
+from ._layer_budget import LayerBudget
+from ._layer_forward import run_forward
+from ._layer_function import LayerFunction
+from ._layer_record import LayerRecord, Piece, Stores
+from ._layer_saving import storage_of
+from ._layer_tally import Tally, TallyingStore
+from ._layer_whole import run_whole
+from ._options import Options
+from ._pieces import Policy, Span, choose_policies
+from ._store import KeepStore, Store
+
+Policies = Callable[[int, Sequence[Span]], Sequence[Policy]]  # (layer, its pieces) -> one for each
+
+
+@dataclasses.dataclass
+class Shared:
+    """What all layers of one model have in common, and copies of the model, too."""
+
+    options: Options
+    store: Store
+    policies: Policies | None  # None: by options.alpha
+    layers: int
+    said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+    last: weakref.ref[LayerRecord] | None = None  # the call that went before
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        return self
+
+
+class CutLayer:
+    """Not thread-safe, as the layer itself. Evaluation runs in pieces, too, but saves nothing."""
+
+    def __init__(self, layer: torch.nn.Module, index: int, name: str, shared: Shared) -> None:
+        self._layer, self._index, self._shared = layer, index, shared
+        self.tally = Tally(name)
+        self._budget = LayerBudget(layer, index, shared.layers, shared.options)
+        self._own = layer.forward
+        self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
+        self._cut = self._make_cut()
+
+    def put_in(self) -> None:
+        self._layer.forward = self  # type: ignore[method-assign,assignment]
+
+    def take_out(self) -> None:
+        del self._layer.forward
+        if self._replaced is not None:
+            self._layer.forward = self._replaced  # type: ignore[method-assign]
+
+    def treat_whole(self, reason: str) -> None:
+        """From now on the layer runs whole. Said once for each class and reason."""
+        self.tally.whole_because = reason
+        kind = type(self._layer).__name__
+        line = f"{self.tally.name} ({kind}) is not cut into pieces but saved and run whole: {reason}"
+        if self._shared.options.strict:
+            raise EbbtideError(line)
+        if (kind, reason) not in self._shared.said:
+            self._shared.said.add((kind, reason))
+            print_line("warning", line)
+
+    @torch.compiler.disable
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        x = input_of(args, kwargs)
+        if not isinstance(x, torch.Tensor) or captured_outputs():
+            return self._own(*args, **kwargs)
+        trains = torch.is_grad_enabled() and (
+            x.requires_grad or any(p.requires_grad for p in self._layer.parameters())
+        )
+        caches = [value for value in (*args, *kwargs.values()) if _is_cache(value)]
+        if caches:
+            if not trains or any(cache.get_seq_length() for cache in caches):
+                return self._own(*args, **kwargs)
+            # As transformers' own checkpointing does: an empty cache has no part in training.
+            args = tuple(None if _is_cache(value) else value for value in args)
+            kwargs = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
+        return self._run(x, args, kwargs, trains)
+
+    def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
+        if self.tally.whole_because is None:
+            generator = generator_of(x.device)
+            state = generator.get_state()
+            try:
+                return self._run_cut(LayerCall(args, kwargs), x, trains)
+            except CannotCut as reason:
+                generator.set_state(state)
+                self.treat_whole(str(reason))
+        if not trains:
+            return self._own(*args, **kwargs)
+        self._shared.store.layer_ended()
+        self.tally.calls += 1
+        return run_whole(self._own, self._layer, self._stores(x).inputs, x, (args, kwargs))
+
+    def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
+        if any(tensor.requires_grad for tensor in call.tensors()):
+            raise CannotCut("an argument beside its input needs a gradient")
+        spans = self._budget.spans(x)
+        if not trains:
+            with torch.no_grad():
+                return run_forward(self._record(call, x, spans, saves=False), x, trains=False)
+        record = self._record(call, x, spans, saves=True)
+        self._link(record)
+        self._shared.store.layer_ended()
+        result = LayerFunction.apply(record, x, *record.parameters.originals)
+        self.tally.calls += 1
+        if self._index == self._shared.layers - 1 and not self._is_quick:
+            self._shared.store.layer_ended()
+        return result
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether half a layer's time is enough to copy what half a layer saves.
+
+        Attention's output alone takes a fifth of the time of the row-wise work until the next attention
+        (8B, 50 GB/s), whatever the length; with activations beside it attention's time is needed, too.
+        """
+        return self._shared.policies is None and self._shared.options.alpha == 0
+
+    def _record(
+        self, call: LayerCall, x: torch.Tensor, spans: Sequence[Span], saves: bool
+    ) -> LayerRecord:
+        policies = self._policies(spans) if saves else [Policy.RECOMPUTE] * len(spans)
+        return LayerRecord(
+            cut=self._cut,
+            call=call,
+            x=x,
+            parameters=Parameters(self._layer),
+            pieces=[Piece(span, policy) for span, policy in zip(spans, policies, strict=True)],
+            stores=self._stores(x),
+            tally=self.tally if saves else Tally(self.tally.name),
+            externals=self._externals(call),
+            repeats_attention=not saves or self._shared.options.attention == "recompute",
+            rest_allowance=self._budget.rest_allowance(x, self.tally, self._shared.store),
+            at_attention=self._shared.store.layer_ended if saves and self._is_quick else _nothing,
+            rest_per_token=self._budget.rest_per_token(x, self.tally),
+        )
+
+    def _link(self, record: LayerRecord) -> None:
+        """Backward of this call is followed by that of the call before it, if that is another layer's."""
+        before = self._shared.last() if self._shared.last is not None else None
+        if before is not None and self._index > 0:
+            record.previous = self._shared.last
+        self._shared.last = weakref.ref(record)
+
+    def _policies(self, spans: Sequence[Span]) -> Sequence[Policy]:
+        if self._shared.policies is not None:
+            return self._shared.policies(self._index, spans)
+        return choose_policies(spans, self._shared.options.alpha)
+
+    def _stores(self, x: torch.Tensor) -> Stores:
+        kept = TallyingStore(KeepStore(), self.tally)
+        if self._budget.stays(x, self.tally):
+            return Stores(kept, kept, kept)
+        swapped = TallyingStore(self._shared.store, self.tally)
+        return Stores(swapped, kept, swapped)
+
+    def _externals(self, call: LayerCall) -> frozenset[int]:
+        """Storages that live on beside what a call saves."""
+        tensors = [*self._layer.parameters(), *self._layer.buffers(), *call.tensors()]
+        return frozenset(map(storage_of, tensors))
+
+    def _make_cut(self) -> Cut:
+        if offers_parts(self._layer):
+            return ModuleCut(self._layer)
+        return AttentionCut(self._own, self._owns)
+
+    def _owns(self, tensor: torch.Tensor) -> bool:
+        owned = (*self._layer.parameters(), *self._layer.buffers())
+        return any(storage_of(tensor) == storage_of(other) for other in owned)
+
+
+def _nothing() -> None: ...
+
+
+def _is_cache(value: Any) -> bool:
+    """A cache of keys and values, whatever its class."""
+    return hasattr(value, "get_seq_length") and hasattr(value, "update")

@@ -1,0 +1,36 @@
+"""Which modules of a model are its layers, and what one of their pieces needs."""
+
+from __future__ import annotations
+
+import torch
+
+from ._attention_interface import is_decoder_layer
+from ._cut import offers_parts
+
+
+def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """By name, in order: modules that offer their parts, and the layers of transformers' models.
+
+    Of nested ones the outermost counts.
+    """
+    found: dict[str, torch.nn.Module] = {}
+    for name, module in model.named_modules():
+        if not (offers_parts(module) or is_decoder_layer(module)):
+            continue
+        if not any(name.startswith(outer + ".") for outer in found):
+            found[name] = module
+    return found
+
+
+def bytes_per_token(layer: torch.nn.Module, itemsize: int) -> int:
+    """An estimate of what one token of a piece holds at the peak of its backward.
+
+    The results of the layer's matrix products, each as activation, as gradient, and once more as a
+    temporary; of experts one is counted.
+    """
+    rows = sum(max(p.shape[-2:]) if p.dim() > 2 else p.shape[0] for p in layer.parameters() if p.dim() > 1)
+    return 3 * itemsize * rows
+
+
+def weight_bytes(layer: torch.nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in layer.parameters())

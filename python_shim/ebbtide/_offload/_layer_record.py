@@ -1,0 +1,175 @@
+"""What one call of a cut layer leaves behind for its backward."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from ._attention import AnyAttention
+from ._attention_call import Parts
+from ._cut import Cut
+from ._layer_ambient import Autocast, Parameters, RandomStates
+from ._layer_arguments import LayerCall
+from ._layer_saving import Landing, Recorder, dense_like, span_of
+from ._layer_tally import Tally
+from ._layer_tape import Tape
+from ._pieces import Policy, Span
+from ._store import Saved, Store, Witness
+
+
+@dataclasses.dataclass
+class SavedRows:
+    """A dense tensor in a store, with its strides."""
+
+    saved: Saved
+    size: torch.Size
+    stride: tuple[int, ...]
+
+    @staticmethod
+    def of(store: Store, tensor: torch.Tensor) -> SavedRows:
+        if span_of(tensor) > tensor.numel():
+            tensor = dense_like(tensor, 0, tensor.shape[0]).copy_(tensor)
+        flat = tensor.detach().as_strided((span_of(tensor),), (1,))
+        return SavedRows(store.save(flat), tensor.size(), tensor.stride())
+
+    def get(self) -> torch.Tensor:
+        return self.saved.get().as_strided(self.size, self.stride)
+
+
+@dataclasses.dataclass
+class Piece:
+    """One piece of one call. A part that has no tape is recomputed in backward."""
+
+    span: Span
+    policy: Policy
+    begin: torch.Tensor | None = None  # random state before the run
+    middle: torch.Tensor | None = None  # random state at which its after part goes on
+    before: Tape | None = None
+    after: Tape | None = None
+    parts: list[SavedRows] = dataclasses.field(default_factory=list)
+    saved_before: list[Saved] = dataclasses.field(default_factory=list)
+    saved_after: list[Saved] = dataclasses.field(default_factory=list)
+
+    def prefetch_before(self) -> None:
+        for saved in self.saved_before:
+            saved.prefetch()
+
+    def prefetch_after(self) -> None:
+        for saved in (*self.saved_after, *(rows.saved for rows in self.parts)):
+            saved.prefetch()
+
+
+@dataclasses.dataclass
+class Stores:
+    """Where one call saves. `inputs`: the layer's input, attention's output and its statistics."""
+
+    inputs: Store
+    kept: Store
+    swapped: Store
+
+    def of(self, policy: Policy) -> Store:
+        return self.kept if policy is Policy.KEEP else self.swapped
+
+
+class LayerRecord:
+    """State of one call between forward and backward. Owned by its autograd node alone."""
+
+    def __init__(
+        self,
+        cut: Cut,
+        call: LayerCall,
+        x: torch.Tensor,
+        parameters: Parameters,
+        pieces: Sequence[Piece],
+        stores: Stores,
+        tally: Tally,
+        externals: frozenset[int],
+        repeats_attention: bool,
+        rest_allowance: float,
+        rest_per_token: float,
+        at_attention: Callable[[], None],
+    ) -> None:
+        """`externals` are storages that live on without this record."""
+        device = x.device
+        self.cut, self.call, self.parameters = cut, call, parameters
+        self.pieces, self.stores, self.tally = pieces, stores, tally
+        self.externals, self.repeats_attention = externals, repeats_attention
+        self.autocast = Autocast(device)
+        self.random = RandomStates(device)
+        self.witnesses: list[Witness] = []
+        self.x: SavedRows | None = None
+        self.out: SavedRows | None = None
+        self.x_landing = Landing(x)
+        self.out_landing: Landing | None = None
+        self.attention: AnyAttention | None = None
+        self.rest_allowance = rest_allowance  # bytes that pieces may still swap
+        self.rest_per_token = rest_per_token  # bytes that a token of a piece will want to
+        self.at_attention = at_attention
+        self.used = False
+        self.previous: weakref.ref[LayerRecord] | None = None  # the layer whose backward comes next
+
+    def save_input(self, x: torch.Tensor) -> None:
+        """`x` and the other arguments may not be changed in place from now on."""
+        self.x = SavedRows.of(self.stores.inputs, x)
+        self.witnesses = [Witness(x, "the input of a layer")]
+        self.witnesses += [Witness(one, "an argument of a layer") for one in self.call.tensors()]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Around every run of the layer's pieces, in forward and in backward."""
+        with self.parameters.stood_in(), self.autocast.again():
+            yield
+
+    def saves(self, piece: Piece) -> bool:
+        """Whether a run of this piece is to be saved. What would not fit on the host is recomputed."""
+        if piece.policy is Policy.SWAP:
+            return self.rest_allowance >= self.rest_per_token * piece.span.tokens
+        return piece.policy is Policy.KEEP
+
+    def hand_over(self, piece: Piece, recorder: Recorder, parts: Parts = ()) -> list[Saved]:
+        """Save what a run of this piece recorded, and `parts`."""
+        store = self.stores.of(piece.policy)
+        landings = [self.x_landing] + ([self.out_landing] if self.out_landing is not None else [])
+        saved = recorder.hand_over(store, landings)
+        piece.parts += [SavedRows.of(store, part) for part in parts]
+        self.rest_allowance -= sum(one.size_bytes for one in saved)
+        self.rest_allowance -= sum(part.nbytes for part in parts)
+        return saved
+
+    def forget_unused_states(self) -> None:
+        """Forward has run. If it drew no random numbers, backward has none to draw again."""
+        if self.random.now() is self.pieces[0].begin:
+            for piece in self.pieces:
+                piece.begin = piece.middle = None
+
+    def land_x(self) -> torch.Tensor:
+        assert self.x is not None
+        x = self.x_landing.tensor = self.x.get()
+        return x
+
+    def drop_x(self) -> None:
+        assert self.x is not None
+        self.x_landing.tensor = None
+        self.x.saved.release()
+
+    def land_out(self) -> torch.Tensor:
+        """Attention's output. Not if attention is recomputed."""
+        assert self.out is not None and self.out_landing is not None
+        out = self.out_landing.tensor = self.out.get()
+        return out
+
+    def drop_out(self) -> None:
+        if self.out is not None and self.out_landing is not None:
+            self.out_landing.tensor = None
+            self.out.saved.release()
+
+    def prefetch(self) -> None:
+        """Ask for what the after parts' backward begins with."""
+        for rows in (self.out, self.x):
+            if rows is not None:
+                rows.saved.prefetch()
+        self.pieces[0].prefetch_after()

@@ -1,0 +1,180 @@
+"""What autograd saves while a piece or an attention runs, handed to a store.
+
+Note [Saved late]
+A saved tensor is handed over when the run has ended, not when it is packed: by then what no output
+depends on has died with its graph (the after part of a layer computes q, k, v for nothing), and the
+storages that others hold anyway (the layer's input, attention's output) are known and only noted.
+Tensors are told apart by storage and version while all of them are alive, so that an address used
+twice cannot be mistaken for one tensor.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+
+import torch
+
+from ._store import Saved, Store, raise_changed
+
+_SMALL_BYTES = 4096  # not worth a copy of its own: seeds, scalars, rows of statistics
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """Tells storages apart as long as they are alive."""
+    return tensor.untyped_storage()._cdata
+
+
+def span_of(tensor: torch.Tensor) -> int:
+    """Elements of its storage from the first to the last that `tensor` covers."""
+    if tensor.numel() == 0:
+        return 0
+    return 1 + sum(
+        (size - 1) * stride for size, stride in zip(tensor.size(), tensor.stride(), strict=True)
+    )
+
+
+def dense_like(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """Empty, without gaps, in `tensor`'s order of dimensions; dimension `dim` is of another size."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    sizes = [size if d == dim else tensor.shape[d] for d in order]
+    dense = torch.empty(sizes, dtype=tensor.dtype, device=tensor.device)
+    return dense.permute([order.index(d) for d in range(tensor.dim())])
+
+
+class Landing:
+    """A whole-length tensor that is put back for backward: saved views of it need no bytes of their own."""
+
+    __slots__ = ("_offset", "_size", "_span", "_stride", "storage", "tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.storage = storage_of(tensor)
+        self._offset = tensor.storage_offset()
+        self._size, self._stride = tensor.size(), tensor.stride()
+        self._span = span_of(tensor)
+        self.tensor: torch.Tensor | None = tensor
+
+    def put(self, tensor: torch.Tensor) -> None:
+        """Put back these values, in the layout that the views were taken of."""
+        lies_alike = all(
+            size == 1 or stride == other
+            for size, stride, other in zip(self._size, self._stride, tensor.stride(), strict=True)
+        )
+        if not lies_alike:
+            room = torch.empty(self._span, dtype=tensor.dtype, device=tensor.device)
+            tensor = room.as_strided(self._size, self._stride).copy_(tensor)
+        self.tensor = tensor
+
+    def view(self, size: torch.Size, stride: tuple[int, ...], offset: int) -> torch.Tensor:
+        assert self.tensor is not None, "a saved view was asked for before its tensor landed"
+        base = self.tensor
+        return base.as_strided(size, stride, offset - self._offset + base.storage_offset())
+
+
+class _Packed:
+    """One tensor that autograd saved: its place, and where its bytes are."""
+
+    __slots__ = ("__weakref__", "offset", "size", "source", "stride", "tensor", "version")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor: torch.Tensor | None = tensor.detach()
+        self.version = tensor._version
+        self.size, self.stride = tensor.size(), tensor.stride()
+        self.offset = tensor.storage_offset()
+        self.source: Saved | Landing | None = None
+
+    def unpack(self) -> torch.Tensor:
+        if self.tensor is not None:
+            if self.tensor._version != self.version:
+                raise_changed("a tensor", self.version, self.tensor._version)
+            return self.tensor
+        if isinstance(self.source, Landing):
+            return self.source.view(self.size, self.stride, self.offset)
+        assert self.source is not None
+        base = self.source.get()
+        return base.as_strided(self.size, self.stride, base.storage_offset() + self.offset)
+
+
+class Recorder:
+    """Collects what autograd saves during one run, then hands it to a store.
+
+    `external` are storages that live on elsewhere: parameters, buffers, the layer's arguments.
+    """
+
+    def __init__(self, external: frozenset[int]) -> None:
+        self._external = external
+        self._packed: list[weakref.ref[_Packed]] = []
+
+    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack)
+
+    def _pack(self, tensor: torch.Tensor) -> object:
+        # Never the tensor itself: a result that its own node saves would keep that node for ever.
+        if type(tensor) not in _PLAIN or tensor.layout != torch.strided:
+            return tensor.detach()
+        if tensor.nbytes < _SMALL_BYTES or storage_of(tensor) in self._external:
+            return tensor.detach()
+        packed = _Packed(tensor)
+        self._packed.append(weakref.ref(packed))
+        return packed
+
+    def measure(self, others: Iterable[torch.Tensor]) -> int:
+        """Bytes that hand_over() would give to a store, but for views of `others`. Nothing moves."""
+        elsewhere = set(map(storage_of, others))
+        extents = {
+            (storage_of(packed.tensor), *_extent(packed.tensor)): packed.tensor.element_size()
+            for reference in self._packed
+            if (packed := reference()) is not None and packed.tensor is not None
+            if storage_of(packed.tensor) not in elsewhere
+        }
+        return sum(count * size for (_, _, count), size in extents.items())
+
+    def hand_over(self, store: Store, landings: Iterable[Landing]) -> list[Saved]:
+        """Give what is still needed to `store`; views of `landings` are only noted. See Note [Saved late]."""
+        by_storage = {landing.storage: landing for landing in landings}
+        saved: dict[tuple[int, ...], Saved] = {}
+        alive = [packed for reference in self._packed if (packed := reference()) is not None]
+        held = [packed.tensor for packed in alive]  # keeps every storage alive until the last is told apart
+        for packed, tensor in zip(alive, held, strict=True):
+            assert tensor is not None
+            if tensor._version != packed.version:
+                raise_changed("a tensor", packed.version, tensor._version)
+            landing = by_storage.get(storage_of(tensor))
+            if landing is not None:
+                packed.source = landing
+            else:
+                packed.source, begin = _save_once(saved, store, tensor)
+                packed.offset -= begin
+            packed.tensor = None
+        self._packed.clear()
+        return list(saved.values())
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def _unpack(packed: object) -> torch.Tensor:
+    return packed.unpack() if isinstance(packed, _Packed) else packed  # type: ignore[return-value]
+
+
+def _save_once(
+    saved: dict[tuple[int, ...], Saved], store: Store, tensor: torch.Tensor
+) -> tuple[Saved, int]:
+    """The saved bytes that hold `tensor`, and the element of its storage that they begin with."""
+    begin, count = _extent(tensor)
+    key = (storage_of(tensor), begin, count, tensor.element_size(), tensor._version)
+    if key not in saved:
+        saved[key] = store.save(tensor.as_strided((count,), (1,), begin))
+    return saved[key], begin
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """First element and number of elements to save of a tensor's storage.
+
+    Of a view with gaps (one half of a fused projection) the whole storage: the other half will ask
+    for it, too.
+    """
+    span = span_of(tensor)
+    if span <= tensor.numel():
+        return tensor.storage_offset(), span
+    return 0, tensor.untyped_storage().nbytes() // tensor.element_size()

@@ -1,0 +1,40 @@
+"""What the layers of a model did, counted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from ._store import Saved, Store
+
+
+@dataclasses.dataclass
+class Tally:
+    """Counts of one layer, over all its training calls since it was cut. Bytes are those of saved tensors."""
+
+    name: str
+    calls: int = 0
+    attention_forwards: int = 0
+    kept_bytes: int = 0
+    swapped_bytes: int = 0
+    recomputed_bytes: int = 0
+    rest_bytes_per_token: float = 0.0  # beside input and attention's output; 0: not measured yet
+    whole_because: str | None = None  # why the layer is treated whole; None: it is cut
+
+
+class TallyingStore:
+    """A store that counts what goes in."""
+
+    def __init__(self, store: Store, tally: Tally) -> None:
+        self._store, self._tally = store, tally
+
+    def save(self, tensor: torch.Tensor) -> Saved:
+        saved = self._store.save(tensor)
+        swapped = saved.swapped_bytes
+        self._tally.swapped_bytes += swapped
+        self._tally.kept_bytes += saved.size_bytes - swapped
+        return saved
+
+    def layer_ended(self) -> None:
+        self._store.layer_ended()

@@ -1,0 +1,73 @@
+"""One recorded run of a part of a layer, and its backward.
+
+Note [Edges, not tensors]
+A graph that waits for backward must not hold its own inputs and outputs: a leaf's AccumulateGrad
+node holds the leaf. So inputs are outputs of a node that does nothing, and both ends are kept as
+edges of the graph. torch.autograd.grad takes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+_ANCHOR = torch.empty(0, requires_grad=True)
+
+
+class _Source(torch.autograd.Function):
+    """Gives tensors a graph to begin at. Its backward never runs: gradients are captured here."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.detach() for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, ...]:
+        return (None,) * (len(gradients) + 1)
+
+
+class Tape:
+    """The graph from some inputs to some outputs."""
+
+    __slots__ = ("_inputs", "_outputs")
+
+    def __init__(
+        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]
+    ) -> None:
+        self._inputs: tuple[GradientEdge, ...] = tuple(map(get_gradient_edge, inputs))
+        self._outputs: tuple[GradientEdge | None, ...] = tuple(
+            get_gradient_edge(output) if output.requires_grad else None for output in outputs
+        )
+
+    @staticmethod
+    def record(
+        function: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor
+    ) -> tuple[Tape, tuple[torch.Tensor, ...]]:
+        """Run `function` with gradients on. Its outputs come without their graph: the tape has it."""
+        with torch.enable_grad():
+            sources = _Source.apply(_ANCHOR, *inputs)
+            outputs = function(*sources)
+            tape = Tape(sources, outputs)
+        return tape, tuple(output.detach() for output in outputs)
+
+    def gradients(
+        self, grad_outputs: Sequence[torch.Tensor | None], parameters: Sequence[torch.Tensor]
+    ) -> tuple[list[torch.Tensor | None], list[torch.Tensor | None]]:
+        """Gradients of the inputs and of `parameters` (leaves). The graph is used up."""
+        pairs = [
+            (edge, gradient)
+            for edge, gradient in zip(self._outputs, grad_outputs, strict=True)
+            if edge is not None and gradient is not None
+        ]
+        count = len(self._inputs)
+        if not pairs:
+            return [None] * count, [None] * len(parameters)
+        edges, gradients = zip(*pairs, strict=True)
+        found = torch.autograd.grad(
+            edges, (*self._inputs, *parameters), gradients, allow_unused=True
+        )
+        self._inputs = self._outputs = ()
+        return list(found[:count]), list(found[count:])

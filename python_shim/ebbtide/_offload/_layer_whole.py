@@ -1,0 +1,115 @@
+"""A layer that cannot be cut: its input is saved, and all of it runs again in backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ._layer_ambient import Autocast, Parameters, RandomStates
+from ._layer_record import SavedRows
+from ._layer_tape import Tape
+from ._store import Store, Witness
+
+
+class WholeRecord:
+    """One call of such a layer: its arguments, the input's place among them, and the store's copy of it."""
+
+    def __init__(
+        self, forward: Callable[..., Any], parameters: Parameters, x: torch.Tensor, arguments: Any
+    ) -> None:
+        self._forward, self.parameters = forward, parameters
+        self._leaves, self._tree = tree_flatten(arguments)
+        self._places = [
+            place
+            for place, leaf in enumerate(self._leaves)
+            if leaf is x or (isinstance(leaf, torch.Tensor) and leaf.requires_grad)
+        ]
+        self._x_place = next(place for place in self._places if self._leaves[place] is x)
+        self.inputs = [self._leaves[place] for place in self._places]
+        self._leaves[self._x_place] = None
+        self.x: SavedRows | None = None
+        self._witness = Witness(x, "the input of a layer")
+        self._autocast = Autocast(x.device)
+        self._random = RandomStates(x.device)
+        self._state = self._random.now()
+        self.output_tree: Any = None
+        self.constants: list[Any] = []
+
+    def forward(self, store: Store, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        self.x = SavedRows.of(store, inputs[self._places.index(self._x_place)])
+        self.inputs = []
+        with torch.no_grad(), self.parameters.stood_in(), self._autocast.again():
+            return self._run(inputs)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        leaves = list(self._leaves)
+        for place, tensor in zip(self._places, inputs, strict=True):
+            leaves[place] = tensor
+        args, kwargs = tree_unflatten(leaves, self._tree)
+        found, self.output_tree = tree_flatten(self._forward(*args, **kwargs))
+        self.constants = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in found]
+        self._is_tensor = [isinstance(leaf, torch.Tensor) for leaf in found]
+        return tuple(leaf for leaf in found if isinstance(leaf, torch.Tensor))
+
+    def outputs(self, tensors: tuple[torch.Tensor, ...]) -> Any:
+        """What the layer returns, from the tensors in it."""
+        remaining = iter(tensors)
+        leaves = [
+            next(remaining) if is_tensor else constant
+            for is_tensor, constant in zip(self._is_tensor, self.constants, strict=True)
+        ]
+        return tree_unflatten(leaves, self.output_tree)
+
+    def backward(self, gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor | None]:
+        if self.x is None:
+            raise RuntimeError(
+                "backward through an offloaded layer a second time (retain_graph=True): its saved input "
+                "is gone after the first. Add the losses and call backward once"
+            )
+        self.parameters.check()
+        self._witness.check()
+        saved, self.x = self.x, None
+        inputs = [
+            saved.get() if place == self._x_place else self._leaves[place].detach()
+            for place in self._places
+        ]
+        with self._random.undisturbed(), self.parameters.stood_in(), self._autocast.again():
+            self._random.set(self._state)
+            tape, _ = Tape.record(lambda *tensors: self._run(tensors), *inputs)
+            of_inputs, of_parameters = tape.gradients(gradients, self.parameters.stand_ins)
+        saved.saved.release()
+        return [*of_inputs, *of_parameters]
+
+
+class WholeFunction(torch.autograd.Function):
+    """apply(record, store, *inputs, *parameters) -> the tensors that the layer returns."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, record: WholeRecord, store: Store, *tensors: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.record = record
+        ctx.set_materialize_grads(False)
+        return record.forward(store, tensors[: len(record.inputs)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
+        return None, None, *ctx.record.backward(gradients)
+
+
+def run_whole(
+    forward: Callable[..., Any],
+    layer: torch.nn.Module,
+    store: Store,
+    x: torch.Tensor,
+    arguments: tuple[tuple[Any, ...], dict[str, Any]],
+) -> Any:
+    """The layer's result. `x` is one of the arguments."""
+    record = WholeRecord(forward, Parameters(layer), x, arguments)
+    tensors = WholeFunction.apply(record, store, *record.inputs, *record.parameters.originals)
+    return record.outputs(tensors)

@@ -1,0 +1,175 @@
+"""One model with offload on: what was changed in it, and how it is taken back."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+
+from .._errors import EbbtideError, print_line
+from . import _causal_lm, _self_check
+from ._auto_alpha import AutoAlpha
+from ._checkpointing import CheckpointingOff
+from ._head import HeadCut
+from ._layer import LayerCuts, wrap_layers
+from ._offload_stats import OffloadStats
+from ._options import Options
+from ._registry import registry
+from ._report import at_exit
+from ._store import KeepStore, Store
+from ._store_choice import make_store
+
+_ATTRIBUTE = "_ebbtide_offloaded"
+
+
+def offloaded_of(model: torch.nn.Module) -> Offloaded | None:
+    """The offload of this model, or of a model inside of it. None if it has none."""
+    parts = (part.__dict__.get(_ATTRIBUTE) for part in model.modules())
+    return next((found for found in parts if found is not None), None)
+
+
+class _LayersCut:
+    """wrap_layers as a cut that can be made and taken back, for the self-check."""
+
+    def __init__(self, model: torch.nn.Module, options: Options, whole_because: str = "") -> None:
+        self._model, self._options, self._reason = model, options, whole_because
+        self._cuts: LayerCuts | None = None
+        self.whole_because: dict[str, str] = {}  # by layer's name; known after undo()
+
+    def install(self) -> None:
+        self._cuts = wrap_layers(self._model, self._options, KeepStore())
+        for tally in self._cuts.counts() if self._reason else ():
+            self._cuts.treat_whole(tally.name, self._reason)
+
+    def undo(self) -> None:
+        if self._cuts is not None:
+            counts = self._cuts.counts()
+            self.whole_because = {t.name: t.whole_because for t in counts if t.whole_because}
+            self._cuts.undo()
+
+
+class Offloaded:
+    """Made by enable(). Until undo() the model runs in pieces."""
+
+    def __init__(self, model: torch.nn.Module, options: Options, auto_alpha: bool = False) -> None:
+        self.lm = _causal_lm.find_causal_lm(model)
+        self.root = self.lm if self.lm is not None else model
+        self.options = options
+        self.head: HeadCut | None = None
+        self.layers: LayerCuts | None = None
+        self.store: Store | None = None
+        self.number = 0  # 1 for the first one that was enabled
+        self._whole_because: dict[str, str] = {}
+        self._checkpointing = CheckpointingOff(self.root, options.strict)
+        self._auto_alpha = AutoAlpha(self) if auto_alpha else None
+
+    @property
+    def name(self) -> str:
+        return type(self.root).__name__
+
+    def enable(self) -> None:
+        """Raises EbbtideError, and leaves the model as it was, if nothing can be offloaded."""
+        if not any(parameter.requires_grad for parameter in self.root.parameters()):
+            raise EbbtideError(
+                f"{self.name} is frozen: no parameter requires a gradient, so nothing is saved for "
+                "backward; add an adapter or requires_grad_() first"
+            )
+        try:
+            self._checkpointing.install()
+            self._choose_cuts()
+            if self._auto_alpha is not None and self.layers is not None:
+                self._auto_alpha.install()
+        except BaseException:
+            self.undo()
+            raise
+        setattr(self.root, _ATTRIBUTE, self)
+        self.number = registry.add(self)
+        at_exit.register()
+
+    def undo(self) -> None:
+        self._retire()
+        if self._auto_alpha is not None:
+            self._auto_alpha.undo()
+        if self.layers is not None:
+            self.layers.undo()
+        if self.head is not None:
+            self.head.undo()
+        self._checkpointing.undo()
+        self.root.__dict__.pop(_ATTRIBUTE, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Offloaded:
+        """Of the copy of a model: a model of its own, with another number."""
+        twin = memo[id(self)] = object.__new__(Offloaded)
+        twin.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        twin.number = registry.add(twin)
+        return twin
+
+    def _retire(self) -> None:
+        if self.__dict__.get("number"):
+            registry.retire(self, OffloadStats.of(self))
+            self.number = 0
+
+    __del__ = _retire  # a model may go without undo()
+
+    def wrap_layers(self, options: Options) -> None:
+        """Cut the layers, or cut them again with other options."""
+        if self.layers is not None:
+            self.layers.undo()
+            self.layers = None
+        if self.store is None:
+            device = _causal_lm.device_of(self.root)
+            self.store = make_store(device, options.host, options.strict)
+        self.layers = wrap_layers(self.root, options, self.store)
+        self.options = options
+        for tally in self.layers.counts():
+            tally.whole_because = self._whole_because.get(tally.name)
+
+    def _choose_cuts(self) -> None:
+        if self.lm is None:
+            self.wrap_layers(self.options)
+            return
+        if _self_check.cannot_be_checked(self.root):
+            self.head = HeadCut(self.lm, self.options)
+            self.wrap_layers(self.options)
+        else:
+            reference = _self_check.sample(self.lm)
+            self._choose_head(reference)
+            self._choose_layers(reference)
+        if self.head is not None:
+            self.head.install()
+
+    def _choose_head(self, reference: _self_check.Sample) -> None:
+        """With the final norm in the pieces; else without it; else whole."""
+        options = dataclasses.replace(
+            self.options, mini_sequence=_self_check.PIECE, label_smoothing=0.0, z_loss=0.0
+        )
+        for defer_norm in (True, False):
+            trial = HeadCut(self.lm, options, defer_norm)
+            reason = _self_check.check(self.lm, reference, trial)
+            if not reason:
+                self.head = HeadCut(self.lm, self.options, defer_norm)
+                return
+        self._fall_back(f"head and loss of {self.name} stay whole: over pieces, {reason}")
+
+    def _choose_layers(self, reference: _self_check.Sample) -> None:
+        """Cut at their attention; else each as a whole; else not at all."""
+        options = dataclasses.replace(self.options, mini_sequence=_self_check.PIECE)
+        trial = _LayersCut(self.root, options)
+        reason = _self_check.check(self.lm, reference, trial)
+        if reason:
+            trial = _LayersCut(self.root, options, f"in pieces, {reason}")
+            reason = _self_check.check(self.lm, reference, trial)
+        if not reason:
+            self._whole_because = trial.whole_because
+            self.wrap_layers(self.options)
+            return
+        self._fall_back(f"layers of {self.name} stay as they are: {reason}")
+        if self.head is None:
+            raise EbbtideError(f"nothing of {self.name} can be offloaded")
+
+    def _fall_back(self, reason: str) -> None:
+        if self.options.strict:
+            raise EbbtideError(reason)
+        print_line("warning", f"offload: {reason}")

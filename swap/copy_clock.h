@@ -1,0 +1,55 @@
+// How long copies took, and how much of that the compute stream had to wait for.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+
+#include "allocator/device/copy_device.h"
+#include "swap/event_pool.h"
+
+namespace ebbtide {
+
+// One direction's sums, in nanoseconds of the device's clock.
+struct CopyTime {
+  std::int64_t copying_ns = 0;  // copies under way
+  std::int64_t exposed_ns = 0;  // of that, the compute stream stood still: not hidden
+  std::int64_t unmeasured = 0;  // copies that were not timed: too many at once
+};
+
+// Reads events when they are done and never waits for them. Serialised by its owner.
+//
+//   copy stream      |start ======= end|
+//   compute stream   ... work |reached .. |      exposed = end - reached, if positive
+class CopyClock {
+ public:
+  // More copies than this at once are not timed, so that a long queue costs no memory.
+  static constexpr std::size_t kMostPending = 4096;
+
+  CopyClock(CopyDevice& device, EventPool& events) : device_(device), events_(events) {}
+  ~CopyClock();
+  CopyClock(const CopyClock&) = delete;
+  CopyClock& operator=(const CopyClock&) = delete;
+
+  struct Span {
+    EventId start, end;  // around the copy, on its stream
+    EventId reached;     // on the compute stream, before it waited for `end`; 0: it never did
+  };
+  // Takes over the events; they go back to the pool.
+  void add(const Span& span, CopyTime& sum);
+  // Adds up what is done by now. The sums given to add() must still exist.
+  void collect();
+
+ private:
+  struct Pending {
+    Span span;
+    CopyTime* sum;
+  };
+  bool collect_one(const Pending& pending);
+  void give_back(const Span& span);
+
+  CopyDevice& device_;
+  EventPool& events_;
+  std::deque<Pending> pending_;  // in the order in which they were added
+};
+
+}  // namespace ebbtide

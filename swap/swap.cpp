@@ -1,0 +1,277 @@
+#include "swap/swap.h"
+
+#include <string>
+#include <utility>
+
+#include "allocator/base/check.h"
+
+namespace ebbtide {
+namespace {
+
+Error no_such_ticket(Ticket ticket) {
+  return {ErrorCode::kInvalidArgument,
+          "swap: ticket " + std::to_string(ticket.value) + " was released, or never was"};
+}
+
+// Of a ticket for these sources: to the end of the last one.
+Result<Bytes> size_of(std::span<const SwapSource> sources) {
+  Bytes end;
+  for (const SwapSource& source : sources) {
+    if (source.bytes <= Bytes{0} || source.bytes > PinnedSlab::kMaxBudget) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "swap: a source of " + std::to_string(source.bytes.value) + " bytes"};
+    }
+    end = Places::occupied(end) + source.bytes;
+    if (end > PinnedSlab::kMaxBudget) break;
+  }
+  if (end == Bytes{0}) return Error{ErrorCode::kInvalidArgument, "swap: nothing to swap out"};
+  return end;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Swap>> Swap::open(std::unique_ptr<CopyDevice> device,
+                                         const Options& options) {
+  if (options.host_budget < Bytes{0} || options.host_budget > PinnedSlab::kMaxBudget) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "host budget " + std::to_string(options.host_budget.value) +
+                     ": allowed are 0 to " + to_string(PinnedSlab::kMaxBudget)};
+  }
+  Result<std::unique_ptr<CopyStreams>> streams = CopyStreams::open(*device);
+  if (!streams.ok()) return streams.error();
+  return std::unique_ptr<Swap>(
+      new Swap(std::move(device), std::move(streams).value(), options.host_budget));
+}
+
+Swap::Swap(std::unique_ptr<CopyDevice> device, std::unique_ptr<CopyStreams> streams, Bytes budget)
+    : device_(std::move(device)),
+      streams_(std::move(streams)),
+      slab_(*device_, budget),
+      places_(budget),
+      events_(*device_),
+      clock_(*device_, events_) {}
+
+Swap::~Swap() {
+  static_cast<void>(streams_->drain(streams_->out()));
+  static_cast<void>(streams_->drain(streams_->in()));
+  for (const auto& [id, entry] : tickets_) {
+    give_back(entry.out);
+    give_back(entry.in);
+  }
+}
+
+Status Swap::reserve(Bytes bytes) {
+  const std::lock_guard lock(lock_);
+  return slab_.extend_to(bytes);
+}
+
+Bytes Swap::room(Bytes wanted) const {
+  const std::lock_guard lock(lock_);
+  return places_.room(wanted, slab_.limit());
+}
+
+Result<Offset> Swap::find_place(Bytes bytes) {
+  const std::optional<Offset> planned = planner_.propose(bytes);
+  if (planned && places_.is_free(*planned, bytes) &&
+      slab_.extend_to(Bytes{planned->value} + Places::occupied(bytes)).ok()) {
+    stats_.planned_tickets += 1;
+    return *planned;
+  }
+  const std::optional<Offset> free = places_.first_fit(bytes);
+  if (!free) {
+    return Error{ErrorCode::kOutOfHostMemory,
+                 "swapping " + to_string(bytes) + " more does not fit into the host budget of " +
+                     to_string(slab_.budget()) + ": raise it, or swap less"};
+  }
+  const Status extended = slab_.extend_to(Bytes{free->value} + Places::occupied(bytes));
+  if (!extended.ok()) return extended.error();
+  stats_.unplanned_tickets += 1;
+  return *free;
+}
+
+Result<Ticket> Swap::swap_out(std::span<const SwapSource> sources, StreamId compute) {
+  const Result<Bytes> total = size_of(sources);
+  if (!total.ok()) return total.error();
+  const std::lock_guard lock(lock_);
+  const Result<Offset> place = find_place(total.value());
+  if (!place.ok()) {
+    stats_.refusals += 1;
+    return place.error();
+  }
+  Result<CopyClock::Span> events = take_events();
+  if (!events.ok()) return events.error();
+  Entry entry{.offset = place.value(), .bytes = total.value(), .out = events.value()};
+  if (const Status queued = queue_out(entry, sources, compute); !queued.ok()) {
+    // A part may be under way, and the caller is told that nothing is.
+    static_cast<void>(streams_->drain(streams_->out()));
+    give_back(entry.out);
+    return queued.error();
+  }
+  places_.take(entry.offset, entry.bytes);
+  entry.turn = planner_.begin(entry.bytes);
+  for (const SwapSource& source : sources) stats_.swapped_out += source.bytes;
+  stats_.copies_out += static_cast<std::int64_t>(sources.size());
+  const Ticket ticket{++last_ticket_};
+  tickets_.emplace(ticket.value, entry);
+  return ticket;
+}
+
+Status Swap::queue_out(const Entry& entry, std::span<const SwapSource> sources, StreamId compute) {
+  if (Status ordered = streams_->order(streams_->out(), compute); !ordered.ok()) return ordered;
+  if (Status started = device_->record(entry.out.start, streams_->out()); !started.ok())
+    return started;
+  Offset to = entry.offset;
+  for (const SwapSource& source : sources) {
+    if (Status copied = copy_out(to, source); !copied.ok()) return copied;
+    to = to + Places::occupied(source.bytes);
+  }
+  return device_->record(entry.out.end, streams_->out());
+}
+
+Status Swap::copy_out(Offset to, const SwapSource& source) {
+  const char* from = static_cast<const char*>(source.address);
+  for (const PinnedSlab::Part& part : slab_.parts(to, source.bytes)) {
+    Status copied = device_->copy(slab_.at(part.offset), from, part.bytes, streams_->out());
+    if (!copied.ok()) return copied;
+    from += part.bytes.value;
+  }
+  return Nothing{};
+}
+
+Status Swap::await_out(Ticket ticket, StreamId compute) {
+  std::unique_lock lock(lock_);
+  Entry* entry = find(ticket);
+  if (entry == nullptr) return no_such_ticket(ticket);
+  const EventId end = reach(entry->out, compute);
+  lock.unlock();  // with host compute the wait is a real one
+  return streams_->hold_back(compute, end, streams_->out());
+}
+
+Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, StreamId compute) {
+  const std::lock_guard lock(lock_);
+  Entry* entry = find(ticket);
+  if (entry == nullptr) return no_such_ticket(ticket);
+  if (from < Offset{0} || bytes <= Bytes{0} || entry->bytes < Bytes{from.value} + bytes) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "swap: the bytes asked for are not all in the ticket"};
+  }
+  if (entry->in.reached.value != 0) clock_.add(std::exchange(entry->in, {}), stats_.in);
+  const bool is_first = entry->in.end.value == 0;
+  if (is_first) {
+    const Result<CopyClock::Span> events = take_events();
+    if (!events.ok()) return events.error();
+    entry->in = events.value();
+  }
+  Status queued = is_first ? device_->record(entry->in.start, streams_->in()) : Status(Nothing{});
+  if (queued.ok()) queued = queue_in(*entry, from, target, bytes, compute);
+  if (!queued.ok()) {
+    static_cast<void>(streams_->drain(streams_->in()));  // nothing may reach the target later
+    return queued;
+  }
+  stats_.swapped_in += bytes;
+  stats_.copies_in += 1;
+  return Nothing{};
+}
+
+Status Swap::queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute) {
+  if (Status ordered = streams_->order(streams_->in(), compute); !ordered.ok()) return ordered;
+  if (!entry.is_out_known) {
+    if (Status behind = device_->wait(streams_->in(), entry.out.end); !behind.ok()) return behind;
+    entry.is_out_known = true;
+  }
+  char* to = static_cast<char*>(target);
+  for (const PinnedSlab::Part& part : slab_.parts(entry.offset + Bytes{from.value}, bytes)) {
+    const Status copied = device_->copy(to, slab_.at(part.offset), part.bytes, streams_->in());
+    if (!copied.ok()) return copied;
+    to += part.bytes.value;
+  }
+  return device_->record(entry.in.end, streams_->in());
+}
+
+Status Swap::await_in(Ticket ticket, StreamId compute) {
+  std::unique_lock lock(lock_);
+  Entry* entry = find(ticket);
+  if (entry == nullptr) return no_such_ticket(ticket);
+  const EventId end = reach(entry->in, compute);
+  lock.unlock();
+  return end.value == 0 ? Status(Nothing{}) : streams_->hold_back(compute, end, streams_->in());
+}
+
+Status Swap::release(Ticket ticket) {
+  const std::lock_guard lock(lock_);
+  Entry* entry = find(ticket);
+  if (entry == nullptr) return no_such_ticket(ticket);
+  if (entry->in.end.value != 0) {
+    static_cast<void>(streams_->hold_back(streams_->out(), entry->in.end, streams_->in()));
+    clock_.add(entry->in, stats_.in);
+  }
+  clock_.add(entry->out, stats_.out);
+  places_.give_back(entry->offset, entry->bytes);
+  if (planner_.end(entry->turn)) stats_.rounds += 1;
+  tickets_.erase(ticket.value);
+  return Nothing{};
+}
+
+SwapStats Swap::stats() {
+  const std::lock_guard lock(lock_);
+  clock_.collect();
+  stats_.live = places_.taken();
+  stats_.peak_live = places_.peak_taken();
+  stats_.slab = slab_.pinned();
+  stats_.slab_limit = slab_.limit();
+  stats_.budget = slab_.budget();
+  stats_.growths = slab_.growths();
+  stats_.host_waits = streams_->host_waits();
+  stats_.plan_height = planner_.plan_height();
+  stats_.plan_lower_bound = planner_.plan_lower_bound();
+  return stats_;
+}
+
+void Swap::settle() {
+  const std::lock_guard lock(lock_);
+  planner_.settle();
+}
+
+EventId Swap::reach(CopyClock::Span& span, StreamId compute) {
+  if (span.end.value == 0 || span.reached.value != 0) return span.end;
+  const Result<EventId> reached = events_.take();
+  if (!reached.ok()) return span.end;  // then it is not timed
+  if (device_->record(reached.value(), compute).ok()) {
+    span.reached = reached.value();
+  } else {
+    events_.give_back(reached.value());
+  }
+  return span.end;
+}
+
+Result<CopyClock::Span> Swap::take_events() {
+  const Result<EventId> start = events_.take();
+  if (!start.ok()) return start.error();
+  const Result<EventId> end = events_.take();
+  if (end.ok()) return CopyClock::Span{.start = start.value(), .end = end.value(), .reached = {}};
+  events_.give_back(start.value());
+  return end.error();
+}
+
+void Swap::give_back(const CopyClock::Span& span) {
+  for (const EventId event : {span.start, span.end, span.reached}) events_.give_back(event);
+}
+
+Swap::Entry* Swap::find(Ticket ticket) {
+  const auto found = tickets_.find(ticket.value);
+  return found == tickets_.end() ? nullptr : &found->second;
+}
+
+bool Swap::is_valid() const {
+  const std::lock_guard lock(lock_);
+  Bytes taken;
+  for (const auto& [id, entry] : tickets_) {
+    taken += Places::occupied(entry.bytes);
+    if (places_.is_free(entry.offset, entry.bytes)) return false;
+    if (slab_.extent() < Bytes{entry.offset.value} + entry.bytes) return false;
+  }
+  return taken == places_.taken() && places_.is_valid() && slab_.is_valid() &&
+         slab_.pinned() <= slab_.budget();
+}
+
+}  // namespace ebbtide
