@@ -62,7 +62,7 @@ bool Matcher::is_loose(std::uint32_t node, Bytes size) const {
 // In the only shape known it may have been too small to be recorded.
 bool Matcher::may_be_new(Bytes size) const {
   const double growth = ratios_.empty() ? 1.0 : *std::max_element(ratios_.begin(), ratios_.end());
-  return static_cast<double>(size.value) < static_cast<double>(smallest_.value) * growth * growth;
+  return static_cast<double>(size.value) < static_cast<double>(smallest_.value) * growth;
 }
 
 // Does the node's size change as others do that were seen in this round, or as their square?

@@ -15,7 +15,8 @@ Bytes difference(const Program& program, const RunningRound& running) {
   if (!matcher.match(running.next)) sum += running.next;
   for (std::uint32_t i = 0; i < matcher.cursor(); ++i) {
     const Node& node = program.nodes[i];
-    if (!matcher.was_matched(i) && node.missed == 0 && !node.unplanned) sum += matcher.expected(i);
+    const bool is_due = node.missed == 0 && !node.unplanned && !program.is_rare(node);
+    if (is_due && !matcher.was_matched(i)) sum += matcher.expected(i);
   }
   return sum;
 }

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kMaxInlinePlans = 4;        // a round; more would mean that prediction does not work here
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
+constexpr std::int64_t kWorsePart = 128;   // of a plan's height: by how much another one may be higher
+constexpr std::int64_t kWorthOfExcess = 2; // several of a kind may be alive at once
 constexpr int kMaxGapSearches = 256;      // a round; each is linear in the program
 constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
 constexpr int kMaxDoubts = 8;             // a round
@@ -136,17 +138,18 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
 // Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is
 // better off without the arena then.
 bool RoundServer::is_plan_in_force(std::uint32_t current) {
-  const bool outgrown = matcher_.take_news() && has_outgrown(current);
-  if (!outgrown && !must_replan_) return true;
-  outgrew_plans_ = outgrew_plans_ || outgrown;
+  const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
+  if (excess.value == 0 && !must_replan_) return true;
+  outgrew_plans_ = outgrew_plans_ || excess.value > 0;
   must_replan_ = false;
-  plan_inline(current);
+  plan_inline(current, excess);
   return height_ <= arena_.extent() || height_ <= arena_.limit();
 }
 
-// Only what is large is worth a new plan: the rest finds a gap.
-bool RoundServer::has_outgrown(std::uint32_t current) const {
-  if (inline_plans_ >= kMaxInlinePlans) return false;
+// By how much a request to come will outgrow its place. Only what is large is worth a new plan: the rest finds a gap.
+Bytes RoundServer::largest_excess(std::uint32_t current) const {
+  Bytes excess;
+  if (inline_plans_ >= kMaxInlinePlans) return excess;
   const Bytes large{height_.value / kLargePart};
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -154,22 +157,26 @@ bool RoundServer::has_outgrown(std::uint32_t current) const {
     const Node& node = program_->nodes[i];
     const Bytes expected = matcher_.expected(i);
     if (program_->is_rare(node) && !matcher_.is_size_seen(i)) continue;
-    if (!node.unplanned && expected > large && expected > planned_place(i).slot) return true;
+    if (!node.unplanned && expected > large) excess = std::max(excess, expected - planned_place(i).slot);
   }
-  return false;
+  return excess;
 }
 
-void RoundServer::plan_inline(std::uint32_t current) {
+// A second plan in a round meets more that cannot move. If it needs far more memory than what has outgrown its
+// place, that finds a gap instead.
+void RoundServer::plan_inline(std::uint32_t current, Bytes excess) {
   const auto begin = std::chrono::steady_clock::now();
   InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_);
+  ++inline_plans_;
+  inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
+  const Bytes acceptable{height_.value + height_.value / kWorsePart + kWorthOfExcess * excess.value};
+  if (!inline_places_.empty() && plan.height > acceptable && plan.height > arena_.extent()) return;
   std::vector<Place> places(plan.offsets.size());
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
   inline_places_ = std::move(places);
   height_ = plan.height;
   EBBTIDE_DEBUG("inline plan of program %u at node %u: %s, the arena has %s", program_->id, current,
                 to_string(height_).c_str(), to_string(arena_.extent()).c_str());
-  ++inline_plans_;
-  inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
 }
 
 // One large request too many or missing, or several of any size: the round may be of another program.

@@ -66,9 +66,9 @@ class RoundServer {
 
   Place planned_place(std::uint32_t node) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
-  bool has_outgrown(std::uint32_t current) const;
+  Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current);
-  void plan_inline(std::uint32_t current);
+  void plan_inline(std::uint32_t current, Bytes excess);
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);
   void follow(const Program& program, const Round& round);

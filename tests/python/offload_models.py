@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -186,6 +186,9 @@ class CopyStore:
     def save(self, tensor: torch.Tensor) -> _Copy:
         assert tensor.is_contiguous() and not tensor.requires_grad
         return _Copy(self, tensor)
+
+    def save_all(self, tensors: Sequence[torch.Tensor]) -> list[_Copy]:
+        return [self.save(tensor) for tensor in tensors]
 
     def layer_ended(self) -> None:
         self.layers += 1

@@ -132,7 +132,8 @@ class Recorder:
     def hand_over(self, store: Store, landings: Iterable[Landing]) -> list[Saved]:
         """Give what is still needed to `store`; views of `landings` are only noted. See Note [Saved late]."""
         by_storage = {landing.storage: landing for landing in landings}
-        saved: dict[tuple[int, ...], Saved] = {}
+        wanted: dict[_Bytes, torch.Tensor] = {}
+        users: list[tuple[_Packed, _Bytes]] = []
         alive = [packed for reference in self._packed if (packed := reference()) is not None]
         held = [packed.tensor for packed in alive]  # keeps every storage alive until the last is told apart
         for packed, tensor in zip(alive, held, strict=True):
@@ -143,29 +144,31 @@ class Recorder:
             if landing is not None:
                 packed.source = landing
             else:
-                packed.source, begin = _save_once(saved, store, tensor)
+                key, begin = _bytes_of(tensor)
+                if key not in wanted:
+                    wanted[key] = tensor.as_strided((key[2],), (1,), begin)
+                users.append((packed, key))
                 packed.offset -= begin
             packed.tensor = None
         self._packed.clear()
+        saved = dict(zip(wanted, store.save_all(list(wanted.values())), strict=True)) if wanted else {}
+        for packed, key in users:
+            packed.source = saved[key]
         return list(saved.values())
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+_Bytes = tuple[int, int, int, torch.dtype, int]  # storage, first element, elements, type, version
 
 
 def _unpack(packed: object) -> torch.Tensor:
     return packed.unpack() if isinstance(packed, _Packed) else packed  # type: ignore[return-value]
 
 
-def _save_once(
-    saved: dict[tuple[int, ...], Saved], store: Store, tensor: torch.Tensor
-) -> tuple[Saved, int]:
-    """The saved bytes that hold `tensor`, and the element of its storage that they begin with."""
+def _bytes_of(tensor: torch.Tensor) -> tuple[_Bytes, int]:
+    """What to save so that `tensor` can be made of it, and the element of its storage that it begins with."""
     begin, count = _extent(tensor)
-    key = (storage_of(tensor), begin, count, tensor.element_size(), tensor._version)
-    if key not in saved:
-        saved[key] = store.save(tensor.as_strided((count,), (1,), begin))
-    return saved[key], begin
+    return (storage_of(tensor), begin, count, tensor.dtype, tensor._version), begin
 
 
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:

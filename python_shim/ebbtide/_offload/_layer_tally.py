@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
@@ -30,10 +31,13 @@ class TallyingStore:
         self._store, self._tally = store, tally
 
     def save(self, tensor: torch.Tensor) -> Saved:
-        saved = self._store.save(tensor)
-        swapped = saved.swapped_bytes
+        return self.save_all([tensor])[0]
+
+    def save_all(self, tensors: Sequence[torch.Tensor]) -> Sequence[Saved]:
+        saved = self._store.save_all(tensors)
+        swapped = sum(each.swapped_bytes for each in saved)
         self._tally.swapped_bytes += swapped
-        self._tally.kept_bytes += saved.size_bytes - swapped
+        self._tally.kept_bytes += sum(each.size_bytes for each in saved) - swapped
         return saved
 
     def layer_ended(self) -> None:

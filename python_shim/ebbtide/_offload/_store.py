@@ -7,6 +7,7 @@ graph leaks nothing on either side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -37,6 +38,9 @@ class Store(Protocol):
 
     def save(self, tensor: torch.Tensor) -> Saved:
         """`tensor` is contiguous and carries no graph."""
+
+    def save_all(self, tensors: Sequence[torch.Tensor]) -> Sequence[Saved]:
+        """`save` for tensors that are needed together, in their order."""
 
     def layer_ended(self) -> None:
         """What was saved before the last such call has had its time: it leaves the device now.
@@ -78,6 +82,9 @@ class KeepStore:
 
     def save(self, tensor: torch.Tensor) -> Kept:
         return Kept(tensor.detach())
+
+    def save_all(self, tensors: Sequence[torch.Tensor]) -> list[Kept]:
+        return [self.save(tensor) for tensor in tensors]
 
     def layer_ended(self) -> None:
         return
