@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -53,6 +53,10 @@ class _ByDevice:
     def save(self, tensor: torch.Tensor) -> Saved:
         self._used.add(tensor.device)
         return registry.store_of(tensor.device).save(tensor)
+
+    def save_all(self, tensors: Sequence[torch.Tensor]) -> list[Saved]:
+        """One by one: a block may be a whole model, whose tensors must not all return with the first."""
+        return [self.save(tensor) for tensor in tensors]
 
     def block_ended(self) -> None:
         for device in self._used:
