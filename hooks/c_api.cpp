@@ -114,11 +114,19 @@ int ebbtide_mode(void) {
 }
 
 ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source) {
+  return ebbtide_mark_input(kind, source, nullptr, 0);
+}
+
+ebbtide_status ebbtide_mark_input(ebbtide_mark_kind kind, uint64_t source, const int64_t* extents, size_t count) {
   return guarded([&] {
     if (kind < EBBTIDE_MARK_STEP || kind > EBBTIDE_MARK_OPTIMIZER_END) {
       return ebbtide::fail({ebbtide::ErrorCode::kInvalidArgument, "ebbtide_mark: unknown kind"});
     }
-    Registry::get().mark(static_cast<ebbtide::MarkKind>(kind), source);
+    if (extents == nullptr && count > 0) {
+      return ebbtide::fail({ebbtide::ErrorCode::kInvalidArgument, "ebbtide_mark_input: extents is null"});
+    }
+    const ebbtide::Extents input(extents, extents + std::min<size_t>(count, EBBTIDE_MAX_EXTENTS));
+    Registry::get().mark(static_cast<ebbtide::MarkKind>(kind), source, input);
     return EBBTIDE_OK;
   });
 }

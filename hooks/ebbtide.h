@@ -49,6 +49,8 @@ typedef enum ebbtide_mark_kind {
   EBBTIDE_MARK_OPTIMIZER_END = 4  /* an optimizer's step has ended */
 } ebbtide_mark_kind;
 
+enum { EBBTIDE_MAX_EXTENTS = 8 };
+
 /* Why an allocation that a plan was meant to serve went elsewhere. */
 typedef enum ebbtide_divergence {
   EBBTIDE_DIVERGED_UNEXPECTED = 0,  /* the plan expects no such allocation here */
@@ -145,6 +147,11 @@ EBBTIDE_API int ebbtide_mode(void);
 /* Marks where an iteration or a part of one begins. `source` tells apart modules or optimizers
  * (an address or any other number; 0 if there is only one). Cheap; never waits. */
 EBBTIDE_API ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source);
+/* The same, with the extents of the input: the shapes of the tensors that the round is about, one after the
+ * other (batch, length, ...; always as many for one program; up to EBBTIDE_MAX_EXTENTS, more are left out).
+ * Sizes of tensors follow from them, so a plan for a new shape is made before its first allocation. */
+EBBTIDE_API ebbtide_status ebbtide_mark_input(ebbtide_mark_kind kind, uint64_t source, const int64_t* extents,
+                                              size_t count);
 /* ebbtide_mark(EBBTIDE_MARK_STEP, 0). */
 EBBTIDE_API ebbtide_status ebbtide_step(void);
 /* Between the two calls is exactly one iteration: it is observed, and when end returns, it is planned. */

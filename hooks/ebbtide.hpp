@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -11,6 +13,10 @@ namespace ebbtide {
 
 // Marks the beginning of an iteration.
 inline void step() { ebbtide_step(); }
+// The same, with the extents of its input (batch, length, ...): see ebbtide_mark_input.
+inline void step(std::span<const std::int64_t> input) {
+  ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, input.data(), input.size());
+}
 
 // One iteration inside this scope is observed and, at its end, planned.
 class Warmup {

@@ -94,8 +94,8 @@ std::vector<int> Registry::devices() const {
   return devices;
 }
 
-void Registry::mark(MarkKind kind, std::uint64_t source) {
-  for (Engine* engine : engines()) engine->mark(kind, source);
+void Registry::mark(MarkKind kind, std::uint64_t source, const Extents& input) {
+  for (Engine* engine : engines()) engine->mark(kind, source, input);
 }
 
 void Registry::settle() {

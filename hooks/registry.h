@@ -46,7 +46,7 @@ class EBBTIDE_EXPORT Registry {
 
   SwapTable& swaps() { return swaps_; }
 
-  void mark(MarkKind kind, std::uint64_t source);
+  void mark(MarkKind kind, std::uint64_t source, const Extents& input);
   void settle();
   Result<DeviceReport> report(int device) const;
   std::string report_text() const;

@@ -103,7 +103,7 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
 void Engine::note_backward(std::unique_lock<std::mutex>& lock) {
   if (options_.is_in_backward == nullptr || (has_seen_backward_ && has_marks_)) return;
   const bool is_in_backward = options_.is_in_backward();
-  if (!has_marks_ && has_seen_backward_ && !is_in_backward) cut(RoundKind::kStep, 0, lock);
+  if (!has_marks_ && has_seen_backward_ && !is_in_backward) cut(RoundKind::kStep, 0, {}, lock);
   has_seen_backward_ = has_seen_backward_ || is_in_backward;
 }
 
@@ -251,7 +251,7 @@ RoundState Engine::round_state() const {
   return state;
 }
 
-void Engine::mark(MarkKind kind, std::uint64_t source) noexcept {
+void Engine::mark(MarkKind kind, std::uint64_t source, const Extents& input) noexcept {
   if (off_.load(std::memory_order_relaxed)) return;
   if (options_.is_in_backward != nullptr && options_.is_in_backward()) return;  // a recomputation
   std::unique_lock lock(lock_);
@@ -262,13 +262,21 @@ void Engine::mark(MarkKind kind, std::uint64_t source) noexcept {
   }
   const RoundKind round_kind = RoundCutter::kind_of(kind);
   switch (cutter_.decide(kind, round_state())) {
-    case RoundCutter::Decision::kIgnore: return;
+    case RoundCutter::Decision::kIgnore: note_input(input); return;
     case RoundCutter::Decision::kDescribe:
       recorder_.begin_again(round_kind, cutter_.ordinal(source), arena_.blocks(), upstream_, *book_);
+      recorder_.note_input(input);
       begin_serving();
       return;
-    case RoundCutter::Decision::kCut: cut(round_kind, cutter_.ordinal(source), lock); return;
+    case RoundCutter::Decision::kCut: cut(round_kind, cutter_.ordinal(source), input, lock); return;
   }
+}
+
+// A round that began before its input was known: `ebbtide.step()`, then the batch, then the forward.
+void Engine::note_input(const Extents& input) {
+  if (input.empty() || !recorder_.round().extents.empty()) return;
+  recorder_.note_input(input);
+  server_.note_input(input);
 }
 
 bool Engine::is_worth_learning() const {
@@ -286,7 +294,7 @@ bool Engine::is_worth_learning() const {
   return differs && serial - program.last_round >= (1U << doublings) - 1;
 }
 
-void Engine::cut(RoundKind kind, std::uint32_t source, std::unique_lock<std::mutex>& lock) {
+void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<std::mutex>& lock) {
   counters_.rounds += recorder_.is_prologue() ? 0 : 1;
   const bool followed = server_.is_following() && !server_.deviated();
   counters_.planned_rounds += followed ? 1 : 0;
@@ -304,6 +312,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, std::unique_lock<std::mut
   if (learn) last_learnt_round_ = recorder_.round().serial;
   server_.end();
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
+  recorder_.note_input(input);
   has_seen_backward_ = false;
   if (learn && !options_.observe_only) {
     worker_.submit(std::move(finished), last_served_);

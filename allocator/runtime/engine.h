@@ -74,7 +74,8 @@ class EBBTIDE_EXPORT Engine {
   // First byte of the arena; null while it is empty.
   const void* base() const noexcept { return arena_.range().base(); }
 
-  void mark(MarkKind kind, std::uint64_t source) noexcept;
+  // `input`: the extents of what the round is about (batch, length), empty when not known.
+  void mark(MarkKind kind, std::uint64_t source, const Extents& input = {}) noexcept;
   // Waits for the plans being made, and begins to serve from them if the running round is still empty.
   void settle() noexcept;
   void reset_peak_live() noexcept;
@@ -106,7 +107,8 @@ class EBBTIDE_EXPORT Engine {
  private:
   bool grow(Bytes needed, std::unique_lock<std::mutex>& lock);
   void count(const Placing& placing, Bytes size);
-  void cut(RoundKind kind, std::uint32_t source, std::unique_lock<std::mutex>& lock);
+  void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<std::mutex>& lock);
+  void note_input(const Extents& input);
   void note_backward(std::unique_lock<std::mutex>& lock);
   bool is_in_optimizer_step() const;
   bool is_worth_learning() const;

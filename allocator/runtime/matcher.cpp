@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace ebbtide {
 namespace {
 
 constexpr std::uint32_t kNear = 16;
 constexpr std::uint32_t kFar = 96;
+constexpr std::size_t kLongRun = 6;
+constexpr std::int64_t kWorthPassing = 4;
+constexpr int kMaxPassed = 2;  // nodes that one request alone may pass over
 constexpr double kClose = 8;  // ratio of sizes
 constexpr double kSameRatio = 0.01;
+constexpr int kEnoughDoubts = 4;
+constexpr std::int64_t kCandidatePart = 1024;  // of a size: what follows from the input follows closely
 
 // A prediction is met when the size is this close: kernels pad, statistics round up.
-bool is_close(Bytes size, Bytes expected) {
-  const std::int64_t tolerance = std::max<std::int64_t>(1024, expected.value / 128);
+bool is_close(Bytes size, Bytes expected, std::int64_t part = 128) {
+  const std::int64_t tolerance = std::max<std::int64_t>(1024, expected.value / part);
   return std::abs(size.value - expected.value) <= tolerance;
 }
 
@@ -24,10 +30,11 @@ bool is_plausible(Bytes size, Bytes seen) {
 
 }  // namespace
 
-void Matcher::begin(const Program& program, Bytes smallest) {
+void Matcher::begin(const Program& program, Bytes smallest, const Extents& input) {
   program_ = &program;
   smallest_ = smallest;
   cursor_ = 0;
+  unmatched_.clear();
   news_ = false;
   used_.assign(program.nodes.size(), 0);
   knowledge_.assign(program.class_sizes.size(), Knowledge::kNone);
@@ -39,12 +46,65 @@ void Matcher::begin(const Program& program, Bytes smallest) {
     expected_[c] = *std::max_element(program.class_sizes[c].begin(), program.class_sizes[c].end());
     knowledge_[c] = program.shapes >= 2 ? Knowledge::kSure : Knowledge::kGuess;
   }
+  optional_.resize(program.nodes.size());
+  for (std::size_t i = 0; i < program.nodes.size(); ++i) optional_[i] = program.nodes[i].missed > 0 ? 1 : 0;
+  predict_from_input(input);
+}
+
+void Matcher::predict_from_input(const Extents& input) {
+  explained_ = unexplained_ = Bytes{};
+  doubts_ = 0;
+  trusts_input_ = false;
+  candidates_.assign(expected_.size(), {});
+  const InputSizes sizes(*program_, input);
+  trusts_input_ = sizes.says_something();
+  if (!trusts_input_) return;
+  for (std::size_t i = 0; i < optional_.size(); ++i) {
+    if (const auto has = sizes.has_node(program_->nodes[i])) optional_[i] = *has ? 0 : 1;
+  }
+  for (std::uint32_t c = 0; c < expected_.size(); ++c) {
+    const bool is_parameter_like = program_->is_constant(c);
+    if (knowledge_[c] == Knowledge::kSeen || (is_parameter_like && program_->shapes >= 2)) continue;
+    candidates_[c] = sizes.candidates(c);
+    const InputSizes::Candidates& found = candidates_[c];
+    if (found.sizes.empty() || is_parameter_like) continue;
+    expected_[c] = found.sizes.front();
+    knowledge_[c] = found.sizes.size() == 1 && found.proven ? Knowledge::kSure : Knowledge::kGuess;
+    news_ = true;
+  }
+}
+
+// If most of what is seen does not follow from the input, the rest will not, either.
+void Matcher::judge_input(Bytes size, bool follows) {
+  (follows ? explained_ : unexplained_) += size;
+  doubts_ += follows ? 0 : 1;
+  if (trusts_input_ && doubts_ >= kEnoughDoubts && unexplained_ > explained_) forget_input();
+}
+
+void Matcher::forget_input() {
+  trusts_input_ = false;
+  for (std::uint32_t c = 0; c < expected_.size(); ++c) {
+    if (candidates_[c].sizes.empty()) continue;
+    candidates_[c] = {};
+    if (knowledge_[c] != Knowledge::kSeen) knowledge_[c] = Knowledge::kNone;
+  }
+  for (std::uint32_t c = 0; c < expected_.size(); ++c) {
+    if (knowledge_[c] == Knowledge::kSeen && !program_->is_constant(c)) predict_from(c, expected_[c]);
+  }
+}
+
+bool Matcher::is_candidate(std::uint32_t size_class, Bytes size) const {
+  const std::vector<Bytes>& candidates = candidates_[size_class].sizes;
+  return std::any_of(candidates.begin(), candidates.end(), [size](Bytes candidate) { return is_close(size, candidate, kCandidatePart); });
 }
 
 bool Matcher::is_exact(std::uint32_t node, Bytes size) const {
   const std::uint32_t c = program_->nodes[node].size_class;
-  if (knowledge_[c] == Knowledge::kSeen || program_->is_constant(c)) return size == expected_[c];
-  return knowledge_[c] != Knowledge::kNone && is_close(size, expected_[c]);
+  if (knowledge_[c] == Knowledge::kNone) return false;
+  if (size == expected_[c]) return true;
+  // A class may hold tensors that were of one size by chance: what several sizes are possible for is not settled.
+  if (candidates_[c].sizes.size() >= 2 && is_candidate(c, size)) return true;
+  return !program_->is_constant(c) && knowledge_[c] != Knowledge::kSeen && is_close(size, expected_[c]);
 }
 
 // What was seen in this round must be met, and what follows from a tensor of like size; a relation to a
@@ -54,7 +114,8 @@ bool Matcher::is_loose(std::uint32_t node, Bytes size) const {
   const std::uint32_t c = candidate.size_class;
   const bool is_firm = knowledge_[c] == Knowledge::kSeen ||
                        (knowledge_[c] == Knowledge::kSure && distance_[c] <= kClose);
-  if (program_->shapes >= 2 && is_firm) return false;
+  const bool follows_input = candidates_[c].proven && !candidates_[c].sizes.empty();
+  if (follows_input || (program_->shapes >= 2 && is_firm)) return false;
   if (program_->shapes == 1 && may_be_new(size) && !is_in_proportion(node, size)) return false;
   return is_plausible(size, expected_[c].value != 0 ? expected_[c] : candidate.slot);
 }
@@ -73,24 +134,55 @@ bool Matcher::is_in_proportion(std::uint32_t node, Bytes size) const {
                                      [&](double seen) { return is_near(seen) || is_near(seen * seen); });
 }
 
+bool Matcher::is_too_small(std::uint32_t node) const {
+  const std::uint32_t c = program_->nodes[node].size_class;
+  if (knowledge_[c] == Knowledge::kSeen || knowledge_[c] == Knowledge::kNone) return false;
+  const std::vector<Bytes>& candidates = candidates_[c].sizes;
+  if (candidates.empty()) return knowledge_[c] == Knowledge::kSure && expected_[c] < smallest_;
+  return std::all_of(candidates.begin(), candidates.end(), [this](Bytes size) { return size < smallest_; });
+}
+
+// Not to be passed over lightly.
+bool Matcher::is_due(std::uint32_t node) const {
+  return used_[node] == 0 && optional_[node] == 0 && !is_too_small(node);
+}
+
 std::optional<std::uint32_t> Matcher::find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
                                                  bool guesses_count) const {
   end = std::min(end, static_cast<std::uint32_t>(program_->nodes.size()));
+  int passed = 0;
   for (std::uint32_t node = begin; node < end; ++node) {
     const std::uint32_t c = program_->nodes[node].size_class;
     const bool is_guess = knowledge_[c] < Knowledge::kSure && distance_[c] > kClose;
     if (used_[node] == 0 && (guesses_count || !is_guess) && is_exact(node, size)) return node;
+    if (node >= cursor_ && is_due(node) && ++passed > kMaxPassed) return std::nullopt;
   }
   return std::nullopt;
 }
 
-std::optional<Match> Matcher::match(Bytes size) {
+// What the last rounds lacked stands back behind what they had: of two tensors of one size in a row the second one may
+// be there always and the first one seldom.
+std::uint32_t Matcher::likeliest_from(std::uint32_t node, Bytes size) const {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
-  if (cursor_ < count && is_exact(cursor_, size)) return take(cursor_, size, true);
-  const auto is_too_small = [this](std::uint32_t node) {
-    const std::uint32_t c = program_->nodes[node].size_class;
-    return knowledge_[c] == Knowledge::kSure && expected_[c] < smallest_;
-  };
+  std::uint32_t next = node;
+  while (next < count && next < node + kNear && optional_[next] != 0) ++next;
+  return next < count && used_[next] == 0 && is_exact(next, size) ? next : node;
+}
+
+std::optional<Match> Matcher::match(Bytes size) {
+  const std::optional<Match> found = find(size);
+  if (found) {
+    unmatched_.clear();
+  } else {
+    unmatched_.push_back(size);
+    judge_input(size, false);
+  }
+  return found;
+}
+
+std::optional<Match> Matcher::find(Bytes size) {
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
+  if (cursor_ < count && is_exact(cursor_, size)) return take(likeliest_from(cursor_, size), size, true);
   while (cursor_ < count && is_too_small(cursor_)) ++cursor_;
   const std::uint32_t back = cursor_ - std::min(cursor_, kNear);
   for (const bool guesses_count : {false, true}) {
@@ -100,8 +192,31 @@ std::optional<Match> Matcher::match(Bytes size) {
     if (const auto node = find_exact(back, cursor_, size, guesses_count)) return take(*node, size, true);
     if (cursor_ < count && is_loose(cursor_, size)) return take(cursor_, size, false);
   }
-  if (const auto node = find_exact(cursor_ + kNear, cursor_ + kFar, size, false)) {
-    return take(*node, size, true);
+  if (const auto node = find_far(size)) return take(*node, size, true);
+  return std::nullopt;
+}
+
+// Does the node, with those before it, expect the last requests in their order?
+bool Matcher::ends_run(std::uint32_t node, Bytes size) const {
+  if (used_[node] != 0 || !is_exact(node, size)) return false;
+  const auto run = static_cast<std::uint32_t>(std::min(unmatched_.size(), kLongRun - 1));
+  for (std::uint32_t back = 1; back <= run; ++back) {
+    if (node < cursor_ + back || !is_exact(node - back, unmatched_[unmatched_.size() - back])) return false;
+  }
+  return true;
+}
+
+// Further ahead a run of requests must be found, one alone is more likely one too many; and a long run if what is passed
+// over is more than what is found.
+std::optional<std::uint32_t> Matcher::find_far(Bytes size) const {
+  if (unmatched_.empty()) return std::nullopt;
+  const Bytes found = std::accumulate(unmatched_.begin(), unmatched_.end(), size);
+  const auto end = std::min(cursor_ + kFar, static_cast<std::uint32_t>(program_->nodes.size()));
+  Bytes passed;
+  for (std::uint32_t node = cursor_; node < end; ++node) {
+    if (ends_run(node, size)) return node;
+    if (is_due(node)) passed += expected(node);
+    if (passed.value > kWorthPassing * found.value && unmatched_.size() + 1 < kLongRun) return std::nullopt;
   }
   return std::nullopt;
 }
@@ -119,7 +234,9 @@ void Matcher::bind(std::uint32_t size_class, Bytes size) {
   news_ = news_ || expected_[size_class] != size;
   expected_[size_class] = size;
   knowledge_[size_class] = Knowledge::kSeen;
-  if (!program_->is_constant(size_class)) predict_from(size_class, size);
+  if (program_->is_constant(size_class)) return;
+  if (!candidates_[size_class].sizes.empty()) judge_input(size, is_candidate(size_class, size));
+  predict_from(size_class, size);
 }
 
 void Matcher::note_ratio(std::uint32_t size_class, Bytes size) {
@@ -142,6 +259,7 @@ void Matcher::predict_from(std::uint32_t size_class, Bytes size) {
     const Knowledge knowledge = prediction.is_sure ? Knowledge::kSure : Knowledge::kGuess;
     if (knowledge < knowledge_[c]) continue;
     if (knowledge == knowledge_[c] && prediction.distance >= distance_[c]) continue;
+    if (!candidates_[c].sizes.empty() && !is_candidate(c, prediction.size)) continue;
     news_ = news_ || expected_[c] != prediction.size;
     expected_[c] = prediction.size;
     knowledge_[c] = knowledge;

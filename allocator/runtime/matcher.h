@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "allocator/runtime/input_sizes.h"
 #include "allocator/runtime/program.h"
 
 namespace ebbtide {
@@ -20,7 +21,8 @@ struct Match {
 // current node; nodes nearby (also those just skipped) whose size is known; the current node loosely;
 // nodes nearby whose size is guessed; known ones further ahead. Nodes are optional: what is passed over
 // is simply missing this time. A request that may have been too small to be recorded before is only taken for a
-// node whose size changed as others did.
+// node whose size changed as others did. Where the extents of the round's input are known, the sizes that follow from
+// them (InputSizes) are expected from the start, until most of what is seen shows that nothing follows from them.
 //
 // Keeps a reference to the program, which must outlive the round. Not thread-safe.
 // Cost: a comparison when the round does what is expected; a bounded search otherwise.
@@ -29,8 +31,10 @@ class Matcher {
   Matcher() = default;
 
   // Starts over at the beginning of `program`. Requests are at least `smallest`: a node that is surely
-  // smaller this time is not waited for.
-  void begin(const Program& program, Bytes smallest);
+  // smaller this time is not waited for. `input`: extents of the round's input, empty if unknown.
+  void begin(const Program& program, Bytes smallest, const Extents& input = {});
+  // The input became known while the round was under way.
+  void note_input(const Extents& input) { predict_from_input(input); }
   bool is_following() const { return program_ != nullptr; }
   void end() { program_ = nullptr; }
 
@@ -48,6 +52,16 @@ class Matcher {
   bool take_news() { return std::exchange(news_, false); }
 
  private:
+  void predict_from_input(const Extents& input);
+  void judge_input(Bytes size, bool follows);
+  void forget_input();
+  bool is_candidate(std::uint32_t size_class, Bytes size) const;
+  std::optional<Match> find(Bytes size);
+  std::optional<std::uint32_t> find_far(Bytes size) const;
+  bool ends_run(std::uint32_t node, Bytes size) const;
+  std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
+  bool is_too_small(std::uint32_t node) const;
+  bool is_due(std::uint32_t node) const;
   bool is_exact(std::uint32_t node, Bytes size) const;
   bool is_loose(std::uint32_t node, Bytes size) const;
   bool may_be_new(Bytes size) const;
@@ -61,13 +75,20 @@ class Matcher {
 
   const Program* program_ = nullptr;
   std::uint32_t cursor_ = 0;
+  std::vector<Bytes> unmatched_;      // the requests before this one that were not expected, back to one that was
   enum class Knowledge : std::uint8_t { kNone, kGuess, kSure, kSeen };
 
   std::vector<std::uint8_t> used_;    // per node
+  std::vector<std::uint8_t> optional_;  // per node: rounds like this one lack it, as far as is known
   std::vector<Bytes> expected_;       // per class
   std::vector<Knowledge> knowledge_;  // per class: of expected_
   std::vector<double> distance_;      // per class: to the class that it was predicted from (see Prediction)
   std::vector<double> ratios_;        // of sizes seen to those of the program's only shape, each once
+  std::vector<InputSizes::Candidates> candidates_;  // per class: what follows from the input
+  Bytes explained_;                   // of the sizes seen, what followed from the input
+  Bytes unexplained_;                 // and what did not
+  int doubts_ = 0;                    // how many did not
+  bool trusts_input_ = false;
   Bytes smallest_;
   bool news_ = false;
 };

@@ -1,5 +1,6 @@
 #include "allocator/runtime/plan_file.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstring>
@@ -96,12 +97,24 @@ Node read_node(Reader& in) {
   return node;
 }
 
+void write_extents(Writer& out, const Extents& extents) {
+  out.size(extents.size());
+  for (const std::int64_t extent : extents) out.number(extent);
+}
+
+Extents read_extents(Reader& in) {
+  Extents extents(in.length());
+  for (std::int64_t& extent : extents) extent = in.number();
+  return extents;
+}
+
 void write_program(Writer& out, const Program& program) {
   out.number(program.id);
   out.number(static_cast<std::int64_t>(program.kind));
   out.number(program.previous.bits);
   out.number(program.source);
   out.size(program.shapes);
+  for (const Extents& input : program.inputs) write_extents(out, input);
   out.size(program.nodes.size());
   for (const Node& node : program.nodes) write_node(out, node);
   out.size(program.incoming.size());
@@ -124,7 +137,9 @@ Program read_program(Reader& in) {
   program.kind = static_cast<RoundKind>(in.number());
   program.previous.bits = static_cast<std::uint8_t>(in.number());
   program.source = in.small();
-  program.shapes = static_cast<std::size_t>(in.number());
+  program.inputs.resize(in.length());
+  program.shapes = program.inputs.size();
+  for (Extents& input : program.inputs) input = read_extents(in);
   program.nodes.resize(in.length());
   for (Node& node : program.nodes) node = read_node(in);
   program.incoming.resize(in.length());
@@ -146,6 +161,10 @@ Error bad(const std::string& reason) { return {ErrorCode::kBadPlan, reason}; }
 
 // Sizes and ticks that later arithmetic relies on.
 bool is_sound(const Program& program) {
+  for (const Extents& input : program.inputs) {
+    const auto is_extent = [](std::int64_t extent) { return extent >= 0 && extent < (std::int64_t{1} << 50); };
+    if (!std::all_of(input.begin(), input.end(), is_extent)) return false;
+  }
   for (const Node& node : program.nodes) {
     const bool sizes_fit = node.sizes.size() == program.shapes;
     const bool bounded = node.slot.value >= 0 && node.slot.value < (std::int64_t{1} << 50) &&

@@ -14,7 +14,7 @@ using PlanBooks = std::map<int, ProgramBook>;
 
 class PlanFile {
  public:
-  static constexpr std::uint32_t kVersion = 2;
+  static constexpr std::uint32_t kVersion = 3;
 
   // kBadPlan, with the file and the reason in one line, for anything that is not a plan of this
   // version: cut off, damaged (checksum), or with plans that the validator refuses.

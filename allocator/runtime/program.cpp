@@ -72,6 +72,7 @@ std::vector<Sample> samples_of(const std::vector<Bytes>& xs, const std::vector<B
 void Program::rebuild_classes() {
   std::map<std::pair<std::vector<Bytes>, bool>, std::uint32_t> classes;
   class_sizes.clear();
+  inputs.resize(shapes);
   constant_.clear();
   for (Node& node : nodes) {
     node.sizes.resize(shapes);
@@ -95,8 +96,15 @@ void Program::rebuild_classes() {
 
 bool Program::is_constant(std::uint32_t size_class) const { return constant_[size_class]; }
 
+bool Program::knows_such_batches(const Extents& input) const {
+  const auto is_single = [](const Extents& extents) { return extents.front() == 1; };
+  return input.empty() || std::any_of(inputs.begin(), inputs.end(), [&](const Extents& seen) {
+           return seen.empty() || is_single(seen) == is_single(input);
+         });
+}
+
 bool Program::is_valid() const {
-  if (constant_.size() != class_sizes.size()) return false;
+  if (constant_.size() != class_sizes.size() || inputs.size() != shapes) return false;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
     if (node.sizes.size() != shapes || node.size_class >= class_sizes.size()) return false;

@@ -54,6 +54,7 @@ struct Program {
   std::vector<Node> nodes;
   std::vector<Incoming> incoming;
   std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold
+  std::vector<Extents> inputs;                 // per shape: the extents of its input; empty where they are unknown
   std::vector<std::vector<Bytes>> class_sizes; // per size class: its size in every shape
   std::vector<std::uint32_t> order;            // placement order of the nodes in the last solution
   Bytes height;
@@ -68,6 +69,9 @@ struct Program {
   bool is_constant(std::uint32_t size_class) const;
   // Most learnt rounds lack the node: what its size would be in another round is anyone's guess.
   bool is_rare(const Node& node) const { return node.seen * 2 < learnt; }
+  // Of a batch of one torch takes other ways than of larger ones: what is broadcast or contiguous already is not copied.
+  // True when the program has seen inputs like this one in that, or nothing is known of them.
+  bool knows_such_batches(const Extents& input) const;
   bool is_valid() const;
 
  private:

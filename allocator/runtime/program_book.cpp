@@ -12,8 +12,10 @@ constexpr std::size_t kMaxPrograms = 24;
 constexpr int kMissedWhileAlive = 1;  // then a node whose block still lives is permanent
 constexpr int kMissedWhileDead = 16;  // then a node is forgotten
 constexpr double kSameSequence = 0.6; // share of bytes that must match
+constexpr double kSameDespiteBatch = 0.95;  // and if only one of the two is of a batch of one
 constexpr double kSameResidents = 0.7;
 constexpr double kPriceOfSharing = 1.005;  // load accepted for having one plan instead of two
+constexpr double kSameBatch = 1.5;    // likewise of a batch of one, or of more: it decides
 constexpr double kSameBefore = 0.25;  // weight of following the same kind of round, against likeness
 constexpr std::size_t kMaxTurns = 4;  // tensors of one root alive at once; more is hoarding
 constexpr std::uint32_t kForgottenAfter = 48;  // rounds without use, for a variant seen once
@@ -102,7 +104,7 @@ Program& ProgramBook::learner(std::size_t found, const Round& round, const std::
   if (can_learn(program)) return program;
   for (Program& other : programs) {
     const bool is_alike = other.kind == round.kind && other.source == round.source &&
-                          align(other, round).share >= kSameSequence;
+                          align(other, round).share >= kSameSequence && other.knows_such_batches(round.extents);
     if (is_alike && can_learn(other)) return other;
   }
   return add_variant(program, round);
@@ -152,7 +154,7 @@ std::optional<std::size_t> ProgramBook::best_match(const Round& round,
     const Program& program = programs[i];
     if (program.kind != round.kind || program.source != round.source) continue;
     const double share = align(program, round).share;
-    if (share < kSameSequence) continue;
+    if (share < (program.knows_such_batches(round.extents) ? kSameSequence : kSameDespiteBatch)) continue;
     // Sequence first; the residents tell variants of one sequence apart.
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
     const double score = std::min(share, 0.95) + likeness(program.incoming, survivors) + before;
@@ -327,7 +329,8 @@ const Program* ProgramBook::choose(const Round& round, std::span<const Resident>
   for (const Program& program : programs) {
     if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
-    const double alike = likeness(program.incoming, alive) + before;
+    const double batch = program.knows_such_batches(round.extents) ? kSameBatch : 0.0;
+    const double alike = likeness(program.incoming, alive) + before + batch;
     const bool newer = best != nullptr && last_use(program, last_served) > last_use(*best, last_served);
     if (alike > best_likeness + 1e-9 || (alike > best_likeness - 1e-9 && newer)) {
       best = &program;

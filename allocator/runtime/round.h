@@ -34,6 +34,10 @@ struct RoundKinds {
 // i has death i: it may share its place with request i. kAlive: not freed before the round's end.
 inline constexpr Tick kAlive{std::numeric_limits<std::int32_t>::max()};
 
+// The shapes of the tensors that a root module's forward was called with, one after the other: for input_ids of
+// batch x length, these two. Empty where nobody told.
+using Extents = std::vector<std::int64_t>;
+
 struct Request {
   Bytes size;
   Tick death = kAlive;
@@ -60,6 +64,7 @@ struct Round {
   // In an optimizer round: the first request after the step itself. What an optimizer allocates in its
   // step and keeps is its state; what comes after (the next batch) is not.
   Tick optimizer_end = kAlive;
+  Extents extents;  // of the input
   std::vector<Bytes> constant_sizes;  // sizes of tensors older than all rounds (parameters), sorted
 
   bool empty() const { return requests.empty(); }

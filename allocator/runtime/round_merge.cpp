@@ -1,6 +1,7 @@
 #include "allocator/runtime/round_merge.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "allocator/runtime/alignment.h"
@@ -8,7 +9,7 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::size_t kMaxShapes = 6;
+constexpr std::size_t kMaxShapes = 8;
 constexpr Tick kNever{-1};  // of a node that has not lived yet
 
 Tick tick(std::size_t index) { return Tick{static_cast<std::int64_t>(index)}; }
@@ -17,27 +18,40 @@ bool is_constant_size(const Round& round, Bytes size) {
   return std::binary_search(round.constant_sizes.begin(), round.constant_sizes.end(), size);
 }
 
+// The only shape with its first extent: the only one of a batch of two.
+bool is_only_of_its_kind(const Program& program, std::size_t shape) {
+  const Extents& input = program.inputs[shape];
+  if (input.empty()) return false;
+  return std::count_if(program.inputs.begin(), program.inputs.end(),
+                       [&](const Extents& other) { return !other.empty() && other[0] == input[0]; }) == 1;
+}
+
 void drop_smallest_shape(Program& program) {
   std::vector<Bytes> totals(program.shapes);
   for (const Node& node : program.nodes) {
     for (std::size_t k = 0; k < program.shapes; ++k) totals[k] += node.sizes[k];
   }
+  for (std::size_t k = 0; k < program.shapes; ++k) {
+    if (is_only_of_its_kind(program, k)) totals[k] = Bytes{std::numeric_limits<std::int64_t>::max()};
+  }
   const auto least = std::min_element(totals.begin(), totals.end()) - totals.begin();
   for (Node& node : program.nodes) node.sizes.erase(node.sizes.begin() + least);
+  program.inputs.erase(program.inputs.begin() + least);
   --program.shapes;
 }
 
 // Adds the round's sizes (0 where it lacks the node) as a shape, unless the program has that shape.
-void add_shape(Program& program, const std::vector<Bytes>& sizes) {
+void add_shape(Program& program, const std::vector<Bytes>& sizes, const Extents& input) {
   for (std::size_t k = 0; k < program.shapes; ++k) {
     const bool is_known = std::equal(program.nodes.begin(), program.nodes.end(), sizes.begin(),
                                      [k](const Node& node, Bytes size) {
                                        return node.sizes[k] == size || size.value == 0;
                                      });
-    if (is_known) return;
+    if (is_known && program.inputs[k] == input) return;
   }
   if (program.shapes == kMaxShapes) drop_smallest_shape(program);
   for (std::size_t i = 0; i < program.nodes.size(); ++i) program.nodes[i].sizes.push_back(sizes[i]);
+  program.inputs.push_back(input);
   ++program.shapes;
 }
 
@@ -223,7 +237,7 @@ double RoundMerge::cost_of_sharing() const {
 
 MergedRound RoundMerge::finish(const std::vector<Survivor>& survivors) {
   program_.nodes = std::move(nodes_);
-  add_shape(program_, sizes_);
+  add_shape(program_, sizes_, round_.extents);
   for (const Survivor& survivor : survivors) {
     merge_incoming(program_, survivor, merged_.translate(survivor.end, program_.nodes.size()));
   }

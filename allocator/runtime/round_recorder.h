@@ -26,6 +26,7 @@ class RoundRecorder {
 
   // Adds a request, expected as `node` (or -1); returns where it stands.
   Origin add(Bytes size, std::int32_t node);
+  void note_input(const Extents& input) { round_.extents = input; }
   void note_optimizer_end() { round_.optimizer_end = Tick{static_cast<std::int64_t>(round_.requests.size())}; }
   // The block is gone: notes its death if it belongs to a round.
   void end(const Block& block);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 #include "allocator/base/log.h"
@@ -12,10 +13,12 @@
 namespace ebbtide {
 namespace {
 
+constexpr std::int64_t kTolerable = 32;    // part of a plan's height that may depart from it
 constexpr int kMaxInlinePlans = 4;        // a round; more would mean that prediction does not work here
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
 constexpr std::int64_t kWorsePart = 128;   // of a plan's height: by how much another one may be higher
 constexpr std::int64_t kWorthOfExcess = 2; // several of a kind may be alive at once
+constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 constexpr int kMaxGapSearches = 256;      // a round; each is linear in the program
 constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
 constexpr int kMaxDoubts = 8;             // a round
@@ -36,7 +39,8 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   }
   fits_residents_ = ProgramBook::fits(*program_, residents);
   height_ = program_->height;
-  matcher_.begin(*program_, smallest_);
+  matcher_.begin(*program_, smallest_, round.extents);
+  is_displaced_ = has_displaced();
 }
 
 void RoundServer::end() {
@@ -48,8 +52,9 @@ void RoundServer::end() {
   serves_unknown_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = 0;
   followed_since_ = 0;
-  must_replan_ = outgrew_plans_ = false;
+  must_replan_ = is_displaced_ = outgrew_plans_ = false;
   inline_ns_ = 0;
+  diverged_ = Bytes{};
 }
 
 void RoundServer::give_up() {
@@ -131,6 +136,11 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
     if (const auto gap = arena_.lowest_gap(size, alignment_, places_still_needed())) {
       return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
     }
+    // A plan from which so much departs is not worth memory beside it: what it still needs is not kept free for it.
+    diverged_ += size;
+    if (diverged_.value * kTolerable > height_.value) {
+      if (const auto gap = arena_.lowest_gap(size, alignment_, {})) return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
+    }
   }
   return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
 }
@@ -139,10 +149,12 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
 // better off without the arena then.
 bool RoundServer::is_plan_in_force(std::uint32_t current) {
   const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
-  if (excess.value == 0 && !must_replan_) return true;
+  if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
-  must_replan_ = false;
-  plan_inline(current, excess);
+  const bool has_none = must_replan_ || (excess.value > 0 && inline_places_.empty());
+  must_replan_ = is_displaced_ = false;
+  const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
+  plan_inline(current, has_none ? kAnyHeight : height_ + slack);
   return height_ <= arena_.extent() || height_ <= arena_.limit();
 }
 
@@ -162,15 +174,29 @@ Bytes RoundServer::largest_excess(std::uint32_t current) const {
   return excess;
 }
 
-// A second plan in a round meets more that cannot move. If it needs far more memory than what has outgrown its
-// place, that finds a gap instead.
-void RoundServer::plan_inline(std::uint32_t current, Bytes excess) {
+// A tensor that lives across rounds and was placed by an inline plan need not be at home. One plan around it costs less
+// than a gap for everything that was to stand there.
+bool RoundServer::has_displaced() const {
+  const Bytes large{height_.value / kLargePart};
+  const auto is_known = [this](Offset offset, const Block& block) {
+    const auto home = book_->homes.find(block.root);
+    if (home != book_->homes.end() && home->second.offset == offset) return true;
+    return std::any_of(book_->squatters.begin(), book_->squatters.end(),
+                       [&](const Home& squatter) { return squatter.offset == offset && squatter.size == block.size; });
+  };
+  return std::any_of(arena_.blocks().blocks().begin(), arena_.blocks().blocks().end(), [&](const auto& entry) {
+    return entry.second.size > large && !is_known(entry.first, entry.second);
+  });
+}
+
+// A second plan in a round meets more that cannot move. If it needs more than is acceptable, and than there is, what
+// has outgrown its place finds a gap instead.
+void RoundServer::plan_inline(std::uint32_t current, Bytes acceptable) {
   const auto begin = std::chrono::steady_clock::now();
   InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_);
   ++inline_plans_;
   inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
-  const Bytes acceptable{height_.value + height_.value / kWorsePart + kWorthOfExcess * excess.value};
-  if (!inline_places_.empty() && plan.height > acceptable && plan.height > arena_.extent()) return;
+  if (plan.height > acceptable && plan.height > arena_.extent()) return;
   std::vector<Place> places(plan.offsets.size());
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
   inline_places_ = std::move(places);
@@ -212,7 +238,7 @@ void RoundServer::follow(const Program& program, const Round& round) {
   height_ = program.height;
   followed_since_ = round.requests.size();
   must_replan_ = true;
-  matcher_.begin(program, smallest_);
+  matcher_.begin(program, smallest_, round.extents);
   std::vector<RootId> roots;
   for (const Request& request : round.requests) {
     const std::optional<Match> match = matcher_.match(request.size);

@@ -37,6 +37,10 @@ class RoundServer {
   void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
              const ProgramBook::Use& last_served);
   void end();
+  // The extents of the running round's input became known.
+  void note_input(const Extents& input) {
+    if (is_following()) matcher_.note_input(input);
+  }
   // The program asks for more than the device has: the rest of the round gets what is free in the
   // arena, first-fit, and upstream's memory.
   void give_up();
@@ -68,7 +72,8 @@ class RoundServer {
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current);
-  void plan_inline(std::uint32_t current, Bytes excess);
+  void plan_inline(std::uint32_t current, Bytes acceptable);
+  bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);
   void follow(const Program& program, const Round& round);
@@ -88,10 +93,12 @@ class RoundServer {
   int doubts_ = 0;
   std::size_t followed_since_ = 0;    // request of the round from which on program_ is followed
   bool must_replan_ = false;          // program_ was changed: its plan meets what is live
+  bool is_displaced_ = false;         // something large that is alive lies where the plan does not know of it
   bool outgrew_plans_ = false;
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
+  Bytes diverged_;                    // requests of this round that found no gap
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
 };
 

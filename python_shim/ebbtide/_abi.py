@@ -20,6 +20,9 @@ class Status(enum.IntEnum):
     SYSTEM = 10
 
 
+MAX_EXTENTS = 8  # of a mark's input
+
+
 class Mark(enum.IntEnum):
     STEP = 0
     FORWARD = 1
@@ -164,6 +167,10 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_check_settings": (c.c_int, []),
     "ebbtide_mode": (c.c_int, []),
     "ebbtide_mark": (c.c_int, [c.c_int, c.c_uint64]),
+    "ebbtide_mark_input": (
+        c.c_int,
+        [c.c_int, c.c_uint64, c.POINTER(c.c_int64), c.c_size_t],
+    ),
     "ebbtide_step": (c.c_int, []),
     "ebbtide_warmup_begin": (c.c_int, []),
     "ebbtide_warmup_end": (c.c_int, []),

@@ -105,6 +105,6 @@ def activate() -> None:
             _active += (kind,)
     finally:  # an adaptor that is in place stays, even if the next one refuses
         if _active:
-            _marks.install(library.ebbtide_mark)
+            _marks.install(_native.mark)
             atexit.register(_finish)
             os.register_at_fork(after_in_child=_forget_in_child)

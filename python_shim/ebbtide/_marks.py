@@ -12,7 +12,7 @@ ours back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from ._abi import Mark
+from ._abi import MAX_EXTENTS, Mark
+
+SendMark = Callable[[int, int, list[int]], object]
 
 
 class _Thread(threading.local):
@@ -37,7 +39,31 @@ def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def _wrap_module_call(original: Callable[..., Any], mark: Callable[[int, int], int]) -> Any:
+def _tensors(arguments: Any, depth: int = 2) -> Iterator[torch.Tensor]:
+    """The tensors among a call's arguments, also in the lists and dicts among them."""
+    values = arguments.values() if isinstance(arguments, Mapping) else arguments
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif depth > 1 and isinstance(value, (list, tuple, Mapping)):
+            yield from _tensors(value, depth - 1)
+
+
+def _extents(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
+    """The shapes of a call's tensors, one after the other: sizes of what it allocates follow from them."""
+    extents: list[int] = []
+    for tensor in _tensors((*args, kwargs)):
+        shape = tensor.shape
+        if len(extents) + len(shape) > MAX_EXTENTS:
+            break
+        # A symbolic extent would be specialised if it were read.
+        if any(type(extent) is not int for extent in shape):
+            return []
+        extents += shape
+    return extents
+
+
+def _wrap_module_call(original: Callable[..., Any], mark: SendMark) -> Any:
     thread = _thread
     is_compiling = torch.compiler.is_compiling
     is_grad_enabled = torch.is_grad_enabled
@@ -49,7 +75,8 @@ def _wrap_module_call(original: Callable[..., Any], mark: Callable[[int, int], i
         thread.inside_module = True
         try:
             if _enabled and not _in_backward():
-                mark(Mark.FORWARD if is_grad_enabled() else Mark.INFERENCE, id(self))
+                kind = Mark.FORWARD if is_grad_enabled() else Mark.INFERENCE
+                mark(kind, id(self), _extents(args, kwargs))
             return original(self, *args, **kwargs)
         finally:
             thread.inside_module = False
@@ -57,18 +84,18 @@ def _wrap_module_call(original: Callable[..., Any], mark: Callable[[int, int], i
     return __call__
 
 
-def _optimizer_hook(kind: Mark, mark: Callable[[int, int], int]) -> Any:
+def _optimizer_hook(kind: Mark, mark: SendMark) -> Any:
     is_compiling = torch.compiler.is_compiling
 
     def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not is_compiling() and _enabled and not _in_backward():
-            mark(kind, id(optimizer))
+            mark(kind, id(optimizer), [])
 
     return hook
 
 
-def install(mark: Callable[[int, int], int]) -> None:
-    """Send hints to `mark(kind, source)` from now on. Call it once."""
+def install(mark: SendMark) -> None:
+    """Send hints to `mark(kind, source, extents of the input)` from now on. Call it once."""
     global _enabled
     torch.nn.Module.__call__ = _wrap_module_call(torch.nn.Module.__call__, mark)
     register_optimizer_step_pre_hook(_optimizer_hook(Mark.OPTIMIZER, mark))

@@ -8,6 +8,7 @@ import os
 import pathlib
 
 from . import _abi
+from ._abi import Mark
 from ._errors import EbbtideError, one_line
 
 ENGINE = "libebbtide.so"
@@ -62,6 +63,12 @@ def adaptor(kind: str) -> ctypes.CDLL:
 
 def install_name(kind: str) -> str:
     return f"ebbtide_torch_{kind}_install"
+
+
+def mark(kind: Mark | int, source: int, extents: list[int]) -> int:
+    """A hint for the engine: see ebbtide_mark_input."""
+    input_extents = (ctypes.c_int64 * len(extents))(*extents)
+    return int(library().ebbtide_mark_input(kind, source, input_extents, len(extents)))
 
 
 def last_error() -> str:

@@ -34,6 +34,7 @@ C_TYPES = {
     "ebbtide_swap_stats*": ctypes.POINTER(_abi.SwapStatsStruct),
     "uint64_t*": ctypes.POINTER(ctypes.c_uint64),
     "int64_t*": ctypes.POINTER(ctypes.c_int64),
+    "const int64_t*": ctypes.POINTER(ctypes.c_int64),
     "void*": ctypes.c_void_p,
     "const ebbtide_swap_source*": ctypes.POINTER(_abi.SwapSourceStruct),
 }
@@ -87,6 +88,10 @@ def test_enumerators_have_the_headers_names_and_values(c_name, python, prefix):
     in_header = enumerators(c_name)
     in_header.pop("EBBTIDE_DIVERGENCE_COUNT", None)
     assert {prefix + item.name: item.value for item in python} == in_header
+
+
+def test_a_mark_takes_as_many_extents_as_the_header_says():
+    assert f"enum {{ EBBTIDE_MAX_EXTENTS = {_abi.MAX_EXTENTS} }}" in HEADER
 
 
 def test_there_are_as_many_divergences_as_the_header_counts():

@@ -9,9 +9,10 @@ PRELUDE = """
 import warnings, torch
 from ebbtide import _marks
 from ebbtide._abi import Mark
-marks = []
-def record(kind, source):
+marks, shapes = [], []
+def record(kind, source, extents):
     marks.append((Mark(kind).name, source))
+    if Mark(kind) in (Mark.FORWARD, Mark.INFERENCE): shapes.append(extents)
     return 0
 _marks.install(record)
 
@@ -35,6 +36,17 @@ CASES = {
         with torch.no_grad(): net(x)
         with torch.inference_mode(): net(x)
         assert names() == ["INFERENCE", "INFERENCE"], marks
+    """,
+    "the shapes of the input come with the mark": """
+        net(x)
+        class Batch(Net):
+            def forward(self, ids, labels=None, extra=None): return self.parts(ids).sum()
+        batch = Batch()
+        batch(x, labels=torch.ones(2, 3), extra={"mask": [torch.ones(5)]})
+        batch(torch.ones(1, 2, 3, 4), torch.ones(2, 3, 4, 4), torch.ones(7))
+        meta = torch.ones(3, 4, device="meta")
+        net.to("meta")(meta)
+        assert shapes == [[2, 4], [2, 4, 2, 3], [1, 2, 3, 4, 2, 3, 4, 4], [3, 4]], shapes
     """,
     "an exception inside does not lose the root": """
         class Broken(Net):
@@ -145,7 +157,7 @@ class Root(torch.nn.Module):
 root = Root()
 plain = root()
 from ebbtide import _marks
-_marks.install(lambda kind, source: 0)
+_marks.install(lambda kind, source, extents: 0)
 print(1e6 * (root() - plain))
 """
     )

@@ -40,6 +40,11 @@ EBBTIDE_API ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source)
   note("mark", kind, source != 0);
   return EBBTIDE_OK;
 }
+EBBTIDE_API ebbtide_status ebbtide_mark_input(ebbtide_mark_kind kind, uint64_t source, const int64_t* extents, size_t count) {
+  (void)extents;
+  (void)count;
+  return ebbtide_mark(kind, source);
+}
 EBBTIDE_API ebbtide_status ebbtide_step(void) {
   note("step", 0, 0);
   return EBBTIDE_OK;

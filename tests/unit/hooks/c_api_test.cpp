@@ -171,6 +171,14 @@ TEST(CInterface, MarksOfUnknownKindsAreRefused) {
   EXPECT_EQ(ebbtide_mark(EBBTIDE_MARK_OPTIMIZER_END, 0), EBBTIDE_OK);
 }
 
+TEST(CInterface, AMarkTakesTheExtentsOfItsInput) {
+  const std::int64_t extents[] = {4, 4096, 1, 1, 1, 1, 1, 1, 1, 1};
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, extents, 2), EBBTIDE_OK);
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, extents, std::size(extents)), EBBTIDE_OK) << "too many are left out";
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, nullptr, 0), EBBTIDE_OK);
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, nullptr, 2), EBBTIDE_INVALID_ARGUMENT);
+}
+
 TEST(CInterface, WarmUpPlansTheIterationInsideIt) {
   static_cast<void>(engine());
   EXPECT_EQ(ebbtide_warmup_begin(), EBBTIDE_OK);

@@ -92,6 +92,71 @@ TEST(Matcher, TwoDimensionsThatVaryByThemselvesBothMatch) {
   EXPECT_EQ(matched(program, kib({96, 152, 96, 152, 192, 304})), (std::vector<int>{0, 1, 2, 3, 4, 5}));
 }
 
+// Bytes a token, seen with a batch of 2 and a length of 1403, and what they are in another input.
+Program of_tokens(const std::vector<std::int64_t>& bytes_a_token) {
+  std::vector<std::vector<Bytes>> sizes;
+  for (const std::int64_t bytes : bytes_a_token) sizes.push_back({Bytes{bytes * 2 * 1403}});
+  Program program = program_of(sizes);
+  program.inputs = {{2, 1403}};
+  return program;
+}
+
+TEST(Matcher, WhereTheInputIsKnownSizesAreExpectedBeforeTheFirstRequest) {
+  const Program program = of_tokens({1024, 4096, 512});
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {3, 1979});
+  EXPECT_TRUE(matcher.take_news());
+  EXPECT_EQ(matcher.expected(0), Bytes{1024 * 3 * 1979});
+  EXPECT_EQ(matcher.expected(1), Bytes{4096 * 3 * 1979});
+}
+
+TEST(Matcher, AnInputThatBecomesKnownLaterIsAsGood) {
+  const Program program = of_tokens({1024, 4096, 512});
+  Matcher matcher;
+  matcher.begin(program, Bytes{});
+  matcher.note_input({3, 1979});
+  EXPECT_EQ(matcher.expected(2), Bytes{512 * 3 * 1979});
+}
+
+// Of one size at a batch of two by chance: positions x 2 h and tokens x h.
+TEST(Matcher, TensorsOfOneSizeByChanceAreToldApartInAnotherShape) {
+  const Program program = of_tokens({1024, 1024, 1024, 4096});
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {4, 1979});
+  std::vector<std::uint32_t> nodes;
+  for (const std::int64_t size : {1024 * 2 * 1979, 1024 * 4 * 1979, 1024 * 2 * 1979, 4096 * 4 * 1979}) {
+    const std::optional<Match> match = matcher.match(Bytes{size});
+    ASSERT_TRUE(match);
+    EXPECT_TRUE(match->exact);
+    nodes.push_back(match->node);
+  }
+  EXPECT_EQ(nodes, (std::vector<std::uint32_t>{0, 1, 2, 3}));
+}
+
+TEST(Matcher, AnInputFromWhichNothingFollowsIsForgotten) {
+  const std::vector<std::int64_t> tokens{1024, 4096, 512, 2048, 1024, 4096, 512, 2048};
+  const Program program = of_tokens(tokens);
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {2, 1979});
+  int matched = 0;  // the model cuts every input to a length of 1000, whatever it is
+  for (const std::int64_t bytes : tokens) matched += matcher.match(Bytes{bytes * 2 * 1000}) ? 1 : 0;
+  EXPECT_GE(matched, 4);
+}
+
+TEST(Matcher, OneRequestAloneDoesNotPassOverManyNodes) {
+  const Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({103, 103}),
+                                      kib({512, 512}), kib({104, 104}), kib({105, 105})});
+  EXPECT_EQ(matched(program, kib({64, 512, 100, 101})), (std::vector<int>{0, kNone, 1, 2})) << "512 is one too many";
+  EXPECT_EQ(matched(program, kib({64, 512, 104, 105})), (std::vector<int>{0, kNone, 6, 7})) << "four are missing";
+}
+
+TEST(Matcher, OfTwoNodesOfOneSizeTheOneThatIsAlwaysThereIsTaken) {
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({100, 100}), kib({512, 512})});
+  program.nodes[1].missed = 2;
+  EXPECT_EQ(matched(program, kib({64, 100, 512})), (std::vector<int>{0, 2, 3}));
+  EXPECT_EQ(matched(program, kib({64, 100, 100, 512})), (std::vector<int>{0, 2, 1, 3}));
+}
+
 TEST(Matcher, ItsCursorAndWhatWasMatchedCanBeAsked) {
   const Program program = program_of({kib({64, 64}), kib({512, 512}), kib({100, 100})});
   Matcher matcher;

@@ -1,0 +1,188 @@
+#include "allocator/runtime/input_sizes.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+namespace ebbtide {
+namespace {
+
+constexpr std::size_t kMaxVarying = 3;
+constexpr int kMaxPower = 2;            // of one extent: masks grow with the square of the length
+constexpr int kMaxDegree = 3;           // of all together
+constexpr std::int64_t kLong = 64;      // from here on kernels pad an extent
+constexpr std::int64_t kTellingOdd = 512;  // the least odd part of an extent that divides no size by chance
+constexpr std::array<std::int64_t, 7> kPaddings{1, 8, 16, 32, 64, 128, 256};
+constexpr double kRounding = 1e-3;
+constexpr double kSameFactor = 0.01;    // kernels pad, statistics round up
+constexpr std::int64_t kSizeGrain = 512;
+
+std::int64_t odd_part(std::int64_t extent) { return extent / (extent & -extent); }
+
+int degree(const std::vector<int>& exponents) { return std::accumulate(exponents.begin(), exponents.end(), 0); }
+
+}  // namespace
+
+InputSizes::InputSizes(const Program& program, const Extents& input) : program_(program), input_(input) {
+  if (std::any_of(input.begin(), input.end(), [](std::int64_t extent) { return extent <= 0; })) return;
+  if (input.empty()) return;
+  for (std::size_t k = 0; k < program.inputs.size(); ++k) {
+    if (program.inputs[k].size() == input.size()) known_.push_back(k);
+  }
+  find_varying();
+  find_related();
+  add_growths({});
+  std::stable_sort(growths_.begin(), growths_.end(), [this](const Growth& a, const Growth& b) {
+    return likelihood(a) > likelihood(b);
+  });
+}
+
+void InputSizes::find_varying() {
+  const auto is_same = [this](std::size_t a, std::size_t b) {
+    return input_[a] == input_[b] && std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
+             return program_.inputs[k][a] == program_.inputs[k][b];
+           });
+  };
+  for (std::size_t p = 0; p < input_.size() && varying_.size() < kMaxVarying; ++p) {
+    const bool varies = std::any_of(known_.begin(), known_.end(),
+                                    [&](std::size_t k) { return program_.inputs[k][p] != input_[p]; });
+    const bool is_new = std::none_of(varying_.begin(), varying_.end(), [&](std::size_t q) { return is_same(p, q); });
+    if (varies && is_new) varying_.push_back(p);
+  }
+}
+
+// Most tensors have an element, or some, for each token: every extent once. Then what grows fastest.
+int InputSizes::likelihood(const Growth& growth) const {
+  const bool is_plain = std::all_of(growth.exponents.begin(), growth.exponents.end(), [](int power) { return power == 1; });
+  return is_plain ? kMaxDegree + 1 : degree(growth.exponents);
+}
+
+void InputSizes::find_related() {
+  std::ptrdiff_t most = 1;
+  for (const std::size_t k : known_) {
+    const auto shared = std::count_if(varying_.begin(), varying_.end(),
+                                      [&](std::size_t p) { return program_.inputs[k][p] == input_[p]; });
+    if (shared > most) related_.clear();
+    if (shared >= most) related_.push_back(k);
+    most = std::max(most, shared);
+  }
+}
+
+std::optional<bool> InputSizes::has_node(const Node& node) const {
+  if (related_.empty()) return std::nullopt;
+  return std::any_of(related_.begin(), related_.end(), [&](std::size_t k) { return node.sizes[k].value != 0; });
+}
+
+void InputSizes::add_growths(std::vector<int> exponents) {
+  if (exponents.size() == varying_.size()) {
+    growths_.push_back({std::move(exponents)});
+    return;
+  }
+  const int left = kMaxDegree - degree(exponents);
+  exponents.push_back(0);
+  for (int power = 0; power <= std::min(left, kMaxPower); ++power) {
+    exponents.back() = power;
+    add_growths(exponents);
+  }
+}
+
+double InputSizes::product(const Extents& extents, const Growth& growth) const {
+  double product = 1;
+  for (std::size_t v = 0; v < varying_.size(); ++v) {
+    const std::int64_t extent = extents[varying_[v]];
+    const std::int64_t padded = extent < kLong ? extent : align_up(extent, growth.padding);
+    if (growth.exponents[v] >= 1) product *= static_cast<double>(padded);
+    if (growth.exponents[v] >= 2) product *= static_cast<double>(extent);
+  }
+  return product;
+}
+
+// A tensor of n x m elements has a size that both n and m divide. Powers of two divide too much to tell of squares.
+bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
+  for (std::size_t v = 0; v < varying_.size(); ++v) {
+    if (growth.exponents[v] < 2) continue;
+    for (const std::size_t k : known_) {
+      const std::int64_t extent = program_.inputs[k][varying_[v]];
+      if (odd_part(extent) < kTellingOdd) return false;
+    }
+  }
+  return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
+    const double parts = static_cast<double>(program_.class_sizes[size_class][k].value) / product(program_.inputs[k], growth);
+    return parts == std::floor(parts);
+  });
+}
+
+// The class's size in this round if it grows so; 0 if the observed sizes do not.
+Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const {
+  const std::vector<Bytes>& sizes = program_.class_sizes[size_class];
+  const double here = product(input_, growth);
+  double low = std::numeric_limits<double>::max();
+  double high = 0;
+  double nearest = 0;  // product of extents of the observed shape closest to this round
+  Bytes size;
+  for (const std::size_t k : known_) {
+    if (sizes[k].value == 0) continue;
+    const double there = product(program_.inputs[k], growth);
+    const double factor = static_cast<double>(sizes[k].value) / there;
+    low = std::min(low, factor);
+    high = std::max(high, factor);
+    if (size.value != 0 && std::abs(std::log(there / here)) >= std::abs(std::log(nearest / here))) continue;
+    nearest = there;
+    size = Bytes{align_up(static_cast<std::int64_t>(std::ceil(factor * here - kRounding)), kSizeGrain)};
+  }
+  return high - low <= kSameFactor * high ? size : Bytes{};
+}
+
+InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
+  const std::vector<Bytes>& sizes = program_.class_sizes[size_class];
+  for (const std::size_t k : known_) {
+    if (program_.inputs[k] == input_ && sizes[k].value != 0) return {{sizes[k]}, true};
+  }
+  std::vector<Growth> divisors;
+  std::vector<Growth> others;
+  for (const Growth& growth : growths_) {
+    const auto padding = std::find_if(kPaddings.begin(), kPaddings.end(), [&](std::int64_t multiple) {
+      return divides(size_class, {growth.exponents, multiple});
+    });
+    if (padding == kPaddings.end()) {
+      others.push_back(growth);
+    } else {
+      divisors.push_back({growth.exponents, *padding});
+    }
+  }
+  // A square that divides the size is no chance either.
+  std::stable_partition(divisors.begin(), divisors.end(), [](const Growth& growth) {
+    return std::find(growth.exponents.begin(), growth.exponents.end(), kMaxPower) != growth.exponents.end();
+  });
+  const std::vector<bool> needed = needed_extents(divisors);
+  Candidates result;
+  const auto samples = std::count_if(known_.begin(), known_.end(), [&](std::size_t k) { return sizes[k].value != 0; });
+  result.proven = samples >= 2 || std::find(needed.begin(), needed.end(), true) != needed.end();
+  divisors.insert(divisors.end(), others.begin(), others.end());
+  for (const Growth& growth : divisors) {
+    bool has_needed = true;
+    for (std::size_t v = 0; v < needed.size(); ++v) has_needed = has_needed && (!needed[v] || growth.exponents[v] > 0);
+    const Bytes size = has_needed ? size_by(size_class, growth) : Bytes{};
+    const bool is_new = std::find(result.sizes.begin(), result.sizes.end(), size) == result.sizes.end();
+    if (size.value != 0 && is_new) result.sizes.push_back(size);
+  }
+  return result;
+}
+
+std::vector<bool> InputSizes::needed_extents(const std::vector<Growth>& divisors) const {
+  std::vector<bool> needed(varying_.size());
+  for (const Growth& growth : divisors) {
+    for (std::size_t v = 0; v < varying_.size(); ++v) {
+      const bool tells = std::any_of(known_.begin(), known_.end(), [&](std::size_t k) {
+        return odd_part(align_up(program_.inputs[k][varying_[v]], growth.padding)) >= kTellingOdd;
+      });
+      if (growth.exponents[v] > 0 && tells) needed[v] = true;
+    }
+  }
+  return needed;
+}
+
+}  // namespace ebbtide

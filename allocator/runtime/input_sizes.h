@@ -1,0 +1,58 @@
+// What the extents of a round's input (batch, length) say about the sizes of its requests.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "allocator/runtime/program.h"
+#include "allocator/runtime/round.h"
+
+namespace ebbtide {
+
+// A tensor's size is mostly c * batch^i * length^j. Which i and j, the observed shapes tell: one shape leaves several
+// possible, a second one, with another batch and another length, hardly ever more than one.
+//
+// Belongs to one round; the program must outlive it. Not thread-safe.
+// Cost: linear in the shapes that were observed, for each class asked for.
+class InputSizes {
+ public:
+  InputSizes(const Program& program, const Extents& input);
+
+  // False when the input is not known, or no observed shape's is.
+  bool says_something() const { return !known_.empty(); }
+  struct Candidates {
+    std::vector<Bytes> sizes;  // that the class may have in this round, the likeliest first
+    bool proven = false;       // several shapes agree, or divisibility leaves no doubt: it has one of these sizes
+  };
+  // Does a round of this input have the node? Observed shapes tell that share an extent with it (a batch of one takes
+  // other kernels than larger ones do); none if there is no such shape.
+  std::optional<bool> has_node(const Node& node) const;
+  // No sizes when no power of the extents explains what was observed.
+  Candidates candidates(std::uint32_t size_class) const;
+
+ private:
+  // c * product of padded extents, each to its power.
+  struct Growth {
+    std::vector<int> exponents;  // one for each of varying_
+    std::int64_t padding = 1;    // long extents are rounded up to a multiple of it; of a square, one of the two
+  };
+
+  void find_varying();
+  void find_related();
+  void add_growths(std::vector<int> exponents);
+  int likelihood(const Growth& growth) const;
+  double product(const Extents& extents, const Growth& growth) const;
+  bool divides(std::uint32_t size_class, const Growth& growth) const;
+  std::vector<bool> needed_extents(const std::vector<Growth>& divisors) const;
+  Bytes size_by(std::uint32_t size_class, const Growth& growth) const;
+
+  const Program& program_;
+  const Extents& input_;
+  std::vector<std::size_t> related_;  // of these, shapes that share as many of the varying extents as any, and at least one
+  std::vector<std::size_t> known_;    // shapes whose inputs have as many extents as this one
+  std::vector<std::size_t> varying_;  // positions of extents that differ between inputs, each kind once
+  std::vector<Growth> growths_;       // the likeliest first
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,101 @@
+#include "allocator/runtime/input_sizes.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/runtime/samples.h"
+
+namespace ebbtide {
+namespace {
+
+using samples::program_of;
+
+// A program of one node, seen with these inputs (batch, length) at these sizes.
+Program seen(const std::vector<Extents>& inputs, const std::vector<Bytes>& sizes) {
+  Program program = program_of({sizes});
+  program.inputs = inputs;
+  return program;
+}
+
+std::vector<Bytes> candidates(const Program& program, const Extents& input) {
+  return InputSizes(program, input).candidates(program.nodes[0].size_class).sizes;
+}
+
+bool is_proven(const Program& program, const Extents& input) {
+  return InputSizes(program, input).candidates(program.nodes[0].size_class).proven;
+}
+
+// What predictions of whole tensors are rounded to.
+Bytes grain(std::int64_t size) { return Bytes{align_up(size, 512)}; }
+
+TEST(InputSizes, WithoutExtentsTheySayNothing) {
+  const Program program = seen({{}}, {Bytes{1 << 20}});
+  EXPECT_FALSE(InputSizes(program, {2, 1000}).says_something());
+  EXPECT_FALSE(InputSizes(seen({{2, 1000}}, {Bytes{1 << 20}}), {}).says_something());
+  EXPECT_FALSE(InputSizes(seen({{2, 1000, 3}}, {Bytes{1 << 20}}), {2, 1000}).says_something());
+  EXPECT_FALSE(InputSizes(seen({{2, 1000}}, {Bytes{1 << 20}}), {2, 0}).says_something());
+}
+
+TEST(InputSizes, AKnownInputHasTheSizeItHad) {
+  const Program program = seen({{2, 14034}, {1, 27728}}, {Bytes{77777}, Bytes{99999}});
+  EXPECT_EQ(candidates(program, {1, 27728}), std::vector<Bytes>{Bytes{99999}});
+}
+
+TEST(InputSizes, OneShapeLeavesBatchOpenButNotTheLengthThatDividesTheSize) {
+  const std::int64_t token = 8192;
+  const Program program = seen({{2, 14034}}, {Bytes{2 * 14034 * token}});
+  const std::vector<Bytes> found = candidates(program, {4, 19787});
+  ASSERT_FALSE(found.empty());
+  EXPECT_EQ(found[0], grain(4 * 19787 * token)) << "every extent once is the likeliest";
+  EXPECT_NE(std::find(found.begin(), found.end(), grain(2 * 19787 * token)), found.end()) << "the batch is 2 by chance";
+  EXPECT_EQ(std::find(found.begin(), found.end(), Bytes{2 * 14034 * token}), found.end()) << "14034 does not divide by chance";
+  EXPECT_TRUE(is_proven(program, {4, 19787}));
+}
+
+TEST(InputSizes, TwoShapesOfOtherBatchAndLengthLeaveOneSize) {
+  const std::int64_t token = 8192;
+  const Program tokens = seen({{2, 14034}, {1, 27728}}, {Bytes{2 * 14034 * token}, Bytes{27728 * token}});
+  EXPECT_EQ(candidates(tokens, {4, 19787}), std::vector<Bytes>{grain(4 * 19787 * token)});
+  const Program positions = seen({{2, 14034}, {1, 27728}}, {Bytes{14034 * token}, Bytes{27728 * token}});
+  EXPECT_EQ(candidates(positions, {4, 19787}), std::vector<Bytes>{grain(19787 * token)});
+  const Program masks = seen({{2, 1403}, {1, 2771}}, {Bytes{1403 * 1403 * 2}, Bytes{2771 * 2771 * 2}});
+  EXPECT_EQ(candidates(masks, {4, 1979}), std::vector<Bytes>{grain(1979 * 1979 * 2)});
+}
+
+// Flash attention accumulates dq in float32 over a length rounded up to 128.
+TEST(InputSizes, PaddedLengthsArePredictedPadded) {
+  const auto padded = [](std::int64_t length) { return Bytes{align_up(length, 128) * 3 * 4096 * 4}; };
+  const Program program = seen({{1, 7097}}, {padded(7097)});
+  EXPECT_EQ(candidates(program, {1, 15927}).front(), padded(15927));
+}
+
+// Torch pads the rows of a mask to a multiple of 8.
+TEST(InputSizes, OneShapeShowsThatAMaskGrowsWithTheSquare) {
+  const auto mask = [](std::int64_t length) { return Bytes{length * align_up(length, 8) * 2}; };
+  const Program program = seen({{1, 90990}}, {mask(90990)});
+  EXPECT_EQ(candidates(program, {1, 119766}).front(), grain(mask(119766).value));
+}
+
+TEST(InputSizes, WhatGrowsInStairsIsNotProven) {
+  const Program once = seen({{2, 14034}}, {Bytes{196 << 20}});
+  EXPECT_FALSE(is_proven(once, {4, 19787}));
+  const Program twice = seen({{2, 14034}, {1, 27728}, {4, 19787}}, {Bytes{133 << 20}, Bytes{133 << 20}, Bytes{392 << 20}});
+  EXPECT_TRUE(candidates(twice, {3, 10000}).empty());
+}
+
+TEST(InputSizes, ExtentsThatRepeatCountOnce) {
+  const std::int64_t token = 512;
+  const Program program = seen({{2, 14034, 2, 14034}, {1, 27728, 1, 27728}},
+                               {Bytes{2 * 14034 * token}, Bytes{27728 * token}});
+  EXPECT_EQ(candidates(program, {3, 9999, 3, 9999}), std::vector<Bytes>{grain(3 * 9999 * token)});
+}
+
+TEST(InputSizes, ANodeIsThereWhereShapesOfTheSameBatchHadIt) {
+  const Program program = seen({{1, 14034}, {2, 27728}, {4, 9000}}, {Bytes{}, Bytes{4096}, Bytes{4096}});
+  const auto has_node = [&](const Extents& input) { return InputSizes(program, input).has_node(program.nodes[0]); };
+  EXPECT_EQ(has_node({1, 20000}), false);
+  EXPECT_EQ(has_node({2, 20000}), true);
+  EXPECT_EQ(has_node({3, 20000}), std::nullopt);
+}
+
+}  // namespace
+}  // namespace ebbtide
