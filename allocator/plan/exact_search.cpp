@@ -1,6 +1,7 @@
 #include "allocator/plan/exact_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -10,8 +11,9 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::uint32_t kDeepest = 20'000;
-constexpr std::size_t kMostFailures = 4'000'000;
+// Each level of the recursion takes half a kilobyte of stack.
+constexpr std::uint32_t kDeepest = 4000;
+constexpr std::size_t kMostFailures = 1'000'000;
 constexpr std::int64_t kAskEvery = 256;
 
 std::int64_t round_up(std::int64_t value, std::int64_t alignment) {
@@ -32,72 +34,99 @@ std::uint64_t mix(std::uint64_t x) {
 ExactSearch::ExactSearch(const CompactProblem& problem, const Sections& sections,
                          std::function<bool()> should_stop)
     : problem_(problem), sections_(sections), should_stop_(std::move(should_stop)) {
-  const std::uint32_t n = problem.count();
-  std::vector<std::vector<std::uint32_t>> members(sections.count());
-  for (std::uint32_t b = 0; b < n; ++b) {
-    for (const SectionRange& range : sections.of(b)) {
-      for (std::uint32_t s = range.first; s < range.last; ++s) members[s].push_back(b);
-    }
-  }
-  member_starts_.push_back(0);
-  for (const auto& list : members) {
-    members_.insert(members_.end(), list.begin(), list.end());
-    member_starts_.push_back(static_cast<std::uint32_t>(members_.size()));
-  }
-  std::vector<std::uint32_t> seen(n, kNone);
-  neighbour_starts_.push_back(0);
-  for (std::uint32_t b = 0; b < n; ++b) {
-    seen[b] = b;
-    for (const SectionRange& range : sections.of(b)) {
-      for (std::uint32_t s = range.first; s < range.last; ++s) {
-        for (const std::uint32_t other : members[s]) {
-          if (std::exchange(seen[other], b) != b) neighbours_.push_back(other);
-        }
+  find_members();
+  find_neighbours();
+  find_twins();
+  weights_.assign(sections.count(), 1);
+  stamps_.assign(problem.count(), 0);
+}
+
+void ExactSearch::find_members() {
+  std::vector<std::uint32_t> counts(sections_.count() + 1, 0);
+  const auto for_each = [&](const auto& visit) {
+    for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+      for (const SectionRange& range : sections_.of(b)) {
+        for (std::uint32_t s = range.first; s < range.last; ++s) visit(s, b);
       }
     }
+  };
+  for_each([&](std::uint32_t s, std::uint32_t) { ++counts[s + 1]; });
+  std::partial_sum(counts.begin(), counts.end(), counts.begin());
+  member_starts_ = counts;
+  members_.resize(counts.back());
+  for_each([&](std::uint32_t s, std::uint32_t b) { members_[counts[s]++] = b; });
+}
+
+// Who lives when a range begins, and who begins in it; by size, for pass_over().
+void ExactSearch::find_neighbours() {
+  std::vector<std::vector<std::uint32_t>> beginning(sections_.count());
+  for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+    for (const SectionRange& range : sections_.of(b)) beginning[range.first].push_back(b);
+    has_several_ranges_ |= sections_.of(b).size() > 1;
+  }
+  std::vector<std::uint32_t> seen(problem_.count(), kNone);
+  neighbour_starts_.push_back(0);
+  for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+    seen[b] = b;
+    const auto add = [&](std::span<const std::uint32_t> others) {
+      for (const std::uint32_t other : others) {
+        if (std::exchange(seen[other], b) != b) neighbours_.push_back(other);
+      }
+    };
+    for (const SectionRange& range : sections_.of(b)) {
+      add(members(range.first));
+      for (std::uint32_t s = range.first + 1; s < range.last; ++s) add(beginning[s]);
+    }
+    std::sort(neighbours_.begin() + neighbour_starts_.back(), neighbours_.end(),
+              [&](std::uint32_t a, std::uint32_t c) {
+                return std::pair(problem_.sizes[a], a) < std::pair(problem_.sizes[c], c);
+              });
     neighbour_starts_.push_back(static_cast<std::uint32_t>(neighbours_.size()));
   }
-  twins_.assign(n, kNone);
-  for (std::uint32_t b = 0; b < n; ++b) {
-    if (problem.fixed[b] != CompactProblem::kFree) continue;
+}
+
+void ExactSearch::find_twins() {
+  twins_.assign(problem_.count(), kNone);
+  for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+    if (problem_.fixed[b] != CompactProblem::kFree) continue;
     for (const std::uint32_t other : neighbours(b)) {
-      const bool is_twin = other < b && problem.sizes[other] == problem.sizes[b] &&
-                           problem.alignments[other] == problem.alignments[b] &&
-                           problem.fixed[other] == CompactProblem::kFree &&
-                           std::ranges::equal(sections.of(other), sections.of(b));
+      const bool is_twin = other < b && problem_.sizes[other] == problem_.sizes[b] &&
+                           problem_.alignments[other] == problem_.alignments[b] &&
+                           problem_.fixed[other] == CompactProblem::kFree &&
+                           std::ranges::equal(sections_.of(other), sections_.of(b));
       if (is_twin && (twins_[b] == kNone || twins_[b] < other)) twins_[b] = other;
     }
   }
-  weights_.assign(sections.count(), 1);
 }
 
-void ExactSearch::rank(Preference preference, std::uint64_t seed) {
-  const std::uint32_t n = problem_.count();
-  std::mt19937_64 random(seed);
-  std::vector<std::tuple<double, double, double, std::uint32_t>> keys;
-  keys.reserve(n);
-  for (std::uint32_t b = 0; b < n; ++b) {
-    std::int64_t crowd = 0;
+// The preference's key, disturbed by the noise: the larger is tried first.
+void ExactSearch::rank(const SearchOptions& options) {
+  std::mt19937_64 random(options.seed);
+  struct Entry {
+    double key;
+    double area;
+    std::uint32_t buffer;
+  };
+  std::vector<Entry> entries;
+  entries.reserve(problem_.count());
+  for (std::uint32_t b = 0; b < problem_.count(); ++b) {
     double width = 0;
-    for (const Span32& span : problem_.spans_of(b)) width += span.death - static_cast<double>(span.birth);
-    for (const SectionRange& range : sections_.of(b)) {
-      for (std::uint32_t s = range.first; s < range.last; ++s) crowd = std::max(crowd, sections_.load(s));
+    for (const Span32& span : problem_.spans_of(b)) {
+      width += static_cast<double>(span.death) - static_cast<double>(span.birth);
     }
-    const double size = static_cast<double>(problem_.sizes[b]);
-    const double area = size * width;
-    const double noise = 0.5 + static_cast<double>(random() >> 11) * 0x1p-53;
-    const double c = static_cast<double>(crowd);
-    switch (preference) {
-      case Preference::kCrowdWidthArea: keys.emplace_back(-c, -width, -area, b); break;
-      case Preference::kCrowdAreaWidth: keys.emplace_back(-c, -area, -width, b); break;
-      case Preference::kWidthAreaCrowd: keys.emplace_back(-width, -area, -c, b); break;
-      case Preference::kSize: keys.emplace_back(-size, -width, 0, b); break;
-      case Preference::kRandom: keys.emplace_back(-width * noise, -area, -c, b); break;
-    }
+    const auto size = static_cast<double>(problem_.sizes[b]);
+    double key = width;
+    if (options.preference == Preference::kArea) key = size * width;
+    if (options.preference == Preference::kSize) key = size;
+    if (options.preference == Preference::kSizeRootWidth) key = size * std::sqrt(width);
+    const double uniform = static_cast<double>(random() >> 11) * 0x1p-53;
+    entries.push_back({key * (1 + options.noise * (2 * uniform - 1)), size * width, b});
   }
-  std::sort(keys.begin(), keys.end());
-  ranks_.assign(n, 0);
-  for (std::uint32_t k = 0; k < n; ++k) ranks_[std::get<3>(keys[k])] = k;
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tuple(b.key, b.area, a.buffer) < std::tuple(a.key, a.area, b.buffer);
+  });
+  ranks_.assign(problem_.count(), 0);
+  for (std::uint32_t k = 0; k < entries.size(); ++k) ranks_[entries[k].buffer] = k;
 }
 
 // The state in which nothing is placed. False if that is a dead end already.
@@ -153,6 +182,7 @@ bool ExactSearch::find_witness(std::uint32_t section) {
     if (offsets_[b] != kUnplaced || lowest_[b] >= lowest) continue;
     best = b;
     lowest = lowest_[b];
+    if (lowest <= floors_[section]) break;
   }
   if (best != witnesses_[section]) {
     trail_.push_back({Change::Kind::kWitness, section, witnesses_[section]});
@@ -199,15 +229,30 @@ bool ExactSearch::place(std::uint32_t buffer) {
   const auto ranges = sections_.of(buffer);
   for (std::uint32_t s = ranges.front().first; s + 1 < ranges.back().last; ++s) --crossings_[s];
   for (const SectionRange& range : ranges) {
-    for (std::uint32_t s = range.first; s < range.last; ++s) totals_[s] -= size;
+    for (std::uint32_t s = range.first; s < range.last; ++s) {
+      totals_[s] -= size;
+      trail_.push_back({Change::Kind::kFloor, s, floors_[s]});
+      floors_[s] = end;
+      if (totals_[s] > 0 && end + totals_[s] > capacity_) return fail_placed(buffer, s);
+    }
+  }
+  for (const std::uint32_t other : neighbours(buffer)) {
+    if (offsets_[other] == kUnplaced && lowest_[other] < end && !raise_lowest(other, end)) return false;
   }
   for (const SectionRange& range : ranges) {
     for (std::uint32_t s = range.first; s < range.last; ++s) {
-      if (!raise_floor(s, end)) return false;
       if (witnesses_[s] == buffer && !find_witness(s)) return false;
     }
   }
   return propagate();
+}
+
+// The rest of the totals, so that undo() finds the buffer taken from all of them.
+bool ExactSearch::fail_placed(std::uint32_t buffer, std::uint32_t section) {
+  for (const SectionRange& range : sections_.of(buffer)) {
+    for (std::uint32_t s = std::max(range.first, section + 1); s < range.last; ++s) totals_[s] -= problem_.sizes[buffer];
+  }
+  return fail(section);
 }
 
 // Nothing begins at the floor of a section: each of the buffers that could have comes to rest on a
@@ -217,12 +262,16 @@ bool ExactSearch::pass_over(const std::vector<std::uint32_t>& passed) {
   std::vector<std::int64_t> rests(passed.size(), kNever);
   std::int64_t smallest = kNever;
   std::int64_t first_rest = kNever;
+  const std::int64_t floor = lowest_[passed.front()];
+  ++stamp_;
+  for (const std::uint32_t b : passed) stamps_[b] = stamp_;
   for (std::size_t k = 0; k < passed.size(); ++k) {
     smallest = std::min(smallest, problem_.sizes[passed[k]]);
     for (const std::uint32_t other : neighbours(passed[k])) {
-      if (offsets_[other] != kUnplaced) continue;
-      const bool is_passed = std::find(passed.begin(), passed.end(), other) != passed.end();
-      if (!is_passed) rests[k] = std::min(rests[k], lowest_[other] + problem_.sizes[other]);
+      if (floor + problem_.sizes[other] >= rests[k]) break;
+      if (offsets_[other] == kUnplaced && stamps_[other] != stamp_) {
+        rests[k] = std::min(rests[k], lowest_[other] + problem_.sizes[other]);
+      }
     }
     first_rest = std::min(first_rest, rests[k]);
   }
@@ -266,16 +315,49 @@ ExactSearch::Key ExactSearch::key_of(const Part& part) const {
   return key;
 }
 
+// Whether section `s` bounds a valley of this floor: nothing to be placed, or a higher floor.
+bool ExactSearch::is_wall(const Part& part, std::uint32_t s, std::int64_t floor) const {
+  return s < part.first || s >= part.last || totals_[s] == 0 || floors_[s] > floor;
+}
+
+double ExactSearch::urgency(std::uint32_t section, std::uint32_t weight) const {
+  const auto slack = static_cast<double>(capacity_ - floors_[section] - totals_[section]);
+  switch (valley_rule_) {
+    case ValleyRule::kTightest: return -slack;
+    case ValleyRule::kConflicts:
+      return static_cast<double>(weight) / (slack + 0.001 * static_cast<double>(capacity_));
+    case ValleyRule::kLowest: break;
+  }
+  return -static_cast<double>(floors_[section]);
+}
+
+// The tightest section of the most urgent valley: a stretch of one floor between higher ones.
+// Buffers of several ranges may have lower floors elsewhere, so with them it is the lowest valley.
 std::uint32_t ExactSearch::choose_section(const Part& part) const {
   std::uint32_t best = kNone;
-  for (std::uint32_t s = part.first; s < part.last; ++s) {
-    if (totals_[s] == 0) continue;
-    if (best == kNone) { best = s; continue; }
-    if (floors_[s] != floors_[best]) {
-      if (floors_[s] < floors_[best]) best = s;
+  double best_urgency = 0;
+  for (std::uint32_t s = part.first; s < part.last;) {
+    if (totals_[s] == 0) {
+      ++s;
       continue;
     }
-    if (floors_[s] + totals_[s] > floors_[best] + totals_[best]) best = s;
+    std::uint32_t tightest = s;
+    std::uint32_t weight = 0;
+    std::uint32_t end = s;
+    for (; end < part.last && totals_[end] != 0 && floors_[end] == floors_[s]; ++end) {
+      if (totals_[end] > totals_[tightest]) tightest = end;
+      weight = std::max(weight, weights_[end]);
+    }
+    if (is_wall(part, s - 1, floors_[s]) && is_wall(part, end, floors_[s])) {
+      const double urgent = urgency(tightest, weight);
+      const bool is_better = has_several_ranges_ ? best == kNone || floors_[s] < floors_[best]
+                                                 : best == kNone || urgent > best_urgency;
+      if (is_better) {
+        best = tightest;
+        best_urgency = urgent;
+      }
+    }
+    s = end;
   }
   return best;
 }
@@ -291,7 +373,8 @@ std::vector<std::uint32_t> ExactSearch::candidates(std::uint32_t section) const 
   return result;
 }
 
-SearchOutcome ExactSearch::solve_parts(const Part& whole, std::uint32_t depth) {
+// Cut where no unplaced buffer crosses; the part that has most often been the dead end comes first.
+std::vector<ExactSearch::Part> ExactSearch::split(const Part& whole) const {
   std::vector<Part> parts;
   for (std::uint32_t s = whole.first, first = s; s < whole.last; ++s) {
     if (s + 1 < whole.last && crossings_[s] > 0) continue;
@@ -301,25 +384,26 @@ SearchOutcome ExactSearch::solve_parts(const Part& whole, std::uint32_t depth) {
   for (const std::uint32_t b : whole.buffers) {
     if (offsets_[b] != kUnplaced) continue;
     const std::uint32_t s = sections_.of(b).front().first;
-    const auto part = std::partition_point(parts.begin(), parts.end(), [&](const Part& p) { return p.last <= s; });
+    const auto part = std::partition_point(parts.begin(), parts.end(),
+                                           [&](const Part& p) { return p.last <= s; });
     part->buffers.push_back(b);
   }
   std::erase_if(parts, [](const Part& part) { return part.buffers.empty(); });
-  if (parts.size() > 1) {
-    std::vector<std::pair<std::uint64_t, std::size_t>> order;
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      std::uint64_t weight = 0;
-      for (std::uint32_t s = parts[i].first; s < parts[i].last; ++s) weight = std::max<std::uint64_t>(weight, weights_[s]);
-      order.emplace_back(~weight, i);
-    }
-    std::sort(order.begin(), order.end());
-    for (const auto& [key, i] : order) {
-      const SearchOutcome outcome = solve(parts[i], depth + 1);
-      if (outcome != SearchOutcome::kFound) return outcome;
-    }
-    return SearchOutcome::kFound;
+  if (parts.size() < 2) return parts;
+  const auto weight = [&](const Part& part) {
+    return *std::max_element(weights_.begin() + part.first, weights_.begin() + part.last);
+  };
+  std::stable_sort(parts.begin(), parts.end(),
+                   [&](const Part& a, const Part& b) { return weight(a) > weight(b); });
+  return parts;
+}
+
+SearchOutcome ExactSearch::solve_parts(const Part& whole, std::uint32_t depth) {
+  for (const Part& part : split(whole)) {
+    const SearchOutcome outcome = solve(part, depth + 1);
+    if (outcome != SearchOutcome::kFound) return outcome;
   }
-  return parts.empty() ? SearchOutcome::kFound : solve(parts.front(), depth + 1);
+  return SearchOutcome::kFound;
 }
 
 SearchOutcome ExactSearch::solve(const Part& part, std::uint32_t depth) {
@@ -336,7 +420,8 @@ SearchOutcome ExactSearch::solve(const Part& part, std::uint32_t depth) {
   const std::vector<std::uint32_t> options = candidates(section);
   const std::size_t mark = trail_.size();
   for (const std::uint32_t b : options) {
-    if (twins_[b] != kNone && offsets_[twins_[b]] == kUnplaced) continue;
+    const std::uint32_t twin = twins_[b];
+    if (twin != kNone && offsets_[twin] == kUnplaced && lowest_[twin] == lowest_[b]) continue;
     if (place(b)) {
       const SearchOutcome outcome = solve_parts(part, depth);
       if (outcome != SearchOutcome::kImpossible) return outcome;
@@ -355,10 +440,10 @@ SearchOutcome ExactSearch::solve(const Part& part, std::uint32_t depth) {
   return SearchOutcome::kImpossible;
 }
 
-SearchOutcome ExactSearch::run(std::int64_t capacity, std::int64_t nodes, Preference preference,
-                               std::uint64_t seed) {
-  left_ = nodes;
-  rank(preference, seed);
+SearchOutcome ExactSearch::run(std::int64_t capacity, const SearchOptions& options) {
+  left_ = options.nodes;
+  valley_rule_ = options.valley_rule;
+  rank(options);
   if (!start(capacity)) return SearchOutcome::kImpossible;
   Part whole{0, sections_.count(), {}};
   for (std::uint32_t b = 0; b < problem_.count(); ++b) {

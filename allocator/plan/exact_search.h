@@ -3,7 +3,7 @@
 //
 // Note [Filling valleys]: a state is a set of buffers that are not placed yet and, for each section
 // (sections.h), a floor below which none of them may begin. Take the section whose floor f is
-// lowest. In any plan that completes the state either one of the section's buffers begins at f, and
+// lowest, or lowest among its neighbours (a valley). In any plan that completes the state either one of the section's buffers begins at f, and
 // then it rests on floors that all are f, so that nothing can come below it later; or none does, and
 // the floor may be raised. These are the branches: they are disjoint, so no plan is met twice, and
 // complete. What is derived at every state, until nothing changes:
@@ -34,8 +34,23 @@ namespace ebbtide {
 
 enum class SearchOutcome : std::uint8_t { kFound, kImpossible, kSpent };
 
-// What is tried first among the buffers that may begin at a floor.
-enum class Preference : std::uint8_t { kCrowdWidthArea, kCrowdAreaWidth, kWidthAreaCrowd, kSize, kRandom };
+// What is tried first among the buffers that may begin at a floor: the one with the largest ...
+enum class Preference : std::uint8_t { kWidth, kArea, kSize, kSizeRootWidth };
+
+// Which valley is filled first.
+enum class ValleyRule : std::uint8_t {
+  kTightest,   // with the least capacity to lose
+  kConflicts,  // that was the dead end often, and is tight
+  kLowest,
+};
+
+struct SearchOptions {
+  std::int64_t nodes = 1000;  // states to visit at most
+  ValleyRule valley_rule = ValleyRule::kTightest;
+  Preference preference = Preference::kWidth;
+  double noise = 0;  // each preference is multiplied by a random number in 1 +- noise
+  std::uint64_t seed = 1;
+};
 
 // Owned by one thread; deterministic by its arguments. The problem must outlive it.
 class ExactSearch {
@@ -44,10 +59,9 @@ class ExactSearch {
   ExactSearch(const CompactProblem& problem, const Sections& sections,
               std::function<bool()> should_stop);
 
-  // Looks for a plan no higher than the capacity, visiting at most `nodes` states.
-  // kImpossible is a proof.
-  SearchOutcome run(std::int64_t capacity, std::int64_t nodes, Preference preference,
-                    std::uint64_t seed);
+  // Looks for a plan no higher than the capacity. kImpossible is a proof. What earlier runs learnt
+  // about dead ends is kept. Requires: no fixed buffers overlap.
+  SearchOutcome run(std::int64_t capacity, const SearchOptions& options);
 
   // The plan, after kFound.
   const std::vector<std::int64_t>& offsets() const { return offsets_; }
@@ -75,9 +89,15 @@ class ExactSearch {
   };
 
   bool start(std::int64_t capacity);
-  void rank(Preference preference, std::uint64_t seed);
+  void find_members();
+  void find_neighbours();
+  void find_twins();
+  void rank(const SearchOptions& options);
   SearchOutcome solve(const Part& part, std::uint32_t depth);
   SearchOutcome solve_parts(const Part& whole, std::uint32_t depth);
+  std::vector<Part> split(const Part& whole) const;
+  bool is_wall(const Part& part, std::uint32_t s, std::int64_t floor) const;
+  double urgency(std::uint32_t section, std::uint32_t weight) const;
   std::uint32_t choose_section(const Part& part) const;
   std::vector<std::uint32_t> candidates(std::uint32_t section) const;
   bool place(std::uint32_t buffer);
@@ -89,6 +109,7 @@ class ExactSearch {
   void undo(std::size_t mark);
   Key key_of(const Part& part) const;
   bool fail(std::uint32_t section);
+  bool fail_placed(std::uint32_t buffer, std::uint32_t section);
 
   std::span<const std::uint32_t> members(std::uint32_t section) const {
     return {members_.data() + member_starts_[section], members_.data() + member_starts_[section + 1]};
@@ -107,7 +128,10 @@ class ExactSearch {
   std::vector<std::uint32_t> neighbours_;
   std::vector<std::uint32_t> twins_;  // the same sections, size and rules, and a lower index; or kNone
 
+  bool has_several_ranges_ = false;  // any buffer
+
   std::int64_t capacity_ = 0;
+  ValleyRule valley_rule_ = ValleyRule::kTightest;
   std::int64_t left_ = 0;
   std::int64_t visited_ = 0;
   std::vector<std::uint32_t> ranks_;
@@ -120,6 +144,8 @@ class ExactSearch {
   std::vector<std::uint32_t> weights_;    // how often a section was the dead end
   std::vector<std::uint32_t> queue_;      // sections whose floor was raised
   std::vector<Change> trail_;
+  std::vector<std::uint32_t> stamps_;  // == stamp_: in the set that pass_over() is at
+  std::uint32_t stamp_ = 0;
 
   struct KeyHash {
     std::size_t operator()(const Key& key) const { return key.low; }
