@@ -14,7 +14,7 @@ namespace {
 // Each level of the recursion takes half a kilobyte of stack.
 constexpr std::uint32_t kDeepest = 4000;
 constexpr std::size_t kMostFailures = 1'000'000;
-constexpr std::int64_t kAskEvery = 256;
+constexpr std::int64_t kAskEvery = 64;
 
 std::int64_t round_up(std::int64_t value, std::int64_t alignment) {
   if (alignment == 1) return value;
@@ -31,9 +31,8 @@ std::uint64_t mix(std::uint64_t x) {
 
 }  // namespace
 
-ExactSearch::ExactSearch(const CompactProblem& problem, const Sections& sections,
-                         std::function<bool()> should_stop)
-    : problem_(problem), sections_(sections), should_stop_(std::move(should_stop)) {
+ExactSearch::ExactSearch(const CompactProblem& problem, const Sections& sections)
+    : problem_(problem), sections_(sections) {
   find_members();
   find_neighbours();
   find_twins();
@@ -442,6 +441,7 @@ SearchOutcome ExactSearch::solve(const Part& part, std::uint32_t depth) {
 
 SearchOutcome ExactSearch::run(std::int64_t capacity, const SearchOptions& options) {
   left_ = options.nodes;
+  should_stop_ = options.should_stop;
   valley_rule_ = options.valley_rule;
   rank(options);
   if (!start(capacity)) return SearchOutcome::kImpossible;

@@ -50,14 +50,13 @@ struct SearchOptions {
   Preference preference = Preference::kWidth;
   double noise = 0;  // each preference is multiplied by a random number in 1 +- noise
   std::uint64_t seed = 1;
+  std::function<bool()> should_stop;  // asked every some nodes
 };
 
 // Owned by one thread; deterministic by its arguments. The problem must outlive it.
 class ExactSearch {
  public:
-  // `should_stop` is asked every some hundred nodes.
-  ExactSearch(const CompactProblem& problem, const Sections& sections,
-              std::function<bool()> should_stop);
+  ExactSearch(const CompactProblem& problem, const Sections& sections);
 
   // Looks for a plan no higher than the capacity. kImpossible is a proof. What earlier runs learnt
   // about dead ends is kept. Requires: no fixed buffers overlap.
@@ -121,7 +120,7 @@ class ExactSearch {
 
   const CompactProblem& problem_;
   const Sections& sections_;
-  std::function<bool()> should_stop_;
+  std::function<bool()> should_stop_;  // of this run
   std::vector<std::uint32_t> member_starts_;
   std::vector<std::uint32_t> members_;
   std::vector<std::uint32_t> neighbour_starts_;

@@ -61,6 +61,13 @@ class Improver {
   // See Note [Squeeze]: up to `turns` turns, fewer when two in a row gain nothing.
   void squeeze(Candidate& candidate, int turns);
 
+  // Squeaky wheel: what ends above the target is placed in half as many steps the next time, up to
+  // `rounds` times (Joslin, Clements 1999, "Squeaky wheel optimization"). Never worse.
+  Candidate promote(Candidate start, int rounds);
+
+  // The candidate for the offsets of a valid plan, e.g. of one that first fit has not made.
+  Candidate adopt(std::vector<std::int64_t> offsets);
+
   // Threshold accepting from `start` until the target is reached or the effort is spent; returns
   // the best candidate seen, never a worse one than `start`.
   Candidate search(Candidate start);

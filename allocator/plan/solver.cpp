@@ -1,6 +1,7 @@
 #include "allocator/plan/solver.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "allocator/base/check.h"
@@ -9,6 +10,8 @@
 #include "allocator/plan/lower_bound.h"
 #include "allocator/plan/orders.h"
 #include "allocator/plan/pass.h"
+#include "allocator/plan/sections.h"
+#include "allocator/plan/valley_fill.h"
 
 namespace ebbtide {
 namespace {
@@ -17,7 +20,12 @@ namespace {
 // slower best-fit variants are not tried.
 constexpr std::uint32_t kManyBuffers = 3000;
 constexpr std::int64_t kClearlyWorse = 50;  // by more than 1 / 50 of the height
+// Past this size a pass of first fit, which compares neighbours, takes seconds: valleys are filled
+// only, which does not.
+constexpr std::uint32_t kTooManyForPasses = 150'000;
 constexpr int kTurns = 8;
+constexpr int kPromotions = 12;         // rounds, of the best candidates
+constexpr double kPromoteShare = 0.25;  // of the effort
 constexpr double kSqueezeShare = 0.5;  // of the effort; the rest belongs to the search
 
 // Whether the indices are below n, each at most once.
@@ -73,7 +81,13 @@ class Solve {
         improver_(problem, options.first, target, options.seed, effort_) {}
 
   Candidate run() {
-    try_orders();
+    try_warm_orders();
+    const bool can_fill = options_.first.empty() && problem_.fixed_buffers.empty();
+    if (can_fill && problem_.count() > kTooManyForPasses) return fill_only();
+    if (can_fill && !is_done() && problem_.count() > kManyBuffers) try_valleys();
+    if (!is_done()) try_orders();
+    if (can_fill && !is_done() && problem_.count() <= kManyBuffers) try_valleys();
+    if (!is_done()) promote_all();
     if (!is_done()) squeeze_all();
     if (is_done()) return std::move(candidates_.front());
     return improver_.search(std::move(candidates_.front()));
@@ -95,11 +109,76 @@ class Solve {
                      [](const Candidate& a, const Candidate& b) { return a.height < b.height; });
   }
 
-  void try_orders() {
+  void try_warm_orders() {
     for (const auto& order : options_.warm_orders) {
+      if (problem_.count() > kTooManyForPasses) return;
       keep(improver_.evaluate(order, FitRule::kFirst));
       if (is_done()) return;
     }
+  }
+
+  std::int64_t height_of(const std::vector<std::int64_t>& offsets) const {
+    std::int64_t height = 0;
+    for (std::uint32_t i = 0; i < problem_.count(); ++i) {
+      height = std::max(height, offsets[i] + problem_.sizes[i]);
+    }
+    return height;
+  }
+
+  void try_valleys() {
+    const Sections sections(problem_);
+    for (const FillRule rule : kFillRules) {
+      auto offsets = fill_valleys(problem_, sections, fill_order(problem_, rule));
+      if (height_of(offsets) >= limit()) continue;
+      keep(improver_.adopt(std::move(offsets)));
+      if (is_done()) return;
+    }
+  }
+
+  // Plans by valleys alone.
+  Candidate fill_only() {
+    const Sections sections(problem_);
+    Candidate best;
+        const auto try_order = [&](const std::vector<std::uint32_t>& order) {
+      auto offsets = fill_valleys(problem_, sections, order);
+      const std::int64_t height = height_of(offsets);
+      if (height >= best.height) return;
+      best.height = height;
+      best.offsets = std::move(offsets);
+    };
+    for (const FillRule rule : kFillRules) {
+      try_order(fill_order(problem_, rule));
+      if (best.height <= target_ || is_stopped()) break;
+    }
+    best.order.resize(problem_.count());
+    std::iota(best.order.begin(), best.order.end(), 0U);
+    std::stable_sort(best.order.begin(), best.order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return best.offsets[a] < best.offsets[b];
+    });
+    return best;
+  }
+
+  // The candidate with the fewest buffers above the target comes first: it is nearest to a plan that
+  // reaches it, whatever its height.
+  void promote_all() {
+    std::vector<std::pair<std::size_t, std::size_t>> keys;
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
+      std::size_t high = 0;
+      for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+        if (candidates_[i].offsets[b] + problem_.sizes[b] > target_) ++high;
+      }
+      keys.emplace_back(high, i);
+    }
+    std::sort(keys.begin(), keys.end());
+    for (const auto& [high, i] : keys) {
+      if (effort_.is_spent(kPromoteShare)) break;
+      candidates_[i] = improver_.promote(std::move(candidates_[i]), kPromotions);
+      if (candidates_[i].height <= target_) break;
+    }
+    sort();
+  }
+
+  void try_orders() {
     const GreedyOrders orders(problem_);
     for (const OrderRule rule : kOrderRules) {
       keep(improver_.evaluate(orders.make(rule), FitRule::kFirst, limit()));
