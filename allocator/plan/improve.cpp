@@ -99,10 +99,18 @@ void Improver::squeeze(Candidate& candidate, int turns) {
   }
 }
 
-Candidate Improver::adopt(std::vector<std::int64_t> offsets) {
+Candidate Improver::adopt(std::vector<std::int64_t> offsets, bool is_packed) {
   Candidate candidate;
   candidate.offsets = std::move(offsets);
-  normalise(candidate);
+  if (!is_packed) {
+    normalise(candidate);
+    return candidate;
+  }
+  candidate.order = by_height(candidate, false);
+  candidate.height = 0;
+  for (const std::uint32_t i : candidate.order) {
+    candidate.height = std::max(candidate.height, end_of(candidate, i));
+  }
   return candidate;
 }
 

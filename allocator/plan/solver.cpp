@@ -24,6 +24,8 @@ constexpr std::int64_t kClearlyWorse = 50;  // by more than 1 / 50 of the height
 // only, which does not.
 constexpr std::uint32_t kTooManyForPasses = 150'000;
 constexpr int kTurns = 8;
+constexpr std::size_t kFewHigh = 8;     // buffers above the target: promoted at once
+constexpr int kEarlyPromotions = 2;     // rounds
 constexpr int kPromotions = 12;         // rounds, of the best candidates
 constexpr double kPromoteShare = 0.25;  // of the effort
 constexpr double kSqueezeShare = 0.5;  // of the effort; the rest belongs to the search
@@ -84,9 +86,11 @@ class Solve {
     try_warm_orders();
     const bool can_fill = options_.first.empty() && problem_.fixed_buffers.empty();
     if (can_fill && problem_.count() > kTooManyForPasses) return fill_only();
-    if (can_fill && !is_done() && problem_.count() > kManyBuffers) try_valleys();
+    // Where there are many buffers one fill costs less than two orders.
+    const std::size_t early = can_fill && problem_.count() > kManyBuffers ? 1 : 0;
+    if (!is_done()) try_valleys(0, early);
     if (!is_done()) try_orders();
-    if (can_fill && !is_done() && problem_.count() <= kManyBuffers) try_valleys();
+    if (can_fill && !is_done()) try_valleys(early, kFillRules.size());
     if (!is_done()) promote_all();
     if (!is_done()) squeeze_all();
     if (is_done()) return std::move(candidates_.front());
@@ -101,6 +105,9 @@ class Solve {
 
   void keep(Candidate candidate) {
     if (candidate.height == Pass::kNoLimit) return;
+    if (candidate.height > target_ && !is_stopped() && count_high(candidate) <= kFewHigh) {
+      candidate = improver_.promote(std::move(candidate), kEarlyPromotions);
+    }
     candidates_.push_back(std::move(candidate));
     sort();
   }
@@ -117,20 +124,14 @@ class Solve {
     }
   }
 
-  std::int64_t height_of(const std::vector<std::int64_t>& offsets) const {
-    std::int64_t height = 0;
-    for (std::uint32_t i = 0; i < problem_.count(); ++i) {
-      height = std::max(height, offsets[i] + problem_.sizes[i]);
-    }
-    return height;
-  }
-
-  void try_valleys() {
+  // The rules [begin, end).
+  void try_valleys(std::size_t begin, std::size_t end) {
+    if (begin == end) return;
     const Sections sections(problem_);
-    for (const FillRule rule : kFillRules) {
-      auto offsets = fill_valleys(problem_, sections, fill_order(problem_, rule));
-      if (height_of(offsets) >= limit()) continue;
-      keep(improver_.adopt(std::move(offsets)));
+    for (std::size_t i = begin; i < end; ++i) {
+      ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, kFillRules[i]));
+      if (plan.height >= limit()) continue;
+      keep(improver_.adopt(std::move(plan.offsets), plan.is_packed));
       if (is_done()) return;
     }
   }
@@ -139,15 +140,12 @@ class Solve {
   Candidate fill_only() {
     const Sections sections(problem_);
     Candidate best;
-        const auto try_order = [&](const std::vector<std::uint32_t>& order) {
-      auto offsets = fill_valleys(problem_, sections, order);
-      const std::int64_t height = height_of(offsets);
-      if (height >= best.height) return;
-      best.height = height;
-      best.offsets = std::move(offsets);
-    };
-    for (const FillRule rule : kFillRules) {
-      try_order(fill_order(problem_, rule));
+        for (const FillRule rule : kFillRules) {
+      ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, rule));
+      if (plan.height < best.height) {
+        best.height = plan.height;
+        best.offsets = std::move(plan.offsets);
+      }
       if (best.height <= target_ || is_stopped()) break;
     }
     best.order.resize(problem_.count());
@@ -158,16 +156,21 @@ class Solve {
     return best;
   }
 
+  // How many buffers end above the target.
+  std::size_t count_high(const Candidate& candidate) const {
+    std::size_t high = 0;
+    for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+      if (candidate.offsets[b] + problem_.sizes[b] > target_) ++high;
+    }
+    return high;
+  }
+
   // The candidate with the fewest buffers above the target comes first: it is nearest to a plan that
   // reaches it, whatever its height.
   void promote_all() {
     std::vector<std::pair<std::size_t, std::size_t>> keys;
     for (std::size_t i = 0; i < candidates_.size(); ++i) {
-      std::size_t high = 0;
-      for (std::uint32_t b = 0; b < problem_.count(); ++b) {
-        if (candidates_[i].offsets[b] + problem_.sizes[b] > target_) ++high;
-      }
-      keys.emplace_back(high, i);
+      keys.emplace_back(count_high(candidates_[i]), i);
     }
     std::sort(keys.begin(), keys.end());
     for (const auto& [high, i] : keys) {

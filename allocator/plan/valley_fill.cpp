@@ -61,10 +61,11 @@ std::vector<std::uint32_t> fill_order(const CompactProblem& problem, FillRule ru
   return order;
 }
 
-std::vector<std::int64_t> fill_valleys(const CompactProblem& problem, const Sections& sections,
-                                       std::span<const std::uint32_t> order) {
-  std::vector<std::int64_t> offsets(problem.count(), 0);
-  if (order.empty()) return offsets;
+ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
+                        std::span<const std::uint32_t> order) {
+  ValleyPlan plan;
+  plan.offsets.assign(problem.count(), 0);
+  if (order.empty()) return plan;
   std::vector<SectionRange> firsts;  // of each buffer, its first range
   firsts.reserve(order.size());
   for (const std::uint32_t b : order) firsts.push_back(sections.of(b).front());
@@ -89,10 +90,14 @@ std::vector<std::int64_t> fill_valleys(const CompactProblem& problem, const Sect
     const std::uint32_t b = order[rank];
     waiting.erase(rank);
     --left;
-    offsets[b] = align_up(floor, problem.alignments[b]);
-    for (const SectionRange& range : sections.of(b)) skyline.raise(range, offsets[b] + problem.sizes[b]);
+    const std::int64_t offset = align_up(floor, problem.alignments[b]);
+    const std::int64_t end = offset + problem.sizes[b];
+    plan.offsets[b] = offset;
+    plan.height = std::max(plan.height, end);
+    plan.is_packed &= offset == floor && sections.of(b).size() == 1;
+    for (const SectionRange& range : sections.of(b)) skyline.raise(range, end);
   }
-  return offsets;
+  return plan;
 }
 
 }  // namespace ebbtide

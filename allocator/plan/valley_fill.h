@@ -29,9 +29,18 @@ inline constexpr std::array kFillRules{FillRule::kCrowdWidth, FillRule::kWidth,
 // The buffers that take room, in the rule's order.
 std::vector<std::uint32_t> fill_order(const CompactProblem& problem, FillRule rule);
 
-// The offsets of a valid plan. Requires: no fixed buffers; the order holds every buffer that takes
-// room once. Pure.
-std::vector<std::int64_t> fill_valleys(const CompactProblem& problem, const Sections& sections,
-                                       std::span<const std::uint32_t> order);
+struct ValleyPlan {
+  std::vector<std::int64_t> offsets;
+  std::int64_t height = 0;
+  // First fit in order of offset gives the same plan: every buffer has one range and none was
+  // moved up by its alignment. (A hole under a raised valley is as wide as the valley, which the
+  // buffers placed later do not fit into; and two holes that touch are never at one height, because
+  // what is raised is the lowest of all.)
+  bool is_packed = true;
+};
+
+// A valid plan. Requires: no fixed buffers; the order holds every buffer that takes room once. Pure.
+ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
+                        std::span<const std::uint32_t> order);
 
 }  // namespace ebbtide
