@@ -66,9 +66,9 @@ std::map<std::string, Known> read_known(const std::string& path) {
 std::optional<double> time_minimalloc(const Settings& settings, const std::string& path,
                                       Bytes capacity) {
   const std::string command = "timeout " + std::to_string(settings.minimalloc_limit) + " '" +
-                              settings.minimalloc + "' --capacity=" +
-                              std::to_string(capacity.value) + " --input='" + path +
-                              "' --output=/dev/null >/dev/null 2>&1";
+                              settings.minimalloc +
+                              "' --capacity=" + std::to_string(capacity.value) + " --input='" +
+                              path + "' --output=/dev/null >/dev/null 2>&1";
   const double begin = now();
   if (std::system(command.c_str()) != 0) return std::nullopt;
   return now() - begin;
@@ -99,7 +99,8 @@ Row report(const std::string& name, const Problem& problem, const Settings& sett
   row.height = plan.solution.height;
   const double load = static_cast<double>(ebbtide::max_load(problem).value);
   const auto known = settings.known.find(name);
-  const std::string best = known == settings.known.end() ? "-" : std::to_string(known->second.ratio);
+  const std::string best =
+      known == settings.known.end() ? "-" : std::to_string(known->second.ratio);
   std::printf("%-34s %8zu %10.6f %10s %10.4f %10.4f  %s", name.c_str(), problem.buffers.size(),
               static_cast<double>(row.height.value) / load, best.c_str(), row.best_seconds,
               plan.seconds, plan.status == ebbtide::PlanStatus::kOptimal ? "optimal" : "feasible");
@@ -199,7 +200,8 @@ int main(int count, char** arguments) {
   for (const bool checkpointing : {false, true}) {
     const Problem problem = ebbtide::fakes::training_problem({.checkpointing = checkpointing});
     ok &= report(checkpointing ? "32-layer iteration, checkpointed" : "32-layer iteration", problem,
-                 settings).valid;
+                 settings)
+              .valid;
     std::printf("\n");
   }
   if (settings.buffers > 0) {

@@ -15,7 +15,8 @@ namespace ebbtide {
 enum class PlanStatus : std::uint8_t {
   kFeasible,    // a plan, within `capacity` if one was given; a lower one may exist
   kOptimal,     // a plan, and no lower one exists
-  kInfeasible,  // proved: no plan fits `capacity`; the solution is the lowest plan found all the same
+  kInfeasible,  // proved: no plan fits `capacity`; the solution is the lowest plan found all the
+                // same
   kUnknown,     // nothing fits `capacity` yet, and nothing proves that it cannot
 };
 

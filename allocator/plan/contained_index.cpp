@@ -58,7 +58,8 @@ void ContainedIndex::refresh_inner(std::uint32_t node) {
 void ContainedIndex::erase(std::uint32_t rank) {
   const std::uint32_t at = positions_[rank];
   entries_[at].rank = kNone;
-  const auto leaf = std::upper_bound(leaf_starts_.begin(), leaf_starts_.end(), at) - leaf_starts_.begin() - 1;
+  const auto leaf =
+      std::upper_bound(leaf_starts_.begin(), leaf_starts_.end(), at) - leaf_starts_.begin() - 1;
   std::uint32_t node = leaves_ + static_cast<std::uint32_t>(leaf);
   refresh_leaf(node);
   for (node /= 2; node > 0; node /= 2) refresh_inner(node);

@@ -236,7 +236,8 @@ bool ExactSearch::place(std::uint32_t buffer) {
     }
   }
   for (const std::uint32_t other : neighbours(buffer)) {
-    if (offsets_[other] == kUnplaced && lowest_[other] < end && !raise_lowest(other, end)) return false;
+    if (offsets_[other] == kUnplaced && lowest_[other] < end && !raise_lowest(other, end))
+      return false;
   }
   for (const SectionRange& range : ranges) {
     for (std::uint32_t s = range.first; s < range.last; ++s) {
@@ -249,7 +250,8 @@ bool ExactSearch::place(std::uint32_t buffer) {
 // The rest of the totals, so that undo() finds the buffer taken from all of them.
 bool ExactSearch::fail_placed(std::uint32_t buffer, std::uint32_t section) {
   for (const SectionRange& range : sections_.of(buffer)) {
-    for (std::uint32_t s = std::max(range.first, section + 1); s < range.last; ++s) totals_[s] -= problem_.sizes[buffer];
+    for (std::uint32_t s = std::max(range.first, section + 1); s < range.last; ++s)
+      totals_[s] -= problem_.sizes[buffer];
   }
   return fail(section);
 }
@@ -285,14 +287,21 @@ void ExactSearch::undo(std::size_t mark) {
   while (trail_.size() > mark) {
     const Change& change = trail_.back();
     switch (change.kind) {
-      case Change::Kind::kFloor: floors_[change.index] = change.before; break;
-      case Change::Kind::kLowest: lowest_[change.index] = change.before; break;
-      case Change::Kind::kWitness: witnesses_[change.index] = static_cast<std::uint32_t>(change.before); break;
+      case Change::Kind::kFloor:
+        floors_[change.index] = change.before;
+        break;
+      case Change::Kind::kLowest:
+        lowest_[change.index] = change.before;
+        break;
+      case Change::Kind::kWitness:
+        witnesses_[change.index] = static_cast<std::uint32_t>(change.before);
+        break;
       case Change::Kind::kPlaced: {
         const std::uint32_t b = change.index;
         const auto ranges = sections_.of(b);
         offsets_[b] = kUnplaced;
-        for (std::uint32_t s = ranges.front().first; s + 1 < ranges.back().last; ++s) ++crossings_[s];
+        for (std::uint32_t s = ranges.front().first; s + 1 < ranges.back().last; ++s)
+          ++crossings_[s];
         for (const SectionRange& range : ranges) {
           for (std::uint32_t s = range.first; s < range.last; ++s) totals_[s] += problem_.sizes[b];
         }
@@ -322,10 +331,12 @@ bool ExactSearch::is_wall(const Part& part, std::uint32_t s, std::int64_t floor)
 double ExactSearch::urgency(std::uint32_t section, std::uint32_t weight) const {
   const auto slack = static_cast<double>(capacity_ - floors_[section] - totals_[section]);
   switch (valley_rule_) {
-    case ValleyRule::kTightest: return -slack;
+    case ValleyRule::kTightest:
+      return -slack;
     case ValleyRule::kConflicts:
       return static_cast<double>(weight) / (slack + 0.001 * static_cast<double>(capacity_));
-    case ValleyRule::kLowest: break;
+    case ValleyRule::kLowest:
+      break;
   }
   return -static_cast<double>(floors_[section]);
 }

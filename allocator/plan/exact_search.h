@@ -3,10 +3,11 @@
 //
 // Note [Filling valleys]: a state is a set of buffers that are not placed yet and, for each section
 // (sections.h), a floor below which none of them may begin. Take the section whose floor f is
-// lowest, or lowest among its neighbours (a valley). In any plan that completes the state either one of the section's buffers begins at f, and
-// then it rests on floors that all are f, so that nothing can come below it later; or none does, and
-// the floor may be raised. These are the branches: they are disjoint, so no plan is met twice, and
-// complete. What is derived at every state, until nothing changes:
+// lowest, or lowest among its neighbours (a valley). In any plan that completes the state either
+// one of the section's buffers begins at f, and then it rests on floors that all are f, so that
+// nothing can come below it later; or none does, and the floor may be raised. These are the
+// branches: they are disjoint, so no plan is met twice, and complete. What is derived at every
+// state, until nothing changes:
 //   - a buffer begins no lower than the highest floor that it covers;
 //   - a floor is no lower than the lowest beginning of its buffers (MiniMalloc's "unallocated
 //     floor"): the bytes between are lost;
@@ -111,7 +112,8 @@ class ExactSearch {
   bool fail_placed(std::uint32_t buffer, std::uint32_t section);
 
   std::span<const std::uint32_t> members(std::uint32_t section) const {
-    return {members_.data() + member_starts_[section], members_.data() + member_starts_[section + 1]};
+    return {members_.data() + member_starts_[section],
+            members_.data() + member_starts_[section + 1]};
   }
   std::span<const std::uint32_t> neighbours(std::uint32_t buffer) const {
     return {neighbours_.data() + neighbour_starts_[buffer],
@@ -125,7 +127,8 @@ class ExactSearch {
   std::vector<std::uint32_t> members_;
   std::vector<std::uint32_t> neighbour_starts_;
   std::vector<std::uint32_t> neighbours_;
-  std::vector<std::uint32_t> twins_;  // the same sections, size and rules, and a lower index; or kNone
+  std::vector<std::uint32_t>
+      twins_;  // the same sections, size and rules, and a lower index; or kNone
 
   bool has_several_ranges_ = false;  // any buffer
 
@@ -134,11 +137,12 @@ class ExactSearch {
   std::int64_t left_ = 0;
   std::int64_t visited_ = 0;
   std::vector<std::uint32_t> ranks_;
-  std::vector<std::int64_t> offsets_;    // kUnplaced, or where it is
-  std::vector<std::int64_t> lowest_;     // of a buffer: it cannot begin below
-  std::vector<std::int64_t> floors_;     // of a section
-  std::vector<std::int64_t> totals_;     // of a section: the sizes still to be placed
-  std::vector<std::uint32_t> witnesses_;  // the unplaced member whose lowest_ is the floor, or kNone
+  std::vector<std::int64_t> offsets_;  // kUnplaced, or where it is
+  std::vector<std::int64_t> lowest_;   // of a buffer: it cannot begin below
+  std::vector<std::int64_t> floors_;   // of a section
+  std::vector<std::int64_t> totals_;   // of a section: the sizes still to be placed
+  std::vector<std::uint32_t>
+      witnesses_;  // the unplaced member whose lowest_ is the floor, or kNone
   std::vector<std::uint32_t> crossings_;  // unplaced buffers in both section s and s + 1
   std::vector<std::uint32_t> weights_;    // how often a section was the dead end
   std::vector<std::uint32_t> queue_;      // sections whose floor was raised

@@ -65,8 +65,8 @@ class Improver {
   // `rounds` times (Joslin, Clements 1999, "Squeaky wheel optimization"). Never worse.
   Candidate promote(Candidate start, int rounds);
 
-  // The candidate for the offsets of a valid plan. `is_packed`: first fit in order of offset is known
-  // to give them again, so it need not be run.
+  // The candidate for the offsets of a valid plan. `is_packed`: first fit in order of offset is
+  // known to give them again, so it need not be run.
   Candidate adopt(std::vector<std::int64_t> offsets, bool is_packed);
 
   // Threshold accepting from `start` until the target is reached or the effort is spent; returns

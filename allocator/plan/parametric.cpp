@@ -24,7 +24,8 @@ Result<ParametricSizes> ParametricSizes::fit(std::vector<ObservedLength> observe
   for (std::size_t i = 0; i < observed.size(); ++i) {
     const std::string name = "length " + std::to_string(observed[i].length);
     if (observed[i].length <= 0) return invalid(name + " is not positive");
-    if (i > 0 && observed[i].length == observed[i - 1].length) return invalid(name + " appears twice");
+    if (i > 0 && observed[i].length == observed[i - 1].length)
+      return invalid(name + " appears twice");
     if (observed[i].sizes.size() != observed.front().sizes.size()) {
       return invalid(name + " has " + std::to_string(observed[i].sizes.size()) +
                      " buffers, the first has " + std::to_string(observed.front().sizes.size()));
@@ -48,8 +49,8 @@ Bytes ParametricSizes::size_at(std::size_t buffer, std::int64_t length) const {
   const auto rise = static_cast<double>(b.sizes[buffer].value - a.sizes[buffer].value);
   if (rise == 0) return a.sizes[buffer];
   const double slope = rise / static_cast<double>(b.length - a.length);
-  const double exact = static_cast<double>(a.sizes[buffer].value) +
-                       slope * static_cast<double>(length - a.length);
+  const double exact =
+      static_cast<double>(a.sizes[buffer].value) + slope * static_cast<double>(length - a.length);
   const auto whole = static_cast<std::int64_t>(std::ceil(std::clamp(exact, 0.0, kLargest)));
   return align_up(Bytes{whole}, granule_);
 }
@@ -70,8 +71,8 @@ Bytes ParametricSizes::size_up_to(std::size_t buffer, std::int64_t length) const
 Result<Problem> problem_up_to(const Problem& problem, const ParametricSizes& sizes,
                               std::int64_t length) {
   if (sizes.count() != problem.buffers.size()) {
-    return invalid("there are sizes of " + std::to_string(sizes.count()) + " buffers, the problem has " +
-                   std::to_string(problem.buffers.size()));
+    return invalid("there are sizes of " + std::to_string(sizes.count()) +
+                   " buffers, the problem has " + std::to_string(problem.buffers.size()));
   }
   if (length < 1) return invalid("length " + std::to_string(length) + " is not positive");
   Problem result = problem;
@@ -91,8 +92,8 @@ Result<LongestLength> longest_length(const Problem& problem, const ParametricSiz
   within.capacity = capacity;
   std::optional<LongestLength> best;
   bool is_proved = true;  // what did not fit cannot
-  // What was tried last and did not fit; its status says whether that is a fact. Too large a problem
-  // for check() does not fit either.
+  // What was tried last and did not fit; its status says whether that is a fact. Too large a
+  // problem for check() does not fit either.
   const auto fits = [&](std::int64_t length) -> Result<bool> {
     const auto at = problem_up_to(problem, sizes, length);
     if (!at.ok()) {

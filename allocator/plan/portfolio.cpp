@@ -18,8 +18,9 @@ constexpr std::uint32_t kMostForExact = 1800;
 constexpr std::uint64_t kMostMembers = 2'000'000;
 // Past this size solve() tries all it has at once.
 constexpr std::uint32_t kMostForLocal = 150'000;
-constexpr std::uint64_t kLocalEvery = 16;  // of the attempts on a problem that can be searched exactly
-constexpr std::uint64_t kAtTheBound = 6;   // attempts that ask for the lower bound before any other
+constexpr std::uint64_t kLocalEvery =
+    64;  // of the attempts on a problem that can be searched exactly
+constexpr std::uint64_t kAtTheBound = 6;  // attempts that ask for the lower bound before any other
 constexpr std::int64_t kLocalSteps = 200'000;
 
 bool is_small_enough(const CompactProblem& problem, const Sections& sections) {
@@ -41,13 +42,16 @@ std::int64_t common_step(const CompactProblem& problem) {
   // One that divides the step or is a multiple of it changes nothing; another one makes the step
   // smaller, so ask all again.
   const auto odd_one = [&] {
-    return std::ranges::find_if(problem.alignments, [&](std::int64_t a) { return step % a != 0 && a % step != 0; });
+    return std::ranges::find_if(problem.alignments,
+                                [&](std::int64_t a) { return step % a != 0 && a % step != 0; });
   };
-  for (auto at = odd_one(); at != problem.alignments.end(); at = odd_one()) step = std::gcd(step, *at);
+  for (auto at = odd_one(); at != problem.alignments.end(); at = odd_one())
+    step = std::gcd(step, *at);
   return step;
 }
 
-// 1 1 2 1 1 2 4 1 1 2 ... (Luby, Sinclair, Zuckerman 1993): restarts for searches whose luck varies.
+// 1 1 2 1 1 2 4 1 1 2 ... (Luby, Sinclair, Zuckerman 1993): restarts for searches whose luck
+// varies.
 std::int64_t luby(std::uint64_t i) {
   for (std::uint64_t power = 1;; power *= 2) {
     if (i == power * 2 - 1) return static_cast<std::int64_t>(power);
@@ -76,7 +80,8 @@ double Portfolio::seconds() const {
 
 bool Portfolio::is_over() const {
   if (best_.height.value <= bound_) return true;
-  return options_.capacity && (best_.height <= *options_.capacity || bound_ > options_.capacity->value);
+  return options_.capacity &&
+         (best_.height <= *options_.capacity || bound_ > options_.capacity->value);
 }
 
 bool Portfolio::must_stop() {
@@ -152,7 +157,8 @@ void Portfolio::run_round(std::uint64_t round) {
 Portfolio::Finding Portfolio::attempt(std::uint64_t number, unsigned thread) {
   const bool is_local = !is_exact_ || number % kLocalEvery == kLocalEvery - 1;
   Finding finding = is_local ? search_locally(number) : search_exactly(number, thread);
-  const std::int64_t enough = options_.capacity ? std::max(bound_, options_.capacity->value) : bound_;
+  const std::int64_t enough =
+      options_.capacity ? std::max(bound_, options_.capacity->value) : bound_;
   if (finding.solution && finding.solution->height.value <= enough) {
     std::uint64_t first = ended_by_;
     while (number < first && !ended_by_.compare_exchange_weak(first, number)) {
@@ -183,15 +189,21 @@ Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thre
   options.preference = static_cast<Preference>(number % 4);
   options.valley_rule = kValleys[number / 4 % kValleys.size()];
   options.noise = kNoise[number < kValleys.size() * 4 ? 0 : 1 + number / 12 % 3];
-  const std::int64_t nodes = std::max<std::int64_t>(200, 2 * std::int64_t{compacted_.count()});
+  // A little more than a plan needs without a single dead end: luck is cheap to try again.
+  const std::int64_t nodes = std::max<std::int64_t>(200, std::int64_t{compacted_.count()} * 9 / 8);
   options.nodes = nodes * luby(number + 1) + static_cast<std::int64_t>(number);
   options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
   const std::int64_t capacity = capacity_of(number);
   Finding finding;
   switch (search->run(capacity, options)) {
-    case SearchOutcome::kFound: finding.solution = solution_of(search->offsets()); break;
-    case SearchOutcome::kImpossible: finding.impossible = capacity; break;
-    case SearchOutcome::kSpent: break;
+    case SearchOutcome::kFound:
+      finding.solution = solution_of(search->offsets());
+      break;
+    case SearchOutcome::kImpossible:
+      finding.impossible = capacity;
+      break;
+    case SearchOutcome::kSpent:
+      break;
   }
   return finding;
 }
@@ -202,8 +214,10 @@ Portfolio::Finding Portfolio::search_locally(std::uint64_t number) {
   options.seed = options_.seed + number;
   options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
   options.warm_orders.push_back(best_.order);
-  const auto round = static_cast<std::int64_t>(is_exact_ ? number / kLocalEvery : number / threads_);
-  options.improvement_steps = std::max(kLocalSteps, 20 * pass_cost()) * (1 + std::min<std::int64_t>(round, 1000));
+  const auto round =
+      static_cast<std::int64_t>(is_exact_ ? number / kLocalEvery : number / threads_);
+  options.improvement_steps =
+      std::max(kLocalSteps, 20 * pass_cost()) * (1 + std::min<std::int64_t>(round, 1000));
   Finding finding;
   finding.solution = std::move(solve(problem_, options)).value();
   return finding;

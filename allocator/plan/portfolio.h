@@ -65,9 +65,10 @@ class Portfolio {
   Solution best_;
   std::vector<std::unique_ptr<ExactSearch>> searches_;  // one for each thread, made when needed
 
-  std::mutex asking_;                        // guards the caller's should_stop
-  std::atomic<bool> stopped_{false};         // the limit or the caller
-  std::atomic<std::uint64_t> ended_by_{~std::uint64_t{0}};  // the first attempt that ends the search
+  std::mutex asking_;                 // guards the caller's should_stop
+  std::atomic<bool> stopped_{false};  // the limit or the caller
+  std::atomic<std::uint64_t> ended_by_{
+      ~std::uint64_t{0}};  // the first attempt that ends the search
 };
 
 }  // namespace ebbtide

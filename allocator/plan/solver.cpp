@@ -28,7 +28,7 @@ constexpr std::size_t kFewHigh = 8;     // buffers above the target: promoted at
 constexpr int kEarlyPromotions = 2;     // rounds
 constexpr int kPromotions = 12;         // rounds, of the best candidates
 constexpr double kPromoteShare = 0.25;  // of the effort
-constexpr double kSqueezeShare = 0.5;  // of the effort; the rest belongs to the search
+constexpr double kSqueezeShare = 0.5;   // of the effort; the rest belongs to the search
 
 // Whether the indices are below n, each at most once.
 bool are_distinct(std::span<const std::uint32_t> indices, std::size_t n) {
@@ -140,7 +140,7 @@ class Solve {
   Candidate fill_only() {
     const Sections sections(problem_);
     Candidate best;
-        for (const FillRule rule : kFillRules) {
+    for (const FillRule rule : kFillRules) {
       ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, rule));
       if (plan.height < best.height) {
         best.height = plan.height;
@@ -165,8 +165,8 @@ class Solve {
     return high;
   }
 
-  // The candidate with the fewest buffers above the target comes first: it is nearest to a plan that
-  // reaches it, whatever its height.
+  // The candidate with the fewest buffers above the target comes first: it is nearest to a plan
+  // that reaches it, whatever its height.
   void promote_all() {
     std::vector<std::pair<std::size_t, std::size_t>> keys;
     for (std::size_t i = 0; i < candidates_.size(); ++i) {

@@ -40,15 +40,22 @@ std::vector<std::uint32_t> fill_order(const CompactProblem& problem, FillRule ru
   for (std::uint32_t b = 0; b < problem.count(); ++b) {
     if (problem.sizes[b] == 0) continue;
     double width = 0;
-    for (const Span32& span : problem.spans_of(b)) width += span.death - static_cast<double>(span.birth);
+    for (const Span32& span : problem.spans_of(b))
+      width += span.death - static_cast<double>(span.birth);
     const double size = static_cast<double>(problem.sizes[b]);
     const double crowd = needs_crowd ? static_cast<double>(crowds[b]) : 0;
     switch (rule) {
       case FillRule::kCrowdWidth:
-      case FillRule::kWidth: entries.push_back({crowd, width, size, b}); break;
+      case FillRule::kWidth:
+        entries.push_back({crowd, width, size, b});
+        break;
       case FillRule::kCrowdArea:
-      case FillRule::kArea: entries.push_back({crowd, size * width, width, b}); break;
-      case FillRule::kSize: entries.push_back({size, width, 0, b}); break;
+      case FillRule::kArea:
+        entries.push_back({crowd, size * width, width, b});
+        break;
+      case FillRule::kSize:
+        entries.push_back({size, width, 0, b});
+        break;
     }
   }
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
@@ -79,8 +86,8 @@ ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
       const auto ranges = sections.of(order[rank]).subspan(1);
       if (ranges.empty()) return true;
       return asked++ < kAsked && std::ranges::all_of(ranges, [&](const SectionRange& range) {
-        return skyline.is_level(range, floor);
-      });
+               return skyline.is_level(range, floor);
+             });
     };
     const std::uint32_t rank = waiting.best(valley, is_level);
     if (rank == ContainedIndex::kNone) {

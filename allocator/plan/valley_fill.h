@@ -39,7 +39,8 @@ struct ValleyPlan {
   bool is_packed = true;
 };
 
-// A valid plan. Requires: no fixed buffers; the order holds every buffer that takes room once. Pure.
+// A valid plan. Requires: no fixed buffers; the order holds every buffer that takes room once.
+// Pure.
 ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
                         std::span<const std::uint32_t> order);
 

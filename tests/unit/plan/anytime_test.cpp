@@ -44,7 +44,8 @@ Problem cut_rectangle(std::mt19937_64& random, std::size_t buffers) {
   };
   std::vector<Piece> pieces{{0, 1000, 0, 1 << 20}};
   const auto between = [&](std::int64_t low, std::int64_t high) {
-    return low + 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(high - low - 1));
+    return low + 1 +
+           static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(high - low - 1));
   };
   while (pieces.size() < buffers) {
     const std::size_t i = random() % pieces.size();
@@ -74,7 +75,8 @@ TEST(Anytime, TouchingZeroSizedEqualAndHugeBuffersAreOptimal) {
   const std::int64_t exa = std::int64_t{1} << 60;
   EXPECT_EQ(solved({{buffer(8, 0, 5), buffer(8, 5, 9)}}).solution.height, Bytes{8});
   EXPECT_EQ(solved({{buffer(0, 0, 5), buffer(0, 0, 5)}}).solution.height, Bytes{0});
-  EXPECT_EQ(solved({{buffer(8, 3, 4), buffer(8, 3, 4), buffer(8, 3, 4)}}).solution.height, Bytes{24});
+  EXPECT_EQ(solved({{buffer(8, 3, 4), buffer(8, 3, 4), buffer(8, 3, 4)}}).solution.height,
+            Bytes{24});
   EXPECT_EQ(solved({{buffer(exa, 0, 2), buffer(exa, 1, 3), buffer(exa, 2, 4)}}).solution.height,
             Bytes{2 * exa});
 }
@@ -97,8 +99,10 @@ TEST_P(AnytimeAgainstBruteForce, TheOptimumIsFoundAndProvedAndOneLessIsProvedImp
   std::mt19937_64 random(static_cast<std::uint64_t>(31 + GetParam()));
   int above_load = 0;
   for (int i = 0; i < 400; ++i) {
-    Problem problem = reference::random_problem(
-        random, {.buffers = i % 4 == 0 ? 7U : 5U, .ticks = 7, .max_size = 6, .has_alignment = has_alignment});
+    Problem problem = reference::random_problem(random, {.buffers = i % 4 == 0 ? 7U : 5U,
+                                                         .ticks = 7,
+                                                         .max_size = 6,
+                                                         .has_alignment = has_alignment});
     if (has_fixed) {
       Buffer& fixed = problem.buffers[0];
       fixed.fixed = Offset{static_cast<std::int64_t>(random() % 3) * fixed.alignment.value};
@@ -162,7 +166,8 @@ TEST(Anytime, ThePlanDoesNotDependOnWhichThreadIsQuick) {
 
 TEST(Anytime, ProgressOnlyEverImprovesAndEndsAtTheAnswer) {
   std::mt19937_64 random(34);
-  const Problem problem = reference::random_problem(random, {.buffers = 120, .ticks = 50, .max_size = 90});
+  const Problem problem =
+      reference::random_problem(random, {.buffers = 120, .ticks = 50, .max_size = 90});
   AnytimeOptions options = within(0.5);
   std::vector<PlanProgress> reports;
   options.on_progress = [&](const PlanProgress& progress) { reports.push_back(progress); };

@@ -18,7 +18,8 @@ namespace {
 using reference::buffer;
 
 TEST(Sections, AreTheMomentsWhoseLiveSetsAreContainedInNoOther) {
-  const Problem problem{{buffer(1, 0, 4), buffer(2, 1, 2), buffer(4, 2, 6), buffer(0, 0, 9), buffer(8, 7, 8)}};
+  const Problem problem{
+      {buffer(1, 0, 4), buffer(2, 1, 2), buffer(4, 2, 6), buffer(0, 0, 9), buffer(8, 7, 8)}};
   const Sections sections(compact(problem));
   ASSERT_EQ(sections.count(), 3U);
   EXPECT_EQ(sections.load(0), 3);
@@ -95,7 +96,8 @@ TEST(ValleyFill, PlansAreValidAndFirstFitGivesThePackedOnesAgain) {
   for (int i = 0; i < 120; ++i) {
     const bool is_plain = i % 2 == 0;
     const Problem problem = reference::random_problem(
-        random, {.buffers = 60, .ticks = 30, .has_wrapping = !is_plain, .has_alignment = !is_plain});
+        random,
+        {.buffers = 60, .ticks = 30, .has_wrapping = !is_plain, .has_alignment = !is_plain});
     const CompactProblem compacted = compact(problem);
     const Sections sections(compacted);
     for (const FillRule rule : kFillRules) {
@@ -124,7 +126,8 @@ TEST(ValleyFill, ManyIterationsOfTrainingAreAtTheBound) {
   const Problem problem = fakes::training_problem({.layers = 200});
   const CompactProblem compacted = compact(problem);
   const Sections sections(compacted);
-  const ValleyPlan plan = fill_valleys(compacted, sections, fill_order(compacted, FillRule::kCrowdWidth));
+  const ValleyPlan plan =
+      fill_valleys(compacted, sections, fill_order(compacted, FillRule::kCrowdWidth));
   EXPECT_EQ(plan.height, sections.max_load());
 }
 
