@@ -97,9 +97,11 @@ TEST_P(AnytimeAgainstBruteForce, TheOptimumIsFoundAndProvedAndOneLessIsProvedImp
   const bool has_fixed = GetParam() % 2 == 1;
   const bool has_alignment = GetParam() / 2 == 1;
   std::mt19937_64 random(static_cast<std::uint64_t>(31 + GetParam()));
+  // Without these rules few small problems have an optimum above the load.
+  const int every = has_fixed || has_alignment ? 8 : 2;
   int above_load = 0;
   for (int i = 0; i < 200; ++i) {
-    Problem problem = reference::random_problem(random, {.buffers = i % 8 == 0 ? 7U : 5U,
+    Problem problem = reference::random_problem(random, {.buffers = i % every == 0 ? 7U : 5U,
                                                          .ticks = 7,
                                                          .max_size = 6,
                                                          .has_alignment = has_alignment});
