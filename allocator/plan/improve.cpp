@@ -99,6 +99,45 @@ void Improver::squeeze(Candidate& candidate, int turns) {
   }
 }
 
+Candidate Improver::adopt(std::vector<std::int64_t> offsets, bool is_packed) {
+  Candidate candidate;
+  candidate.offsets = std::move(offsets);
+  if (!is_packed) {
+    normalise(candidate);
+    return candidate;
+  }
+  candidate.order = by_height(candidate, false);
+  candidate.height = 0;
+  for (const std::uint32_t i : candidate.order) {
+    candidate.height = std::max(candidate.height, end_of(candidate, i));
+  }
+  return candidate;
+}
+
+Candidate Improver::promote(Candidate start, int rounds) {
+  Candidate best = start;
+  Candidate current = std::move(start);
+  for (int round = 0; round < rounds && best.height > target_ && !effort_.is_spent(); ++round) {
+    // By place in the order; what ends too high as if its place were half of that, before equals.
+    std::vector<std::pair<std::size_t, std::size_t>> keys;
+    keys.reserve(others_.size());
+    for (std::size_t k = pinned_.size(); k < current.order.size(); ++k) {
+      const bool is_high = end_of(current, current.order[k]) > target_;
+      keys.emplace_back(is_high ? k : 2 * k + 1, k);
+    }
+    std::sort(keys.begin(), keys.end());
+    std::vector<std::uint32_t> order = pinned_;
+    order.reserve(current.order.size());
+    for (const auto& [key, k] : keys) order.push_back(current.order[k]);
+    current.order = std::move(order);
+    current.height = pass_.run(current.order, FitRule::kFirst);
+    current.offsets = pass_.offsets();
+    effort_.spend(pass_cost_);
+    if (current.height < best.height) best = current;
+  }
+  return best;
+}
+
 // Moves all that ends above a random level between the target and the top to an earlier place
 // together, in their order. Returns how many of the first entries of the order are unchanged.
 std::size_t Improver::lift_block(const Candidate& current, std::vector<std::uint32_t>& order) {

@@ -61,6 +61,14 @@ class Improver {
   // See Note [Squeeze]: up to `turns` turns, fewer when two in a row gain nothing.
   void squeeze(Candidate& candidate, int turns);
 
+  // Squeaky wheel: what ends above the target is placed in half as many steps the next time, up to
+  // `rounds` times (Joslin, Clements 1999, "Squeaky wheel optimization"). Never worse.
+  Candidate promote(Candidate start, int rounds);
+
+  // The candidate for the offsets of a valid plan. `is_packed`: first fit in order of offset is
+  // known to give them again, so it need not be run.
+  Candidate adopt(std::vector<std::int64_t> offsets, bool is_packed);
+
   // Threshold accepting from `start` until the target is reached or the effort is spent; returns
   // the best candidate seen, never a worse one than `start`.
   Candidate search(Candidate start);

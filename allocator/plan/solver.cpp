@@ -1,6 +1,7 @@
 #include "allocator/plan/solver.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "allocator/base/check.h"
@@ -9,6 +10,8 @@
 #include "allocator/plan/lower_bound.h"
 #include "allocator/plan/orders.h"
 #include "allocator/plan/pass.h"
+#include "allocator/plan/sections.h"
+#include "allocator/plan/valley_fill.h"
 
 namespace ebbtide {
 namespace {
@@ -17,8 +20,15 @@ namespace {
 // slower best-fit variants are not tried.
 constexpr std::uint32_t kManyBuffers = 3000;
 constexpr std::int64_t kClearlyWorse = 50;  // by more than 1 / 50 of the height
+// Past this size a pass of first fit, which compares neighbours, takes seconds: valleys are filled
+// only, which does not.
+constexpr std::uint32_t kTooManyForPasses = 150'000;
 constexpr int kTurns = 8;
-constexpr double kSqueezeShare = 0.5;  // of the effort; the rest belongs to the search
+constexpr std::size_t kFewHigh = 8;     // buffers above the target: promoted at once
+constexpr int kEarlyPromotions = 2;     // rounds
+constexpr int kPromotions = 12;         // rounds, of the best candidates
+constexpr double kPromoteShare = 0.25;  // of the effort
+constexpr double kSqueezeShare = 0.5;   // of the effort; the rest belongs to the search
 
 // Whether the indices are below n, each at most once.
 bool are_distinct(std::span<const std::uint32_t> indices, std::size_t n) {
@@ -73,7 +83,15 @@ class Solve {
         improver_(problem, options.first, target, options.seed, effort_) {}
 
   Candidate run() {
-    try_orders();
+    try_warm_orders();
+    const bool can_fill = options_.first.empty() && problem_.fixed_buffers.empty();
+    if (can_fill && problem_.count() > kTooManyForPasses) return fill_only();
+    // Where there are many buffers one fill costs less than two orders.
+    const std::size_t early = can_fill && problem_.count() > kManyBuffers ? 1 : 0;
+    if (!is_done()) try_valleys(0, early);
+    if (!is_done()) try_orders();
+    if (can_fill && !is_done()) try_valleys(early, kFillRules.size());
+    if (!is_done()) promote_all();
     if (!is_done()) squeeze_all();
     if (is_done()) return std::move(candidates_.front());
     return improver_.search(std::move(candidates_.front()));
@@ -87,6 +105,9 @@ class Solve {
 
   void keep(Candidate candidate) {
     if (candidate.height == Pass::kNoLimit) return;
+    if (candidate.height > target_ && !is_stopped() && count_high(candidate) <= kFewHigh) {
+      candidate = improver_.promote(std::move(candidate), kEarlyPromotions);
+    }
     candidates_.push_back(std::move(candidate));
     sort();
   }
@@ -95,11 +116,72 @@ class Solve {
                      [](const Candidate& a, const Candidate& b) { return a.height < b.height; });
   }
 
-  void try_orders() {
+  void try_warm_orders() {
     for (const auto& order : options_.warm_orders) {
+      if (problem_.count() > kTooManyForPasses) return;
       keep(improver_.evaluate(order, FitRule::kFirst));
       if (is_done()) return;
     }
+  }
+
+  // The rules [begin, end).
+  void try_valleys(std::size_t begin, std::size_t end) {
+    if (begin == end) return;
+    const Sections sections(problem_);
+    for (std::size_t i = begin; i < end; ++i) {
+      ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, kFillRules[i]));
+      if (plan.height >= limit()) continue;
+      keep(improver_.adopt(std::move(plan.offsets), plan.is_packed));
+      if (is_done()) return;
+    }
+  }
+
+  // Plans by valleys alone.
+  Candidate fill_only() {
+    const Sections sections(problem_);
+    Candidate best;
+    for (const FillRule rule : kFillRules) {
+      ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, rule));
+      if (plan.height < best.height) {
+        best.height = plan.height;
+        best.offsets = std::move(plan.offsets);
+      }
+      if (best.height <= target_ || is_stopped()) break;
+    }
+    best.order.resize(problem_.count());
+    std::iota(best.order.begin(), best.order.end(), 0U);
+    std::stable_sort(best.order.begin(), best.order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return best.offsets[a] < best.offsets[b];
+    });
+    return best;
+  }
+
+  // How many buffers end above the target.
+  std::size_t count_high(const Candidate& candidate) const {
+    std::size_t high = 0;
+    for (std::uint32_t b = 0; b < problem_.count(); ++b) {
+      if (candidate.offsets[b] + problem_.sizes[b] > target_) ++high;
+    }
+    return high;
+  }
+
+  // The candidate with the fewest buffers above the target comes first: it is nearest to a plan
+  // that reaches it, whatever its height.
+  void promote_all() {
+    std::vector<std::pair<std::size_t, std::size_t>> keys;
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
+      keys.emplace_back(count_high(candidates_[i]), i);
+    }
+    std::sort(keys.begin(), keys.end());
+    for (const auto& [high, i] : keys) {
+      if (effort_.is_spent(kPromoteShare)) break;
+      candidates_[i] = improver_.promote(std::move(candidates_[i]), kPromotions);
+      if (candidates_[i].height <= target_) break;
+    }
+    sort();
+  }
+
+  void try_orders() {
     const GreedyOrders orders(problem_);
     for (const OrderRule rule : kOrderRules) {
       keep(improver_.evaluate(orders.make(rule), FitRule::kFirst, limit()));

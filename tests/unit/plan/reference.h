@@ -55,13 +55,20 @@ inline bool is_valid(const Problem& problem, const Solution& solution) {
   return true;
 }
 
-// First fit by trying, for each buffer, zero and every end, lowest first. No fixed buffers.
+// First fit by trying, for each buffer, zero and every end, lowest first. Fixed buffers come first.
 inline std::int64_t first_fit_height(const Problem& problem,
                                      const std::vector<std::size_t>& order) {
   std::vector<std::pair<std::size_t, std::int64_t>> placed;
   std::int64_t height = 0;
+  for (std::size_t i = 0; i < problem.buffers.size(); ++i) {
+    const Buffer& buffer = problem.buffers[i];
+    if (!buffer.fixed) continue;
+    placed.emplace_back(i, buffer.fixed->value);
+    height = std::max(height, buffer.fixed->value + buffer.size.value);
+  }
   for (const std::size_t i : order) {
     const Buffer& newcomer = problem.buffers[i];
+    if (newcomer.fixed) continue;
     std::vector<std::int64_t> places{0};
     for (const auto& [j, offset] : placed) {
       places.push_back(align_up(offset + problem.buffers[j].size.value, newcomer.alignment.value));
@@ -70,7 +77,8 @@ inline std::int64_t first_fit_height(const Problem& problem,
     const auto is_free = [&](std::int64_t at) {
       return std::none_of(placed.begin(), placed.end(), [&](const auto& entry) {
         const Buffer& other = problem.buffers[entry.first];
-        return live_together(newcomer, other) && at < entry.second + other.size.value &&
+        return newcomer.size.value > 0 && other.size.value > 0 &&
+               live_together(newcomer, other) && at < entry.second + other.size.value &&
                entry.second < at + newcomer.size.value;
       });
     };

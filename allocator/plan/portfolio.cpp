@@ -1,0 +1,234 @@
+#include "allocator/plan/portfolio.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <numeric>
+#include <thread>
+#include <utility>
+
+#include "allocator/plan/solver.h"
+
+namespace ebbtide {
+namespace {
+
+// ExactSearch lists the members of every section and the neighbours of every buffer, and recurses
+// once for each buffer.
+constexpr std::uint32_t kMostForExact = 1800;
+constexpr std::uint64_t kMostMembers = 2'000'000;
+// Past this size solve() tries all it has at once.
+constexpr std::uint32_t kMostForLocal = 150'000;
+constexpr std::uint64_t kLocalEvery =
+    64;  // of the attempts on a problem that can be searched exactly
+constexpr std::uint64_t kAtTheBound = 6;  // attempts that ask for the lower bound before any other
+constexpr std::int64_t kLocalSteps = 200'000;
+
+bool is_small_enough(const CompactProblem& problem, const Sections& sections) {
+  if (problem.count() > kMostForExact) return false;
+  std::uint64_t members = 0;
+  for (std::uint32_t b = 0; b < problem.count(); ++b) {
+    for (const SectionRange& range : sections.of(b)) members += range.last - range.first;
+  }
+  return members <= kMostMembers;
+}
+
+// Plans that cannot be pushed down rest on sums of sizes, rounded up to alignments, and on fixed
+// buffers: all their heights are multiples of this.
+std::int64_t common_step(const CompactProblem& problem) {
+  std::int64_t step = 0;
+  for (const std::int64_t size : problem.sizes) step = std::gcd(step, size);
+  for (const std::uint32_t b : problem.fixed_buffers) step = std::gcd(step, problem.fixed[b]);
+  if (step == 0) return 1;
+  // One that divides the step or is a multiple of it changes nothing; another one makes the step
+  // smaller, so ask all again.
+  const auto odd_one = [&] {
+    return std::ranges::find_if(problem.alignments,
+                                [&](std::int64_t a) { return step % a != 0 && a % step != 0; });
+  };
+  for (auto at = odd_one(); at != problem.alignments.end(); at = odd_one())
+    step = std::gcd(step, *at);
+  return step;
+}
+
+// 1 1 2 1 1 2 4 1 1 2 ... (Luby, Sinclair, Zuckerman 1993): restarts for searches whose luck
+// varies.
+std::int64_t luby(std::uint64_t i) {
+  for (std::uint64_t power = 1;; power *= 2) {
+    if (i == power * 2 - 1) return static_cast<std::int64_t>(power);
+    if (i < power * 2 - 1) return luby(i - (power - 1));
+  }
+}
+
+}  // namespace
+
+Portfolio::Portfolio(const Problem& problem, const AnytimeOptions& options)
+    : problem_(problem),
+      options_(options),
+      begin_(std::chrono::steady_clock::now()),
+      compacted_(compact(problem)),
+      sections_(compacted_),
+      step_(common_step(compacted_)),
+      is_exact_(is_small_enough(compacted_, sections_)),
+      threads_(std::max(1U, options.threads)),
+      bound_(round_up_to_step(std::max(sections_.max_load(), compacted_.fixed_top))) {
+  searches_.resize(threads_);
+}
+
+double Portfolio::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+}
+
+bool Portfolio::is_over() const {
+  if (best_.height.value <= bound_) return true;
+  return options_.capacity &&
+         (best_.height <= *options_.capacity || bound_ > options_.capacity->value);
+}
+
+bool Portfolio::must_stop() {
+  if (stopped_) return true;
+  bool stop = seconds() > options_.time_limit;
+  if (!stop && options_.should_stop) {
+    const std::lock_guard lock(asking_);
+    stop = options_.should_stop();
+  }
+  if (stop) stopped_ = true;
+  return stop;
+}
+
+std::int64_t Portfolio::round_up_to_step(std::int64_t height) const {
+  return align_up(height, step_);
+}
+
+void Portfolio::report() {
+  if (options_.on_progress) options_.on_progress({best_.height, {bound_}, seconds()});
+}
+
+void Portfolio::take(Solution solution) {
+  if (solution.height >= best_.height) return;
+  best_ = std::move(solution);
+  report();
+}
+
+void Portfolio::raise_bound(std::int64_t bound) {
+  if (bound <= bound_) return;
+  bound_ = bound;
+  report();
+}
+
+// In SolveOptions::improvement_steps.
+std::int64_t Portfolio::pass_cost() const {
+  const std::int64_t n = compacted_.count();
+  return n + n * n / 1000;
+}
+
+// The greedy orders and a little improvement; for problems too large for more, all there is.
+void Portfolio::first_plan() {
+  SolveOptions options;
+  options.seed = options_.seed;
+  options.improvement_steps =
+      is_exact_ ? 0 : std::max(SolveOptions{}.improvement_steps, 20 * pass_cost());
+  options.should_stop = [this] { return must_stop(); };
+  best_.height = {std::numeric_limits<std::int64_t>::max()};
+  take(std::move(solve(problem_, options)).value());
+}
+
+Solution Portfolio::run() {
+  first_plan();
+  if (compacted_.count() > kMostForLocal) return std::move(best_);
+  for (std::uint64_t round = 0; !is_over() && !must_stop(); ++round) run_round(round);
+  return std::move(best_);
+}
+
+void Portfolio::run_round(std::uint64_t round) {
+  std::vector<Finding> findings(threads_);
+  {
+    std::vector<std::jthread> others;
+    for (unsigned t = 1; t < threads_; ++t) {
+      others.emplace_back([&, t] { findings[t] = attempt(round * threads_ + t, t); });
+    }
+    findings[0] = attempt(round * threads_, 0);
+  }
+  for (Finding& finding : findings) {
+    if (finding.impossible >= 0) raise_bound(round_up_to_step(finding.impossible + 1));
+    if (finding.solution) take(std::move(*finding.solution));
+  }
+}
+
+Portfolio::Finding Portfolio::attempt(std::uint64_t number, unsigned thread) {
+  const bool is_local = !is_exact_ || number % kLocalEvery == kLocalEvery - 1;
+  Finding finding = is_local ? search_locally(number) : search_exactly(number, thread);
+  const std::int64_t enough =
+      options_.capacity ? std::max(bound_, options_.capacity->value) : bound_;
+  if (finding.solution && finding.solution->height.value <= enough) {
+    std::uint64_t first = ended_by_;
+    while (number < first && !ended_by_.compare_exchange_weak(first, number)) {
+    }
+  }
+  return finding;
+}
+
+// The height that an attempt asks for. With a capacity, that; without, the bound at first, then one
+// step below the best plan and ever deeper, in turn: the difficulty does not grow evenly.
+std::int64_t Portfolio::capacity_of(std::uint64_t number) const {
+  if (options_.capacity) return options_.capacity->value / step_ * step_;
+  if (number < kAtTheBound) return bound_;
+  constexpr std::array kDepths{0.0, 0.15, 0.3, 0.45, 0.0, 0.15, 0.3, 1.0};
+  const std::int64_t below = best_.height.value - step_;
+  const auto dive = static_cast<std::int64_t>(static_cast<double>(below - bound_) *
+                                              kDepths[(number / 7) % kDepths.size()]);
+  return std::max(bound_, (below - dive) / step_ * step_);
+}
+
+Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thread) {
+  auto& search = searches_[thread];
+  if (!search) search = std::make_unique<ExactSearch>(compacted_, sections_);
+  constexpr std::array kValleys{ValleyRule::kTightest, ValleyRule::kConflicts, ValleyRule::kLowest};
+  constexpr std::array kNoise{0.0, 0.1, 0.4, 1.0};
+  SearchOptions options;
+  options.seed = options_.seed * 0x9e3779b97f4a7c15ULL + number;
+  options.preference = static_cast<Preference>(number % 4);
+  options.valley_rule = kValleys[number / 4 % kValleys.size()];
+  options.noise = kNoise[number < kValleys.size() * 4 ? 0 : 1 + number / 12 % 3];
+  // A little more than a plan needs without a single dead end: luck is cheap to try again.
+  const std::int64_t nodes = std::max<std::int64_t>(200, std::int64_t{compacted_.count()} * 9 / 8);
+  options.nodes = nodes * luby(number + 1) + static_cast<std::int64_t>(number);
+  options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
+  const std::int64_t capacity = capacity_of(number);
+  Finding finding;
+  switch (search->run(capacity, options)) {
+    case SearchOutcome::kFound:
+      finding.solution = solution_of(search->offsets());
+      break;
+    case SearchOutcome::kImpossible:
+      finding.impossible = capacity;
+      break;
+    case SearchOutcome::kSpent:
+      break;
+  }
+  return finding;
+}
+
+// Longer each time, until the limit.
+Portfolio::Finding Portfolio::search_locally(std::uint64_t number) {
+  SolveOptions options;
+  options.seed = options_.seed + number;
+  options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
+  options.warm_orders.push_back(best_.order);
+  const auto round =
+      static_cast<std::int64_t>(is_exact_ ? number / kLocalEvery : number / threads_);
+  options.improvement_steps =
+      std::max(kLocalSteps, 20 * pass_cost()) * (1 + std::min<std::int64_t>(round, 1000));
+  Finding finding;
+  finding.solution = std::move(solve(problem_, options)).value();
+  return finding;
+}
+
+Solution Portfolio::solution_of(const std::vector<std::int64_t>& offsets) const {
+  std::vector<std::uint32_t> order(offsets.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::uint32_t a, std::uint32_t b) { return offsets[a] < offsets[b]; });
+  return place(problem_, order);
+}
+
+}  // namespace ebbtide
