@@ -14,6 +14,11 @@ PlanStatus status_of(Bytes height, Bytes bound, const std::optional<Bytes>& capa
   return capacity && height > *capacity ? PlanStatus::kUnknown : PlanStatus::kFeasible;
 }
 
+bool is_settled(PlanStatus status, const std::optional<Bytes>& capacity) {
+  return status == PlanStatus::kOptimal || status == PlanStatus::kInfeasible ||
+         (capacity && status == PlanStatus::kFeasible);
+}
+
 }  // namespace
 
 Result<AnytimePlan> solve_anytime(const Problem& problem, const AnytimeOptions& options) {
@@ -25,16 +30,22 @@ Result<AnytimePlan> solve_anytime(const Problem& problem, const AnytimeOptions& 
   solving.should_stop = [&] {
     return seconds() >= options.time_limit || (options.should_stop && options.should_stop());
   };
-  auto solved = solve(problem, solving);
-  if (!solved.ok()) return solved.error();
   AnytimePlan plan;
-  plan.solution = std::move(solved).value();
-  plan.lower_bound = max_load(problem);
-  plan.status = status_of(plan.solution.height, plan.lower_bound, options.capacity);
+  do {
+    auto solved = solve(problem, solving);
+    if (!solved.ok()) return solved.error();
+    const bool is_first = plan.solution.order.empty();
+    if (is_first) plan.lower_bound = max_load(problem);
+    if (is_first || solved.value().height < plan.solution.height) {
+      plan.solution = std::move(solved).value();
+      if (options.on_progress) {
+        options.on_progress({plan.solution.height, plan.lower_bound, seconds()});
+      }
+    }
+    plan.status = status_of(plan.solution.height, plan.lower_bound, options.capacity);
+    ++solving.seed;
+  } while (!is_settled(plan.status, options.capacity) && !solving.should_stop());
   plan.seconds = seconds();
-  if (options.on_progress) {
-    options.on_progress({plan.solution.height, plan.lower_bound, plan.seconds});
-  }
   return plan;
 }
 

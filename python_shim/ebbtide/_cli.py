@@ -15,6 +15,8 @@ from rich.table import Table
 from . import __version__, _plan_cli
 from ._errors import EbbtideError, print_line
 
+_INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -135,7 +137,11 @@ def main() -> None:
     except EbbtideError as error:
         print_line("error", error)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except Exception as error:
+        if type(error).__name__ == "Abort":  # the parser's word for Ctrl-C
+            sys.exit(_INTERRUPTED)
         # The parser's own errors; by their shape, because typer may bring a click of its own.
         if not hasattr(error, "format_message"):
             raise

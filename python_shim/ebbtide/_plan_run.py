@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -24,30 +25,35 @@ def run(problem: Problem, options: Options) -> Planned:
     progress = _Progress(options.time_limit)
     options.on_progress = progress.note
     outcome: list[Planned | BaseException] = []
+    done = threading.Event()
 
     def work() -> None:
         try:
             outcome.append(problem.plan(options))
         except BaseException as error:
             outcome.append(error)
+        done.set()
 
-    # Signals reach Python in the main thread only, and only while it runs Python.
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        try:
-            thread.join(_POLL_S)
+    def interrupt(*_: object) -> None:
+        if options.stop.is_set():
+            os._exit(_INTERRUPTED)  # the search may be deep in native code
+        options.stop.set()
+        progress.clear()
+        print_line("info", "interrupted: ending with the best plan so far")
+
+    # A handler runs in the main thread, and only while that runs Python: so it does not plan itself.
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        while not done.wait(_POLL_S):
             progress.show()
-        except KeyboardInterrupt:
-            if options.stop.is_set():
-                os._exit(_INTERRUPTED)  # the search may be deep in native code
-            options.stop.set()
-            progress.clear()
-            print_line("info", "interrupted: ending with the best plan so far")
+    finally:
+        signal.signal(signal.SIGINT, before)
     progress.clear()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    (result,) = outcome
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 class _Progress:
