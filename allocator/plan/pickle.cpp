@@ -19,34 +19,37 @@ Result<Pickle> Pickle::read(std::string_view bytes, const std::string& source) {
                                                 machine.fault()};
 }
 
+std::span<const std::uint32_t> Pickle::items_of(std::uint32_t node) const {
+  const std::int64_t index = nodes_[node].value;
+  if (index == kNoItems) return {};
+  return items_[static_cast<std::size_t>(index)];
+}
+
 std::size_t PickleValue::position() const { return pickle_->nodes_[node_].position; }
 
 std::optional<std::int64_t> PickleValue::integer() const {
-  const Pickle::Node& node = pickle_->nodes_[node_];
-  if (node.kind != Pickle::Kind::kInteger) return std::nullopt;
-  return node.value;
+  if (pickle_->kinds_[node_] != Pickle::Kind::kInteger) return std::nullopt;
+  return pickle_->nodes_[node_].value;
 }
 
 std::optional<std::string_view> PickleValue::text() const {
+  if (pickle_->kinds_[node_] != Pickle::Kind::kText) return std::nullopt;
   const Pickle::Node& node = pickle_->nodes_[node_];
-  if (node.kind != Pickle::Kind::kText) return std::nullopt;
   return pickle_->bytes_.substr(static_cast<std::size_t>(node.value), node.length);
 }
 
 std::optional<std::vector<PickleValue>> PickleValue::list() const {
-  const Pickle::Node& node = pickle_->nodes_[node_];
-  if (node.kind != Pickle::Kind::kList) return std::nullopt;
+  if (pickle_->kinds_[node_] != Pickle::Kind::kList) return std::nullopt;
   std::vector<PickleValue> values;
-  const auto& items = pickle_->items_[static_cast<std::size_t>(node.value)];
+  const auto items = pickle_->items_of(node_);
   values.reserve(items.size());
   for (const std::uint32_t item : items) values.emplace_back(*pickle_, item);
   return values;
 }
 
 std::optional<PickleValue> PickleValue::at(std::string_view key) const {
-  const Pickle::Node& node = pickle_->nodes_[node_];
-  if (node.kind != Pickle::Kind::kDictionary) return std::nullopt;
-  const auto& items = pickle_->items_[static_cast<std::size_t>(node.value)];
+  if (!is_dictionary()) return std::nullopt;
+  const auto items = pickle_->items_of(node_);
   // The last of equal keys counts, as in Python.
   std::optional<PickleValue> found;
   for (std::size_t i = 0; i < std::min(items.size(), 2 * kMaxKeys); i += 2) {
@@ -56,7 +59,7 @@ std::optional<PickleValue> PickleValue::at(std::string_view key) const {
 }
 
 bool PickleValue::is_dictionary() const {
-  return pickle_->nodes_[node_].kind == Pickle::Kind::kDictionary;
+  return pickle_->kinds_[node_] == Pickle::Kind::kDictionary;
 }
 
 }  // namespace ebbtide

@@ -1,10 +1,11 @@
 // A reader of Python pickles that hold plain data: numbers, text, lists, tuples and dictionaries.
 //
 // Nothing in a pickle is executed: what would import a name or call it is refused, with its byte.
-// Memory is at most about 60 times the input's size, whatever the input says.
+// Memory is at most about 40 times the input's size, whatever the input says.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <string>
@@ -53,17 +54,22 @@ class Pickle {
   friend class PickleMachine;
 
   enum class Kind : std::uint8_t { kOther, kInteger, kText, kList, kDictionary };
-  // kInteger: the number. kText: where it begins, and `length`. Containers: an index of items_.
+  // kInteger: the number. kText: where it begins, and `length`. Containers: an index of items_, or
+  // kNoItems while they are empty.
   struct Node {
     std::int64_t value;
     std::uint32_t length;
     std::uint32_t position;
-    Kind kind;
   };
+  static constexpr std::int64_t kNoItems = -1;
+
+  std::span<const std::uint32_t> items_of(std::uint32_t node) const;
 
   std::string_view bytes_;
-  std::vector<Node> nodes_;
-  std::vector<std::vector<std::uint32_t>> items_;  // of a dictionary: key, value, key, value, ...
+  // Deques: a vector would take three times its size while it grows. kinds_[i] is of nodes_[i].
+  std::deque<Node> nodes_;
+  std::deque<Kind> kinds_;
+  std::deque<std::vector<std::uint32_t>> items_;  // of a dictionary: key, value, key, value, ...
   std::uint32_t root_ = 0;
 };
 

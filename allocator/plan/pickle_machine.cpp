@@ -165,7 +165,8 @@ bool PickleMachine::take_unsigned(std::size_t width, std::uint64_t& value) {
 void PickleMachine::push(Kind kind, std::int64_t value, std::size_t length) {
   stack_.push_back(static_cast<std::uint32_t>(pickle_.nodes_.size()));
   pickle_.nodes_.push_back({value, static_cast<std::uint32_t>(length),
-                            static_cast<std::uint32_t>(start_), kind});
+                            static_cast<std::uint32_t>(start_)});
+  pickle_.kinds_.push_back(kind);
 }
 
 bool PickleMachine::push_integer(std::size_t bytes, bool is_signed) {
@@ -199,7 +200,10 @@ bool PickleMachine::push_blob(std::size_t width, Kind kind) {
 }
 
 void PickleMachine::push_container(Kind kind, std::vector<std::uint32_t> items) {
-  push(kind, static_cast<std::int64_t>(pickle_.items_.size()));
+  push(kind, Pickle::kNoItems);
+  if (items.empty()) return;
+  items.shrink_to_fit();
+  pickle_.nodes_.back().value = static_cast<std::int64_t>(pickle_.items_.size());
   pickle_.items_.push_back(std::move(items));
 }
 
@@ -228,10 +232,15 @@ bool PickleMachine::pop_dictionary() {
 bool PickleMachine::extend_top(Kind kind, const std::vector<std::uint32_t>& items) {
   const std::size_t bottom = marks_.empty() ? 0 : marks_.back();
   if (stack_.size() <= bottom) return fail("a value is missing here");
-  const Pickle::Node& top = pickle_.nodes_[stack_.back()];
-  if (top.kind != kind) return fail("neither a list nor a dictionary is to be extended here");
+  if (pickle_.kinds_[stack_.back()] != kind) return fail("neither a list nor a dictionary is to be extended here");
   if (kind == Kind::kDictionary && items.size() % 2 != 0) return fail("a key has no value");
-  auto& all = pickle_.items_[static_cast<std::size_t>(top.value)];
+  if (items.empty()) return true;
+  std::int64_t& index = pickle_.nodes_[stack_.back()].value;
+  if (index == Pickle::kNoItems) {
+    index = static_cast<std::int64_t>(pickle_.items_.size());
+    pickle_.items_.emplace_back();
+  }
+  auto& all = pickle_.items_[static_cast<std::size_t>(index)];
   all.insert(all.end(), items.begin(), items.end());
   return true;
 }

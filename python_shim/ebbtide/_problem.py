@@ -19,8 +19,8 @@ from ._errors import EbbtideError, one_line
 
 STDIN = "-"
 _GZIP_MAGIC = b"\x1f\x8b"
-# More than traces ever shrink; a small file must not fill the memory.
-_MOST_UNPACKED = 64 << 20
+# Snapshots shrink to a twentieth; a small file must not fill the memory.
+_MOST_UNPACKED = 16 << 20
 _MOST_GROWTH = 64
 
 
