@@ -86,9 +86,9 @@ Result<AnytimePlan> solve_with(const Problem& problem, const ebbtide_plan_option
   solving.should_stop = [&poll] { return poll.should_stop(); };
   if (options.on_progress != nullptr) {
     solving.on_progress = [&options](const PlanProgress& progress) {
-      const ebbtide_plan_result best{sizeof(best), progress.height.value,
-                                     progress.lower_bound.value, progress.seconds,
-                                     EBBTIDE_PLAN_UNKNOWN, 1};
+      const ebbtide_plan_result best{
+          sizeof(best),     progress.height.value, progress.lower_bound.value,
+          progress.seconds, EBBTIDE_PLAN_UNKNOWN,  1};
       options.on_progress(&best, options.context);
     };
   }
@@ -137,8 +137,8 @@ ebbtide_status plan(ebbtide_problem& problem, const ebbtide_plan_options* given,
 Result<ebbtide_problem> read_bytes(std::string_view bytes, const std::string& source, int device) {
   ebbtide_problem problem;
   if (looks_like_pickle(bytes)) {
-    auto read = read_torch_snapshot(bytes, source,
-                                    device < 0 ? std::nullopt : std::optional(device));
+    auto read =
+        read_torch_snapshot(bytes, source, device < 0 ? std::nullopt : std::optional(device));
     if (!read.ok()) return read.error();
     problem.device = read.value().device;
     problem.streams = read.value().streams;
@@ -242,7 +242,8 @@ ebbtide_status ebbtide_problem_get_offsets(const ebbtide_problem* problem, int64
   return guarded([&] {
     if (!problem->solution) return fail(ebbtide::invalid("the problem has no plan yet"));
     const auto& all = problem->solution->offsets;
-    std::transform(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(std::min(capacity, all.size())),
+    std::transform(all.begin(),
+                   all.begin() + static_cast<std::ptrdiff_t>(std::min(capacity, all.size())),
                    offsets, [](ebbtide::Offset offset) { return offset.value; });
     return EBBTIDE_OK;
   });

@@ -34,8 +34,8 @@ bool CsvTable::next() {
 }
 
 Error CsvTable::fault(std::size_t column, const std::string& reason) const {
-  return {ErrorCode::kInvalidArgument, source_ + ":" + std::to_string(line_) + ":" +
-                                           std::to_string(column) + ": " + reason};
+  return {ErrorCode::kInvalidArgument,
+          source_ + ":" + std::to_string(line_) + ":" + std::to_string(column) + ": " + reason};
 }
 
 Result<std::int64_t> CsvTable::number(const CsvField& field, std::string_view name) const {

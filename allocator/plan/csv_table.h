@@ -16,8 +16,8 @@ struct CsvField {
   std::size_t column = 1;  // its first byte in the line, from 1
 };
 
-// Reads lines ended by LF or CRLF, up to the first empty one. No quoting: google/minimalloc has none.
-// Owned by one reader; the stream must outlive it.
+// Reads lines ended by LF or CRLF, up to the first empty one. No quoting: google/minimalloc has
+// none. Owned by one reader; the stream must outlive it.
 class CsvTable {
  public:
   static constexpr std::size_t kMaxFields = 64;  // of one line; more is no table of ours

@@ -14,9 +14,8 @@ Result<Pickle> Pickle::read(std::string_view bytes, const std::string& source) {
   pickle.bytes_ = bytes;
   PickleMachine machine(pickle);
   if (machine.run()) return pickle;
-  return Error{ErrorCode::kInvalidArgument, source + ": byte " +
-                                                std::to_string(machine.position()) + ": " +
-                                                machine.fault()};
+  return Error{ErrorCode::kInvalidArgument,
+               source + ": byte " + std::to_string(machine.position()) + ": " + machine.fault()};
 }
 
 std::span<const std::uint32_t> Pickle::items_of(std::uint32_t node) const {

@@ -18,7 +18,8 @@ namespace ebbtide {
 
 class Pickle;
 
-// A value inside a Pickle, which must outlive it. A value may contain itself: walk by a known schema.
+// A value inside a Pickle, which must outlive it. A value may contain itself: walk by a known
+// schema.
 class PickleValue {
  public:
   PickleValue(const Pickle& pickle, std::uint32_t node) : pickle_(&pickle), node_(node) {}

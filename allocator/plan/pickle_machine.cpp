@@ -7,6 +7,7 @@
 namespace ebbtide {
 namespace {
 
+// clang-format off
 // The instructions of pickle protocols 2 to 5 that make plain data (Lib/pickletools.py names them).
 enum Code : std::uint8_t {
   kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2',
@@ -19,6 +20,7 @@ enum Code : std::uint8_t {
   kNewFalse = 0x89, kLong1 = 0x8A, kLong4 = 0x8B, kShortBinUnicode = 0x8C, kBinUnicode8 = 0x8D,
   kBinBytes8 = 0x8E, kMemoize = 0x94, kFrame = 0x95,
 };
+// clang-format on
 
 // Those that would import, build or fetch an object.
 bool runs_code(std::uint8_t code) {
@@ -40,12 +42,14 @@ bool PickleMachine::run() {
       if (!step(static_cast<std::uint8_t>(code[0]))) return false;
       continue;
     }
-    if (stack_.size() != 1 || !marks_.empty()) return fail("the pickle ends in the middle of a value");
+    if (stack_.size() != 1 || !marks_.empty())
+      return fail("the pickle ends in the middle of a value");
     pickle_.root_ = stack_.back();
     return true;
   }
 }
 
+// clang-format off
 bool PickleMachine::step(std::uint8_t code) {
   switch (code) {
     case kMark: case kPop: case kPopMark: case kDup: case kBinGet: case kLongBinGet: case kBinPut:
@@ -58,43 +62,75 @@ bool PickleMachine::step(std::uint8_t code) {
       return step_scalar(code);
   }
 }
+// clang-format on
 
 bool PickleMachine::step_scalar(std::uint8_t code) {
   std::string_view bytes;
   switch (code) {
-    case kNone: push(Kind::kOther, 0); return true;
-    case kNewTrue: push(Kind::kInteger, 1); return true;
-    case kNewFalse: push(Kind::kInteger, 0); return true;
-    case kBinInt: return push_integer(4, true);
-    case kBinInt1: return push_integer(1, false);
-    case kBinInt2: return push_integer(2, false);
-    case kLong1: return push_long(1);
-    case kLong4: return push_long(4);
+    case kNone:
+      push(Kind::kOther, 0);
+      return true;
+    case kNewTrue:
+      push(Kind::kInteger, 1);
+      return true;
+    case kNewFalse:
+      push(Kind::kInteger, 0);
+      return true;
+    case kBinInt:
+      return push_integer(4, true);
+    case kBinInt1:
+      return push_integer(1, false);
+    case kBinInt2:
+      return push_integer(2, false);
+    case kLong1:
+      return push_long(1);
+    case kLong4:
+      return push_long(4);
     case kBinFloat:
       if (!take(8, bytes)) return false;
       push(Kind::kOther, 0);
       return true;
-    case kShortBinUnicode: case kShortBinString: return push_blob(1, Kind::kText);
-    case kBinUnicode: case kBinString: return push_blob(4, Kind::kText);
-    case kBinUnicode8: return push_blob(8, Kind::kText);
-    case kShortBinBytes: return push_blob(1, Kind::kOther);
-    case kBinBytes: return push_blob(4, Kind::kOther);
-    case kBinBytes8: return push_blob(8, Kind::kOther);
-    default: return refuse(code);
+    case kShortBinUnicode:
+    case kShortBinString:
+      return push_blob(1, Kind::kText);
+    case kBinUnicode:
+    case kBinString:
+      return push_blob(4, Kind::kText);
+    case kBinUnicode8:
+      return push_blob(8, Kind::kText);
+    case kShortBinBytes:
+      return push_blob(1, Kind::kOther);
+    case kBinBytes:
+      return push_blob(4, Kind::kOther);
+    case kBinBytes8:
+      return push_blob(8, Kind::kOther);
+    default:
+      return refuse(code);
   }
 }
 
 bool PickleMachine::step_container(std::uint8_t code) {
   std::vector<std::uint32_t> items;
   switch (code) {
-    case kEmptyList: case kEmptyTuple: push_container(Kind::kList); return true;
-    case kEmptyDict: push_container(Kind::kDictionary); return true;
-    case kAppend: return pop(1, items) && extend_top(Kind::kList, items);
-    case kAppends: return pop_to_mark(items) && extend_top(Kind::kList, items);
-    case kSetItem: return pop(2, items) && extend_top(Kind::kDictionary, items);
-    case kSetItems: return pop_to_mark(items) && extend_top(Kind::kDictionary, items);
-    case kDict: return pop_dictionary();
-    case kList: case kTuple:
+    case kEmptyList:
+    case kEmptyTuple:
+      push_container(Kind::kList);
+      return true;
+    case kEmptyDict:
+      push_container(Kind::kDictionary);
+      return true;
+    case kAppend:
+      return pop(1, items) && extend_top(Kind::kList, items);
+    case kAppends:
+      return pop_to_mark(items) && extend_top(Kind::kList, items);
+    case kSetItem:
+      return pop(2, items) && extend_top(Kind::kDictionary, items);
+    case kSetItems:
+      return pop_to_mark(items) && extend_top(Kind::kDictionary, items);
+    case kDict:
+      return pop_dictionary();
+    case kList:
+    case kTuple:
       if (!pop_to_mark(items)) return false;
       break;
     default:
@@ -108,28 +144,37 @@ bool PickleMachine::step_stack(std::uint8_t code) {
   std::uint64_t number = 0;
   std::vector<std::uint32_t> items;
   switch (code) {
-    case kMark: marks_.push_back(stack_.size()); return true;
+    case kMark:
+      marks_.push_back(stack_.size());
+      return true;
     case kPop:
       if (!marks_.empty() && marks_.back() == stack_.size()) {
         marks_.pop_back();
         return true;
       }
       return pop(1, items);
-    case kPopMark: return pop_to_mark(items);
+    case kPopMark:
+      return pop_to_mark(items);
     case kDup:
       if (!pop(1, items)) return false;
       stack_.insert(stack_.end(), 2, items[0]);
       return true;
     case kProtocol:
       if (!take_unsigned(1, number)) return false;
-      return (number >= 2 && number <= 5) || fail("protocol " + std::to_string(number) +
-                                                  " is not supported, only 2 to 5");
-    case kFrame: return take_unsigned(8, number);
-    case kMemoize: return remember(memorized_);
-    case kBinPut: return take_unsigned(1, number) && remember(number);
-    case kLongBinPut: return take_unsigned(4, number) && remember(number);
-    case kBinGet: return take_unsigned(1, number) && recall(number);
-    default: return take_unsigned(4, number) && recall(number);
+      return (number >= 2 && number <= 5) ||
+             fail("protocol " + std::to_string(number) + " is not supported, only 2 to 5");
+    case kFrame:
+      return take_unsigned(8, number);
+    case kMemoize:
+      return remember(memorized_);
+    case kBinPut:
+      return take_unsigned(1, number) && remember(number);
+    case kLongBinPut:
+      return take_unsigned(4, number) && remember(number);
+    case kBinGet:
+      return take_unsigned(1, number) && recall(number);
+    default:
+      return take_unsigned(4, number) && recall(number);
   }
 }
 
@@ -139,7 +184,8 @@ bool PickleMachine::fail(std::string reason) {
 }
 
 bool PickleMachine::refuse(std::uint8_t code) {
-  if (runs_code(code)) return fail("holds more than plain data: it would run code, and is not read");
+  if (runs_code(code))
+    return fail("holds more than plain data: it would run code, and is not read");
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), "instruction 0x%02X is unknown or not supported", code);
   return fail(text.data());
@@ -164,8 +210,8 @@ bool PickleMachine::take_unsigned(std::size_t width, std::uint64_t& value) {
 
 void PickleMachine::push(Kind kind, std::int64_t value, std::size_t length) {
   stack_.push_back(static_cast<std::uint32_t>(pickle_.nodes_.size()));
-  pickle_.nodes_.push_back({value, static_cast<std::uint32_t>(length),
-                            static_cast<std::uint32_t>(start_)});
+  pickle_.nodes_.push_back(
+      {value, static_cast<std::uint32_t>(length), static_cast<std::uint32_t>(start_)});
   pickle_.kinds_.push_back(kind);
 }
 
@@ -232,7 +278,8 @@ bool PickleMachine::pop_dictionary() {
 bool PickleMachine::extend_top(Kind kind, const std::vector<std::uint32_t>& items) {
   const std::size_t bottom = marks_.empty() ? 0 : marks_.back();
   if (stack_.size() <= bottom) return fail("a value is missing here");
-  if (pickle_.kinds_[stack_.back()] != kind) return fail("neither a list nor a dictionary is to be extended here");
+  if (pickle_.kinds_[stack_.back()] != kind)
+    return fail("neither a list nor a dictionary is to be extended here");
   if (kind == Kind::kDictionary && items.size() % 2 != 0) return fail("a key has no value");
   if (items.empty()) return true;
   std::int64_t& index = pickle_.nodes_[stack_.back()].value;

@@ -144,7 +144,8 @@ Result<LiveRanges> ProblemReader::read_live() const {
     }
   }
   if (rest.is_valid()) live.push_back(rest);
-  if (live.empty()) return table_.fault(field(kGaps).column, "the gaps leave nothing of the lifetime");
+  if (live.empty())
+    return table_.fault(field(kGaps).column, "the gaps leave nothing of the lifetime");
   return live;
 }
 
@@ -154,9 +155,8 @@ Status ProblemReader::read_offset(Buffer& buffer) const {
   if (!offset.ok()) return offset.error();
   if (offset.value() < 0) return Nothing{};
   if (offset.value() % buffer.alignment.value != 0) {
-    return table_.fault(field(kOffset).column,
-                        "offset is not a multiple of the alignment " +
-                            std::to_string(buffer.alignment.value));
+    return table_.fault(field(kOffset).column, "offset is not a multiple of the alignment " +
+                                                   std::to_string(buffer.alignment.value));
   }
   buffer.fixed = Offset{offset.value()};
   return Nothing{};
@@ -187,8 +187,8 @@ Result<Buffer> ProblemReader::read_buffer() const {
 Status ProblemReader::read_rows(NamedProblem& named) {
   while (table_.next()) {
     if (const std::size_t width = table_.fields().size(); width != width_) {
-      return table_.fault(1, "the line has " + std::to_string(width) +
-                                 " fields, the header has " + std::to_string(width_));
+      return table_.fault(1, "the line has " + std::to_string(width) + " fields, the header has " +
+                                 std::to_string(width_));
     }
     auto buffer = read_buffer();
     if (!buffer.ok()) return buffer.error();

@@ -17,8 +17,9 @@ constexpr std::int64_t kMaxDevice = 4095;
 
 std::string hexadecimal(std::int64_t address) {
   std::array<char, 16> text{};
-  const auto end = std::to_chars(text.data(), text.data() + text.size(),
-                                 static_cast<std::uint64_t>(address), 16).ptr;
+  const auto end =
+      std::to_chars(text.data(), text.data() + text.size(), static_cast<std::uint64_t>(address), 16)
+          .ptr;
   return {text.data(), end};
 }
 

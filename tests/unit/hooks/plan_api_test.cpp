@@ -28,7 +28,8 @@ class PlanApi : public testing::Test {
     return result;
   }
   ebbtide_status check(const std::string& text, std::int64_t capacity = -1) {
-    return ebbtide_problem_check(problem_, text.data(), text.size(), "plan.csv", capacity, &height_);
+    return ebbtide_problem_check(problem_, text.data(), text.size(), "plan.csv", capacity,
+                                 &height_);
   }
 
   ebbtide_problem* problem_ = nullptr;
@@ -64,9 +65,10 @@ TEST_F(PlanApi, ThePlanAsCsvPassesTheCheck) {
 TEST_F(PlanApi, ABrokenPlanIsNamedWithBothBuffers) {
   ASSERT_EQ(read(kProblem), EBBTIDE_OK);
   EXPECT_EQ(check("id,offset\na,0\nb,30\nc,0\n"), EBBTIDE_BAD_PLAN);
-  EXPECT_STREQ(ebbtide_last_error(),
-               "plan.csv: buffer 'a' (size 40, offset 0) and buffer 'b' (size 60, offset 30) live at "
-               "the same tick and overlap");
+  EXPECT_STREQ(
+      ebbtide_last_error(),
+      "plan.csv: buffer 'a' (size 40, offset 0) and buffer 'b' (size 60, offset 30) live at "
+      "the same tick and overlap");
   EXPECT_EQ(check("id,offset\na,0\nb,40\nc,9223372036854775807\n"), EBBTIDE_BAD_PLAN);
   EXPECT_EQ(check("id,offset\na,0\nb,40\nc,0\n", 99), EBBTIDE_BAD_PLAN);
   EXPECT_STREQ(ebbtide_last_error(),
@@ -120,7 +122,12 @@ TEST_F(PlanApi, WhatNoSearchCanAnswerIsRefused) {
 TEST_F(PlanApi, ProgressIsToldAndStoppingKeepsThePlan) {
   ASSERT_EQ(read(kProblem), EBBTIDE_OK);
   std::int64_t told = 0;
-  ebbtide_plan_options options{sizeof(options), 10, -1, 1, 1, [](void*) { return 1; },
+  ebbtide_plan_options options{sizeof(options),
+                               10,
+                               -1,
+                               1,
+                               1,
+                               [](void*) { return 1; },
                                [](const ebbtide_plan_result* best, void* context) {
                                  *static_cast<std::int64_t*>(context) = best->height_bytes;
                                },

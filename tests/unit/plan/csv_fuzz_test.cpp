@@ -1,5 +1,5 @@
-// Whatever the bytes, the readers of text answer with a problem that check() accepts or with one line
-// that names the place. Under sanitizers this also shows that they stay within their memory.
+// Whatever the bytes, the readers of text answer with a problem that check() accepts or with one
+// line that names the place. Under sanitizers this also shows that they stay within their memory.
 #include <gtest/gtest.h>
 
 #include <regex>

@@ -69,7 +69,9 @@ TEST(ProblemCsv, ASolutionIsWrittenAsTheOffsets) {
 }
 
 TEST(ProblemCsv, KnowsTheOtherNamesOfColumnsAndBlanksAndAByteOrderMark) {
-  const auto result = read("\xEF\xBB\xBF" "buffer_id, begin ,upper,size,hint\nb1, 0,3 ,4,7\n");
+  const auto result = read(
+      "\xEF\xBB\xBF"
+      "buffer_id, begin ,upper,size,hint\nb1, 0,3 ,4,7\n");
   ASSERT_TRUE(result.ok()) << result.error().message;
   EXPECT_EQ(result.value().ids, std::vector<std::string>{"b1"});
   EXPECT_EQ(result.value().problem.buffers[0].live, (LiveRanges{{Tick{0}, Tick{3}}}));

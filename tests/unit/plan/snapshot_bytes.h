@@ -19,9 +19,7 @@ inline std::string integer(std::int64_t value) {
 }
 inline std::string list(std::string_view items) { return "](" + std::string(items) + "e"; }
 inline std::string dictionary(std::string_view items) { return "}(" + std::string(items) + "u"; }
-inline std::string pickle(std::string_view value) {
-  return "\x80\x04" + std::string(value) + ".";
-}
+inline std::string pickle(std::string_view value) { return "\x80\x04" + std::string(value) + "."; }
 
 inline std::string entry(std::string_view action, std::int64_t address, std::int64_t size,
                          std::int64_t stream = 0) {
@@ -37,17 +35,18 @@ inline std::string segment(std::int64_t device, std::int64_t address, std::strin
                     text("blocks") + list(blocks));
 }
 inline std::string snapshot(std::string_view segments, std::string_view traces) {
-  return pickle(dictionary(text("segments") + list(segments) + text("device_traces") +
-                           list(traces)));
+  return pickle(
+      dictionary(text("segments") + list(segments) + text("device_traces") + list(traces)));
 }
 
-// Two devices. Device 0: the buffer of 0x2000 is from before the trace and freed in it, that of 0x3000
-// from before and alive at its end, that of 0x5000 allocated and alive at its end. Device 1: nothing.
+// Two devices. Device 0: the buffer of 0x2000 is from before the trace and freed in it, that of
+// 0x3000 from before and alive at its end, that of 0x5000 allocated and alive at its end. Device 1:
+// nothing.
 inline std::string sample() {
   return snapshot(
-      segment(0, 0x1000, block(0x1000, 0x1000, "inactive") + block(0x2000, 0x1000, "inactive") +
-                             block(0x3000, 1000, "active_allocated") +
-                             block(0x5000, 700, "active_allocated")),
+      segment(0, 0x1000,
+              block(0x1000, 0x1000, "inactive") + block(0x2000, 0x1000, "inactive") +
+                  block(0x3000, 1000, "active_allocated") + block(0x5000, 700, "active_allocated")),
       list(entry("alloc", 0x1000, 1) + entry("free_requested", 0x2000, 0x1000) +
            entry("free_completed", 0x2000, 0x1000) + entry("segment_alloc", 0x9000, 1 << 20) +
            entry("free_requested", 0x1000, 1) + entry("free_completed", 0x1000, 1) +

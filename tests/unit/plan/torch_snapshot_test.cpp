@@ -38,7 +38,8 @@ TEST(TorchSnapshot, BuffersLiveFromAllocToFreeRequestedAndOlderOnesFromTheBeginn
 
 TEST(TorchSnapshot, AnAddressGivenOutTwiceEndsTheFirstBuffer) {
   const auto read = read_torch_snapshot(
-      s::snapshot("", s::list(s::entry("alloc", 64, 512) + s::entry("alloc", 64, 512))), "m.pickle");
+      s::snapshot("", s::list(s::entry("alloc", 64, 512) + s::entry("alloc", 64, 512))),
+      "m.pickle");
   ASSERT_TRUE(read.ok()) << read.error().message;
   EXPECT_EQ(row(read.value(), 0), "0 [0,1) 512");
   EXPECT_EQ(row(read.value(), 1), "1 [1,2) 512");
