@@ -22,9 +22,6 @@ std::string fault_of(const Buffer& buffer) {
   }
   if (buffer.live.empty()) return "is never live";
   if (!buffer.live.is_valid()) return "has live intervals that are empty, unsorted or overlapping";
-  if (buffer.live.front().birth < Tick{-kMaxTick.value} || buffer.live.back().death > kMaxTick) {
-    return "is live at ticks that are not between -2^61 and 2^61";
-  }
   if (!buffer.fixed) return "";
   const std::int64_t offset = buffer.fixed->value;
   if (offset < 0) return "is fixed at a negative offset (" + std::to_string(offset) + ")";

@@ -34,9 +34,6 @@ struct Problem {
 // a solver can reach overflows, however bad its order is.
 inline constexpr Bytes kMaxTotal{std::int64_t{1} << 62};
 
-// Ticks lie between -kMaxTick and kMaxTick, so that differences and sums of two do not overflow.
-inline constexpr Tick kMaxTick{std::int64_t{1} << 61};
-
 // A buffer of a cyclic iteration of `period` ticks. death > period, or death <= birth, means that
 // it dies in the next iteration: its lifetime is cut into [0, death - period) and [birth, period).
 // One that lives for a whole period or more is live throughout.

@@ -36,6 +36,9 @@ constexpr std::array<ColumnName, 13> kNames{{{"id", kId},
                                              {"start", kLower},
                                              {"end", kUpper, true}}};
 
+// So that one may be added, and anyone may take differences.
+constexpr std::int64_t kMaxTick = std::int64_t{1} << 61;
+
 // Reads one table. Each function returns an Error with its place, or nothing.
 class ProblemReader {
  public:
@@ -95,7 +98,7 @@ Result<std::int64_t> ProblemReader::number(Column column) const {
 Result<Tick> ProblemReader::tick(const CsvField& field, std::string_view name, bool is_end) const {
   const auto value = table_.number(field, name);
   if (!value.ok()) return value.error();
-  if (value.value() <= -kMaxTick.value || value.value() >= kMaxTick.value) {
+  if (value.value() <= -kMaxTick || value.value() >= kMaxTick) {
     return table_.fault(field.column, std::string(name) + " is not between -2^61 and 2^61");
   }
   return Tick{value.value() + (is_end && inclusive_ ? 1 : 0)};

@@ -83,11 +83,6 @@ TEST(Check, NamesTheBufferAndTheRule) {
   EXPECT_EQ(refusal({{buffer(1, 0, 1), buffer(-2, 0, 1)}}), "buffer 1 has a negative size (-2)");
   EXPECT_EQ(refusal({{buffer(1, 0, 1, 0)}}), "buffer 0 has alignment 0, it must be positive");
   EXPECT_EQ(refusal({{Buffer{}}}), "buffer 0 is never live");
-  EXPECT_EQ(refusal({{buffer(8, 0, kMaxTick.value)}}), "");
-  for (const Problem& late : {Problem{{buffer(8, 0, kMaxTick.value + 1)}},
-                              Problem{{buffer(8, -kMaxTick.value - 1, 0)}}}) {
-    EXPECT_EQ(refusal(late), "buffer 0 is live at ticks that are not between -2^61 and 2^61");
-  }
   const std::string live = "buffer 0 has live intervals that are empty, unsorted or overlapping";
   EXPECT_EQ(refusal({{buffer(1, 3, 3)}}), live);
   Buffer unsorted = buffer(1, 5, 6);
