@@ -68,7 +68,9 @@ Status ProblemReader::read_name(const CsvField& field) {
   const auto name = std::find_if(kNames.begin(), kNames.end(),
                                  [&](const ColumnName& known) { return known.text == field.text; });
   if (name == kNames.end()) {
-    return table_.fault(field.column, "unknown column " + quoted(field.text));
+    return table_.fault(field.column, "unknown column " + quoted(field.text) +
+                                          "; known are id, lower, upper (or end), size, alignment, "
+                                          "offset, gaps, hint");
   }
   if (places_[name->column]) {
     return table_.fault(field.column,

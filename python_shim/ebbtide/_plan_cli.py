@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import sys
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ CapacityOption = Annotated[
     str, typer.Option(metavar="SIZE", help="Bytes of the arena, e.g. 16GiB: does it fit?")
 ]
 DeviceOption = Annotated[
-    int | None, typer.Option(min=0, help="Which device of a snapshot that holds several.")
+    int | None, typer.Option(min=0, max=4095, help="Which device of a snapshot that holds several.")
 ]
 
 
@@ -39,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
 def plan(
     problem: ProblemArgument,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Write the plan there, as CSV.")
+        str, typer.Option("--output", "-o", metavar="FILE", help="Write the plan there, as CSV; - is stdout.")
     ] = "",
     capacity: CapacityOption = "",
     time_limit: Annotated[
@@ -68,6 +69,8 @@ def plan(
     options = Options(time_limit, _capacity(capacity), seed, threads)
     if draw and pathlib.Path(draw).suffix.lower() not in _DRAWINGS:
         raise EbbtideError(f"--draw {draw}: the name must end in {' or '.join(_DRAWINGS)}")
+    if output == "-" and as_json:
+        raise EbbtideError("-o - and --json: only one of them can go to stdout; give -o a file")
     for option, path in (("-o", output), ("--draw", draw)):
         _check_writable(option, path)
     try:
@@ -93,7 +96,8 @@ def plan(
     if as_json:
         print(json.dumps(_plan_run.as_json(planned, info.buffers), indent=2))
     else:
-        print(_plan_run.as_text(planned, info.buffers, options.capacity), end="")
+        text = _plan_run.as_text(planned, info.buffers, options.capacity)
+        print(text, end="", file=sys.stderr if output == "-" else sys.stdout)
     raise typer.Exit(0 if planned.fits else 1)
 
 
@@ -105,8 +109,8 @@ def check(
 ) -> None:
     """Judge a plan, whoever made it: the first broken rule with the buffers that break it.
 
-    The judge shares no code with any solver. Exits with 0 for a valid plan, 1 for one that is not, 2
-    for wrong input.
+    The judge shares no code with any solver.
+    Exits with 0 for a valid plan, 1 for one that is not, 2 for wrong input.
 
     Example: ebbtide check problem.csv plan.csv --capacity 16GiB
     """
@@ -140,6 +144,9 @@ def _check_writable(option: str, path: str) -> None:
 
 def _write(path: str, content: bytes) -> None:
     try:
-        pathlib.Path(path).write_bytes(content)
+        if path == "-":
+            sys.stdout.buffer.write(content)
+        else:
+            pathlib.Path(path).write_bytes(content)
     except OSError as error:
         raise EbbtideError(f"{path}: {error.strerror or error}") from None

@@ -69,6 +69,8 @@ class Options:
 
 def read_bytes(path: str) -> bytes:
     """A file, or stdin where it is "-", unpacked if it is gzip. EbbtideError names the file."""
+    if not path:
+        raise EbbtideError("the name of the problem or plan is empty; give a file, or - for stdin")
     try:
         content = sys.stdin.buffer.read() if path == STDIN else pathlib.Path(path).read_bytes()
     except OSError as error:

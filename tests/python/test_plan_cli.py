@@ -153,6 +153,14 @@ def test_stdin_is_a_problem_too(python_environment, native):
     assert json.loads(done.stdout)["height"] == 100, done.stderr
 
 
+def test_the_plan_can_go_to_stdout(ebbtide, problem, tmp_path):
+    done = ebbtide("plan", "p.csv", "-o", "-")
+    assert done.stdout.startswith("id,lower,upper,size") and "lower bound" in done.stderr
+    (tmp_path / "plan.csv").write_text(done.stdout)
+    assert ebbtide("check", "p.csv", "plan.csv").returncode == 0
+    assert ebbtide("plan", "p.csv", "-o", "-", "--json").returncode == 2
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_snapshot_becomes_a_problem(ebbtide, tmp_path, protocol):
     (tmp_path / "m.pickle").write_bytes(pickle.dumps(snapshot(), protocol))

@@ -104,7 +104,9 @@ TEST(ProblemCsv, SaysWhereAndWhatIsWrong) {
   const std::string header = "id,lower,upper,size\n";
   EXPECT_EQ(refusal(""), "p.csv:1:1: the header is missing");
   EXPECT_EQ(refusal("id,lower,upper\n"), "p.csv:1:1: column 'size' is missing");
-  EXPECT_EQ(refusal("id,lower,upper,size,colour\n"), "p.csv:1:21: unknown column 'colour'");
+  EXPECT_EQ(refusal("id,lower,upper,size,colour\n"),
+            "p.csv:1:21: unknown column 'colour'; known are id, lower, upper (or end), size, "
+            "alignment, offset, gaps, hint");
   EXPECT_EQ(refusal("id,buffer,upper,size\n"), "p.csv:1:4: column 'id' appears twice");
   EXPECT_EQ(refusal("id,lower,upper,end,size\n"), "p.csv:1:16: column 'upper' appears twice");
   EXPECT_EQ(refusal(header + "a,0,1,4\nb,0,1\n"),
