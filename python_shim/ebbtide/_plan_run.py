@@ -37,19 +37,21 @@ def run(problem: Problem, options: Options) -> Planned:
     def interrupt(*_: object) -> None:
         if options.stop.is_set():
             os._exit(_INTERRUPTED)  # the search may be deep in native code
-        options.stop.set()
-        progress.clear()
-        print_line("info", "interrupted: ending with the best plan so far")
+        options.stop.set()  # no more: the main thread may be in the middle of printing
 
     # A handler runs in the main thread, and only while that runs Python: so it does not plan itself.
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         threading.Thread(target=work, daemon=True).start()
-        while not done.wait(_POLL_S):
+        while not done.wait(_POLL_S) and not options.stop.is_set():
             progress.show()
+        progress.clear()
+        if options.stop.is_set():
+            print_line("info", "interrupted: ending with the best plan so far")
+        while not done.wait(_POLL_S):
+            pass
     finally:
         signal.signal(signal.SIGINT, before)
-    progress.clear()
     (result,) = outcome
     if isinstance(result, BaseException):
         raise result

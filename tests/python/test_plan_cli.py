@@ -233,8 +233,9 @@ def test_fixed_buffers_that_overlap_are_infeasible_not_wrong(ebbtide, tmp_path):
 
 
 def test_the_drawing_shows_every_buffer_and_escapes_its_name(ebbtide, tmp_path):
+    long = "\"" + 200_000 * "b"
     (tmp_path / "p.csv").write_text(
-        "id,lower,upper,size,gaps\n</script><b>&\x01,0,9,40,3-5\nb,0,9,60,\nempty,0,1,0,\n"
+        f"id,lower,upper,size,gaps\n</script><b>&\x01,0,9,40,3-5\n{long},0,9,60,\nempty,0,1,0,\n"
     )
     assert ebbtide("plan", "p.csv", "--draw", "d.svg").returncode == 0
     svg = ElementTree.parse(tmp_path / "d.svg").getroot()
@@ -245,7 +246,7 @@ def test_the_drawing_shows_every_buffer_and_escapes_its_name(ebbtide, tmp_path):
     page = (tmp_path / "d.html").read_text()
     data = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
     told = json.loads(data[1])
-    assert told["ids"] == ["</script><b>&\x01", "</script><b>&\x01", "b"]
+    assert told["ids"] == ["</script><b>&\x01", "</script><b>&\x01", long]
     assert told["births"] == [0, 5, 0] and told["deaths"] == [3, 9, 9]
     assert "http" not in page  # self-contained
 
