@@ -133,6 +133,49 @@ typedef struct ebbtide_swap_stats {
   int64_t host_waits;              /* after errors and at the end only */
 } ebbtide_swap_stats;
 
+/* Buffers with sizes and lifetimes, and once planned, their offsets: the planner by itself, see
+ * ebbtide_problem_read. Calls for one problem come from one thread at a time. */
+typedef struct ebbtide_problem ebbtide_problem;
+
+typedef enum ebbtide_plan_state {
+  EBBTIDE_PLAN_FEASIBLE = 0,       /* a plan, which fits the capacity if there is one */
+  EBBTIDE_PLAN_OPTIMAL = 1,        /* the same, and no plan can be lower */
+  EBBTIDE_PLAN_INFEASIBLE = 2,     /* proved: no plan fits the capacity */
+  EBBTIDE_PLAN_UNKNOWN = 3         /* neither a plan that fits nor a proof was found in time */
+} ebbtide_plan_state;
+
+typedef struct ebbtide_plan_result {
+  size_t struct_size;
+  int64_t height_bytes;            /* of the lowest plan found, also where it does not fit */
+  int64_t lower_bound_bytes;       /* no plan is lower */
+  double seconds;                  /* spent on planning */
+  int32_t state;                   /* an ebbtide_plan_state */
+  int32_t has_plan;                /* 0: no plan was found, and height_bytes means nothing */
+} ebbtide_plan_result;
+
+/* Called while ebbtide_problem_plan runs, perhaps on threads of its own, one call at a time. */
+typedef int (*ebbtide_plan_stop)(void* context);  /* not 0: end now with the best plan so far */
+typedef void (*ebbtide_plan_progress)(const ebbtide_plan_result* best, void* context);
+
+typedef struct ebbtide_plan_options {
+  size_t struct_size;
+  double time_limit;               /* seconds, >= 0 */
+  int64_t capacity_bytes;          /* does it fit? -1: as low as possible */
+  uint64_t seed;                   /* the same problem and seed: the same plan, given time enough */
+  int32_t threads;                 /* >= 1 */
+  ebbtide_plan_stop should_stop;   /* may be NULL; asked every few milliseconds */
+  ebbtide_plan_progress on_progress; /* may be NULL */
+  void* context;                   /* given to both; may be NULL */
+} ebbtide_plan_options;
+
+typedef struct ebbtide_problem_info {
+  size_t struct_size;
+  int64_t buffers;
+  int64_t lower_bound_bytes;       /* the largest sum of live bytes */
+  int32_t device;                  /* of a snapshot; else -1 */
+  int32_t streams;                 /* of how many streams a snapshot's allocations are; else 0 */
+} ebbtide_problem_info;
+
 /* "0.1.0". */
 EBBTIDE_API const char* ebbtide_version(void);
 /* The last error of this thread in words; "" when there was none. */
@@ -214,6 +257,43 @@ EBBTIDE_API ebbtide_status ebbtide_swap_await_in(ebbtide_swap swap, uint64_t tic
 EBBTIDE_API ebbtide_status ebbtide_swap_release(ebbtide_swap swap, uint64_t ticket);
 /* Waits for nothing: times are of the copies that are done. */
 EBBTIDE_API ebbtide_status ebbtide_swap_get_stats(ebbtide_swap swap, ebbtide_swap_stats* stats);
+
+/* An empty problem. Every problem ends with ebbtide_problem_free. */
+EBBTIDE_API ebbtide_status ebbtide_problem_new(ebbtide_problem** problem);
+/* Reads the bytes of a file: google/minimalloc's CSV, or a PyTorch memory snapshot, of which nothing
+ * is executed. `source` is its name in messages; `device` chooses one of a snapshot's, -1 the only one.
+ * EBBTIDE_INVALID_ARGUMENT with "source:line:column: reason" or "source: byte N: reason";
+ * EBBTIDE_INFEASIBLE when fixed buffers overlap. docs/planner-cli.md has the formats. */
+EBBTIDE_API ebbtide_status ebbtide_problem_read(const char* bytes, size_t size, const char* source,
+                                                int device, ebbtide_problem** problem);
+EBBTIDE_API void ebbtide_problem_free(ebbtide_problem* problem);
+/* Adds a buffer of `size` bytes whose offset is a multiple of `alignment`, and is `offset` unless that
+ * is negative. It is live in [ticks[0], ticks[1]), [ticks[2], ticks[3]), ... , `lives` intervals in
+ * order. A plan made before is gone. */
+EBBTIDE_API ebbtide_status ebbtide_problem_add(ebbtide_problem* problem, const char* id,
+                                               int64_t size, int64_t alignment, int64_t offset,
+                                               const int64_t* ticks, size_t lives);
+EBBTIDE_API ebbtide_status ebbtide_problem_get_info(const ebbtide_problem* problem,
+                                                    ebbtide_problem_info* info);
+/* Looks for the lowest plan, or for one that fits, until the time limit, a proof or should_stop.
+ * Every plan is judged by the validator before it is kept. `options` may be NULL: 10 seconds, one
+ * thread. That no plan fits is no error: see ebbtide_plan_result. */
+EBBTIDE_API ebbtide_status ebbtide_problem_plan(ebbtide_problem* problem,
+                                                const ebbtide_plan_options* options,
+                                                ebbtide_plan_result* result);
+/* The plan's offsets, at most `capacity` of them, in the order of the buffers.
+ * EBBTIDE_INVALID_ARGUMENT when there is no plan. */
+EBBTIDE_API ebbtide_status ebbtide_problem_get_offsets(const ebbtide_problem* problem,
+                                                       int64_t* offsets, size_t capacity);
+/* The problem as CSV, with the plan's offsets if there is one: valid until the next call for it. */
+EBBTIDE_API ebbtide_status ebbtide_problem_csv(ebbtide_problem* problem, const char** text,
+                                               size_t* size);
+/* Judges a plan, the bytes of a CSV with columns id and offset, as ebbtide_problem_csv writes it. At
+ * most `capacity` bytes, unless that is -1. EBBTIDE_BAD_PLAN with the first broken rule and the ids of
+ * its buffers. On success `height` is where the highest buffer ends. */
+EBBTIDE_API ebbtide_status ebbtide_problem_check(const ebbtide_problem* problem, const char* bytes,
+                                                 size_t size, const char* source, int64_t capacity,
+                                                 int64_t* height);
 
 #ifdef __cplusplus
 }

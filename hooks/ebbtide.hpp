@@ -3,9 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <ebbtide/ebbtide.h>
 
@@ -41,5 +44,69 @@ inline ebbtide_stats stats(int device) {
   if (ebbtide_get_stats(device, &stats) != EBBTIDE_OK) throw std::runtime_error(ebbtide_last_error());
   return stats;
 }
+
+// What Planner::plan found. Sizes in bytes.
+struct Plan {
+  ebbtide_plan_state state = EBBTIDE_PLAN_UNKNOWN;
+  std::int64_t height = 0;             // the arena's size; means nothing without offsets
+  std::int64_t lower_bound = 0;        // no plan is lower
+  double seconds = 0;
+  std::vector<std::int64_t> offsets;   // in the order of the buffers; empty: none was found
+};
+
+// The planner by itself: buffers with sizes and lifetimes in, offsets out. Needs neither torch nor a
+// device. Every function throws std::runtime_error, in the words of ebbtide_last_error(). One thread
+// at a time.
+class Planner {
+ public:
+  Planner() {
+    ebbtide_problem* made = nullptr;
+    check(ebbtide_problem_new(&made));
+    problem_.reset(made);
+  }
+  // The bytes of a CSV file or of a PyTorch memory snapshot; `source` is its name in messages.
+  Planner(std::string_view bytes, const std::string& source, int device = -1) {
+    ebbtide_problem* made = nullptr;
+    check(ebbtide_problem_read(bytes.data(), bytes.size(), source.c_str(), device, &made));
+    problem_.reset(made);
+  }
+
+  // A buffer that is live in [birth, death), anywhere or at a fixed offset.
+  void add(const std::string& id, std::int64_t size, std::int64_t birth, std::int64_t death,
+           std::int64_t alignment = 1, std::int64_t fixed_offset = -1) {
+    const std::int64_t ticks[] = {birth, death};
+    check(ebbtide_problem_add(problem(), id.c_str(), size, alignment, fixed_offset, ticks, 1));
+  }
+
+  Plan plan(double time_limit = 10, std::int64_t capacity = -1, int threads = 1,
+            std::uint64_t seed = 1) {
+    const ebbtide_plan_options options{sizeof(options), time_limit, capacity, seed, threads,
+                                       nullptr,         nullptr,    nullptr};
+    ebbtide_plan_result result{};
+    result.struct_size = sizeof(result);
+    check(ebbtide_problem_plan(problem(), &options, &result));
+    Plan plan{static_cast<ebbtide_plan_state>(result.state), result.height_bytes,
+              result.lower_bound_bytes, result.seconds, {}};
+    if (result.has_plan == 0) return plan;
+    ebbtide_problem_info info{};
+    info.struct_size = sizeof(info);
+    check(ebbtide_problem_get_info(problem(), &info));
+    plan.offsets.resize(static_cast<std::size_t>(info.buffers));
+    check(ebbtide_problem_get_offsets(problem(), plan.offsets.data(), plan.offsets.size()));
+    return plan;
+  }
+
+ private:
+  struct Free {
+    void operator()(ebbtide_problem* problem) const { ebbtide_problem_free(problem); }
+  };
+
+  static void check(ebbtide_status status) {
+    if (status != EBBTIDE_OK) throw std::runtime_error(ebbtide_last_error());
+  }
+  ebbtide_problem* problem() const { return problem_.get(); }
+
+  std::unique_ptr<ebbtide_problem, Free> problem_;
+};
 
 }  // namespace ebbtide

@@ -8,8 +8,8 @@
 namespace ebbtide {
 namespace {
 
-Error refuse(std::size_t index, const std::string& reason) {
-  return {ErrorCode::kInvalidArgument, "buffer " + std::to_string(index) + " " + reason};
+Error refuse(const std::string& name, const std::string& reason) {
+  return {ErrorCode::kInvalidArgument, name + " " + reason};
 }
 
 // The reason why the buffer alone is not acceptable, or an empty string.
@@ -42,7 +42,7 @@ std::int64_t take_room(std::int64_t room, const Buffer& buffer) {
   return room;
 }
 
-Status check_fixed(const Problem& problem) {
+Status check_fixed(const Problem& problem, std::span<const std::string> names) {
   std::vector<PlacedRange> placed;
   for (std::size_t i = 0; i < problem.buffers.size(); ++i) {
     const Buffer& buffer = problem.buffers[i];
@@ -51,8 +51,8 @@ Status check_fixed(const Problem& problem) {
   }
   const auto clash = find_overlap(placed);
   if (!clash) return Nothing{};
-  return Error{ErrorCode::kInfeasible, "buffers " + std::to_string(clash->first) + " and " +
-                                           std::to_string(clash->second) +
+  return Error{ErrorCode::kInfeasible, name_of(clash->first, names) + " and " +
+                                           name_of(clash->second, names) +
                                            " are fixed at overlapping offsets and live together"};
 }
 
@@ -79,15 +79,23 @@ Buffer wrapping(Bytes size, Tick birth, Tick death, Tick period) {
   return buffer;
 }
 
-Status check(const Problem& problem) {
+std::string name_of(std::size_t index, std::span<const std::string> names) {
+  return names.empty() ? "buffer " + std::to_string(index) : names[index];
+}
+
+Status check(const Problem& problem, std::span<const std::string> names) {
   std::int64_t room = kMaxTotal.value;
   for (std::size_t i = 0; i < problem.buffers.size(); ++i) {
     const Buffer& buffer = problem.buffers[i];
-    if (const std::string fault = fault_of(buffer); !fault.empty()) return refuse(i, fault);
+    if (const std::string fault = fault_of(buffer); !fault.empty()) {
+      return refuse(name_of(i, names), fault);
+    }
     room = take_room(room, buffer);
-    if (room < 0) return refuse(i, "makes the sum of all sizes exceed 2^62 bytes");
+    if (room < 0) {
+      return refuse(name_of(i, names), "makes the sum of all sizes exceed 2^62 bytes");
+    }
   }
-  return check_fixed(problem);
+  return check_fixed(problem, names);
 }
 
 }  // namespace ebbtide

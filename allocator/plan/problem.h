@@ -8,6 +8,8 @@
 #pragma once
 
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "allocator/base/result.h"
@@ -39,7 +41,11 @@ inline constexpr Bytes kMaxTotal{std::int64_t{1} << 62};
 Buffer wrapping(Bytes size, Tick birth, Tick death, Tick period);
 
 // Says the first rule of Buffer that is broken, or two fixed buffers that overlap
-// (kInvalidArgument and kInfeasible). O(n log n).
-Status check(const Problem& problem);
+// (kInvalidArgument and kInfeasible). A message calls buffer i names[i], or "buffer i" where there
+// are no names. O(n log n).
+Status check(const Problem& problem, std::span<const std::string> names = {});
+
+// What check() and validate() call buffer `index`. Requires: no names, or one for each buffer.
+std::string name_of(std::size_t index, std::span<const std::string> names);
 
 }  // namespace ebbtide

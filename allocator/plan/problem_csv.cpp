@@ -2,122 +2,213 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <fstream>
+#include <limits>
 #include <optional>
+#include <ostream>
 #include <string_view>
+
+#include "allocator/plan/csv_table.h"
 
 namespace ebbtide {
 namespace {
 
-enum Column { kId, kLower, kUpper, kSize, kAlignment, kOffset, kGaps, kColumns };
-constexpr std::array<std::string_view, kColumns> kNames{"id",        "lower",  "upper", "size",
-                                                        "alignment", "offset", "gaps"};
+enum Column { kId, kLower, kUpper, kSize, kAlignment, kOffset, kGaps, kHint, kColumns };
 constexpr int kRequired = kSize + 1;
 
-// The field of each Column; absent columns have none.
-using Fields = std::array<std::optional<std::string_view>, kColumns>;
+// The first name of each column is the one that messages use.
+struct ColumnName {
+  std::string_view text;
+  Column column;
+  bool inclusive = false;
+};
+constexpr std::array<ColumnName, 13> kNames{{{"id", kId},
+                                             {"lower", kLower},
+                                             {"upper", kUpper},
+                                             {"size", kSize},
+                                             {"alignment", kAlignment},
+                                             {"offset", kOffset},
+                                             {"gaps", kGaps},
+                                             {"hint", kHint},
+                                             {"buffer", kId},
+                                             {"buffer_id", kId},
+                                             {"begin", kLower},
+                                             {"start", kLower},
+                                             {"end", kUpper, true}}};
 
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const std::size_t at = text.find(separator);
-    parts.push_back(text.substr(0, at));
-    if (at == std::string_view::npos) return parts;
-    text.remove_prefix(at + 1);
+// So that one may be added, and anyone may take differences.
+constexpr std::int64_t kMaxTick = std::int64_t{1} << 61;
+
+// Reads one table. Each function returns an Error with its place, or nothing.
+class ProblemReader {
+ public:
+  ProblemReader(std::istream& input, const std::string& source) : table_(input, source) {}
+
+  Status read_header();
+  Status read_rows(NamedProblem& named);
+
+ private:
+  Status read_name(const CsvField& field);
+  Result<std::int64_t> number(Column column) const;
+  Result<Tick> tick(const CsvField& field, std::string_view name, bool is_end) const;
+  Status cut_gap(const CsvField& gap, Interval& rest, LiveRanges& live) const;
+  Result<LiveRanges> read_live() const;
+  Result<Buffer> read_buffer() const;
+  Status read_offset(Buffer& buffer) const;
+  const CsvField& field(Column column) const { return table_.fields()[*places_[column]]; }
+  bool is_given(Column column) const { return places_[column] && !field(column).text.empty(); }
+
+  CsvTable table_;
+  std::array<std::optional<std::size_t>, kColumns> places_;  // which field of a line; none: absent
+  std::size_t width_ = 0;
+  bool inclusive_ = false;  // the life's end is its last tick
+};
+
+Status ProblemReader::read_name(const CsvField& field) {
+  const auto name = std::find_if(kNames.begin(), kNames.end(),
+                                 [&](const ColumnName& known) { return known.text == field.text; });
+  if (name == kNames.end()) {
+    return table_.fault(field.column, "unknown column " + quoted(field.text) +
+                                          "; known are id, lower, upper (or end), size, alignment, "
+                                          "offset, gaps, hint");
   }
-}
-
-Error invalid(std::string reason) { return {ErrorCode::kInvalidArgument, std::move(reason)}; }
-
-Result<std::int64_t> number(std::string_view text, std::string_view what) {
-  std::int64_t value = 0;
-  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (fault == std::errc{} && end == text.data() + text.size() && !text.empty()) return value;
-  return invalid(std::string(what) + " is not an integer: '" + std::string(text) + "'");
-}
-
-Result<std::vector<Column>> parse_header(std::string_view line) {
-  std::vector<Column> columns;
-  for (const std::string_view name : split(line, ',')) {
-    const auto at = std::find(kNames.begin(), kNames.end(), name);
-    if (at == kNames.end()) return invalid("unknown column '" + std::string(name) + "'");
-    const auto column = static_cast<Column>(at - kNames.begin());
-    if (std::find(columns.begin(), columns.end(), column) != columns.end()) {
-      return invalid("column '" + std::string(name) + "' appears twice");
-    }
-    columns.push_back(column);
+  if (places_[name->column]) {
+    return table_.fault(field.column,
+                        "column '" + std::string(kNames[name->column].text) + "' appears twice");
   }
-  for (int i = 0; i < kRequired; ++i) {
-    if (std::find(columns.begin(), columns.end(), static_cast<Column>(i)) == columns.end()) {
-      return invalid("column '" + std::string(kNames[static_cast<std::size_t>(i)]) +
-                     "' is missing");
-    }
-  }
-  return columns;
-}
-
-// Cuts the gaps ("5-7 8-9", in order) out of the lifetime.
-Result<LiveRanges> parse_live(Tick lower, Tick upper, std::string_view gaps) {
-  LiveRanges live;
-  if (!gaps.empty()) {
-    for (const std::string_view gap : split(gaps, ' ')) {
-      const std::size_t dash = gap.find('-', 1);
-      if (dash == std::string_view::npos) return invalid("a gap is not of the form a-b");
-      const auto from = number(gap.substr(0, dash), "a gap's start");
-      if (!from.ok()) return from.error();
-      const auto to = number(gap.substr(dash + 1), "a gap's end");
-      if (!to.ok()) return to.error();
-      live.push_back({lower, Tick{from.value()}});
-      lower = Tick{to.value()};
-    }
-  }
-  live.push_back({lower, upper});
-  if (!live.is_valid()) return invalid("the lifetime is empty, or a gap is not inside it");
-  return live;
-}
-
-Result<Buffer> parse_buffer(const Fields& fields) {
-  std::array<std::int64_t, kColumns> values{};
-  values[kAlignment] = 1;
-  values[kOffset] = -1;
-  for (const Column column : {kLower, kUpper, kSize, kAlignment, kOffset}) {
-    const std::string_view text = fields[column].value_or("");
-    if (text.empty() && column >= kRequired) continue;
-    const auto value = number(text, kNames[column]);
-    if (!value.ok()) return value.error();
-    values[column] = value.value();
-  }
-  auto live = parse_live(Tick{values[kLower]}, Tick{values[kUpper]}, fields[kGaps].value_or(""));
-  if (!live.ok()) return live.error();
-  Buffer buffer{.size = {values[kSize]},
-                .live = std::move(live).value(),
-                .alignment = {values[kAlignment]},
-                .fixed = std::nullopt};
-  if (values[kOffset] >= 0) buffer.fixed = Offset{values[kOffset]};
-  return buffer;
-}
-
-Status append_row(std::string_view line, const std::vector<Column>& columns, NamedProblem& named) {
-  const auto parts = split(line, ',');
-  if (parts.size() != columns.size()) {
-    return invalid("has " + std::to_string(parts.size()) + " fields, the header has " +
-                   std::to_string(columns.size()));
-  }
-  Fields fields;
-  for (std::size_t i = 0; i < parts.size(); ++i) fields[columns[i]] = parts[i];
-  auto buffer = parse_buffer(fields);
-  if (!buffer.ok()) return buffer.error();
-  named.problem.buffers.push_back(std::move(buffer).value());
-  named.ids.emplace_back(*fields[kId]);
+  places_[name->column] = width_++;
+  inclusive_ = inclusive_ || name->inclusive;
   return Nothing{};
 }
 
-// Reads a line without its LF or CRLF; false at the end and at an empty line.
-bool next_line(std::istream& input, std::string& line) {
-  if (!std::getline(input, line)) return false;
-  if (!line.empty() && line.back() == '\r') line.pop_back();
-  return !line.empty();
+Status ProblemReader::read_header() {
+  if (!table_.next()) return table_.fault(1, "the header is missing");
+  for (const CsvField& field : table_.fields()) {
+    if (const Status read = read_name(field); !read.ok()) return read;
+  }
+  for (std::size_t column = 0; column < kRequired; ++column) {
+    if (places_[column]) continue;
+    return table_.fault(1, "column '" + std::string(kNames[column].text) + "' is missing");
+  }
+  return Nothing{};
+}
+
+Result<std::int64_t> ProblemReader::number(Column column) const {
+  return table_.number(field(column), kNames[column].text);
+}
+
+Result<Tick> ProblemReader::tick(const CsvField& field, std::string_view name, bool is_end) const {
+  const auto value = table_.number(field, name);
+  if (!value.ok()) return value.error();
+  if (value.value() <= -kMaxTick || value.value() >= kMaxTick) {
+    return table_.fault(field.column, std::string(name) + " is not between -2^61 and 2^61");
+  }
+  return Tick{value.value() + (is_end && inclusive_ ? 1 : 0)};
+}
+
+// Moves what lies before the gap from `rest` to `live`.
+Status ProblemReader::cut_gap(const CsvField& gap, Interval& rest, LiveRanges& live) const {
+  if (gap.text.find('@') != std::string_view::npos) {
+    return table_.fault(gap.column, "gap " + quoted(gap.text) +
+                                        " is a window (a-b@lo:hi), which is not supported: without "
+                                        "it the buffer is whole there");
+  }
+  const std::size_t dash = gap.text.find('-', 1);
+  if (dash == std::string_view::npos) {
+    return table_.fault(gap.column, "gap " + quoted(gap.text) + " is not of the form a-b");
+  }
+  const auto from = tick({gap.text.substr(0, dash), gap.column}, "a gap's start", false);
+  if (!from.ok()) return from.error();
+  const auto to = tick({gap.text.substr(dash + 1), gap.column + dash + 1}, "a gap's end", true);
+  if (!to.ok()) return to.error();
+  if (from.value() < rest.birth || from.value() >= to.value() || to.value() > rest.death) {
+    return table_.fault(gap.column, "gap " + quoted(gap.text) +
+                                        " is empty, out of order or not inside the lifetime");
+  }
+  if (rest.birth < from.value()) live.push_back({rest.birth, from.value()});
+  rest.birth = to.value();
+  return Nothing{};
+}
+
+Result<LiveRanges> ProblemReader::read_live() const {
+  const auto lower = tick(field(kLower), kNames[kLower].text, false);
+  if (!lower.ok()) return lower.error();
+  const auto upper = tick(field(kUpper), inclusive_ ? "end" : kNames[kUpper].text, true);
+  if (!upper.ok()) return upper.error();
+  Interval rest{lower.value(), upper.value()};
+  if (!rest.is_valid()) return table_.fault(field(kUpper).column, "the lifetime is empty");
+  LiveRanges live;
+  if (is_given(kGaps)) {
+    constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
+    for (const CsvField& gap : split_field(field(kGaps), ' ', kAll)) {
+      if (gap.text.empty()) continue;
+      if (const Status cut = cut_gap(gap, rest, live); !cut.ok()) return cut.error();
+    }
+  }
+  if (rest.is_valid()) live.push_back(rest);
+  if (live.empty())
+    return table_.fault(field(kGaps).column, "the gaps leave nothing of the lifetime");
+  return live;
+}
+
+Status ProblemReader::read_offset(Buffer& buffer) const {
+  if (!is_given(kOffset)) return Nothing{};
+  const auto offset = number(kOffset);
+  if (!offset.ok()) return offset.error();
+  if (offset.value() < 0) return Nothing{};
+  if (offset.value() % buffer.alignment.value != 0) {
+    return table_.fault(field(kOffset).column, "offset is not a multiple of the alignment " +
+                                                   std::to_string(buffer.alignment.value));
+  }
+  buffer.fixed = Offset{offset.value()};
+  return Nothing{};
+}
+
+Result<Buffer> ProblemReader::read_buffer() const {
+  auto live = read_live();
+  if (!live.ok()) return live.error();
+  const auto size = number(kSize);
+  if (!size.ok()) return size.error();
+  if (size.value() < 0) return table_.fault(field(kSize).column, "size is negative");
+  Buffer buffer{Bytes{size.value()}, std::move(live).value(), Bytes{1}, std::nullopt};
+  if (is_given(kAlignment)) {
+    const auto alignment = number(kAlignment);
+    if (!alignment.ok()) return alignment.error();
+    if (alignment.value() <= 0) {
+      return table_.fault(field(kAlignment).column, "alignment is not positive");
+    }
+    buffer.alignment = Bytes{alignment.value()};
+  }
+  if (is_given(kHint)) {
+    if (const auto hint = number(kHint); !hint.ok()) return hint.error();
+  }
+  if (const Status offset = read_offset(buffer); !offset.ok()) return offset.error();
+  return buffer;
+}
+
+Status ProblemReader::read_rows(NamedProblem& named) {
+  while (table_.next()) {
+    if (const std::size_t width = table_.fields().size(); width != width_) {
+      return table_.fault(1, "the line has " + std::to_string(width) + " fields, the header has " +
+                                 std::to_string(width_));
+    }
+    auto buffer = read_buffer();
+    if (!buffer.ok()) return buffer.error();
+    named.problem.buffers.push_back(std::move(buffer).value());
+    named.ids.emplace_back(field(kId).text);
+  }
+  return Nothing{};
+}
+
+// What check() says of rules that take more than one row, in words of the table.
+Status check_rows(const NamedProblem& named, const std::string& source) {
+  if (check(named.problem).ok()) return Nothing{};
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < named.ids.size(); ++i) {
+    names.push_back("buffer " + quoted(named.ids[i]) + " (line " + std::to_string(i + 2) + ")");
+  }
+  const Status checked = check(named.problem, names);
+  return Error{checked.error().code, source + ": " + checked.error().message};
 }
 
 void write_gaps(std::ostream& output, const LiveRanges& live) {
@@ -130,26 +221,17 @@ void write_gaps(std::ostream& output, const LiveRanges& live) {
 }  // namespace
 
 Result<NamedProblem> read_problem_csv(std::istream& input, const std::string& source) {
-  const auto at_line = [&](int line_number, const Error& error) {
-    return invalid(source + ":" + std::to_string(line_number) + ": " + error.message);
-  };
-  std::string line;
-  if (!next_line(input, line)) return invalid(source + ":1: the header is missing");
-  const auto columns = parse_header(line);
-  if (!columns.ok()) return at_line(1, columns.error());
+  ProblemReader reader(input, source);
+  if (const Status header = reader.read_header(); !header.ok()) return header.error();
   NamedProblem named;
-  for (int row = 2; next_line(input, line); ++row) {
-    const Status added = append_row(line, columns.value(), named);
-    if (!added.ok()) return at_line(row, added.error());
-  }
-  const Status checked = check(named.problem);
-  if (!checked.ok()) return Error{checked.error().code, source + ": " + checked.error().message};
+  if (const Status rows = reader.read_rows(named); !rows.ok()) return rows.error();
+  if (const Status checked = check_rows(named, source); !checked.ok()) return checked.error();
   return named;
 }
 
 Result<NamedProblem> read_problem_csv(const std::string& path) {
   std::ifstream file(path);
-  if (!file) return invalid(path + ": cannot be opened");
+  if (!file) return Error{ErrorCode::kInvalidArgument, path + ": cannot be opened"};
   return read_problem_csv(file, path);
 }
 

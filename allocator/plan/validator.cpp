@@ -7,8 +7,11 @@
 namespace ebbtide {
 namespace {
 
-std::string describe(const Problem& problem, const Solution& solution, std::size_t index) {
-  return "buffer " + std::to_string(index) + " (size " +
+using Names = std::span<const std::string>;
+
+std::string describe(const Problem& problem, const Solution& solution, std::size_t index,
+                     Names names) {
+  return name_of(index, names) + " (size " +
          std::to_string(problem.buffers[index].size.value) + ", offset " +
          std::to_string(solution.offsets[index].value) + ")";
 }
@@ -31,7 +34,7 @@ std::string fault_of(const Buffer& buffer, Offset offset, Bytes height) {
 
 }  // namespace
 
-Status validate(const Problem& problem, const Solution& solution) {
+Status validate(const Problem& problem, const Solution& solution, Names names) {
   const std::size_t n = problem.buffers.size();
   if (solution.offsets.size() != n) {
     return Error{ErrorCode::kBadPlan, "the plan has " + std::to_string(solution.offsets.size()) +
@@ -45,15 +48,15 @@ Status validate(const Problem& problem, const Solution& solution) {
     const Offset offset = solution.offsets[i];
     const std::string fault = fault_of(buffer, offset, solution.height);
     if (!fault.empty()) {
-      return Error{ErrorCode::kBadPlan, describe(problem, solution, i) + " " + fault};
+      return Error{ErrorCode::kBadPlan, describe(problem, solution, i, names) + " " + fault};
     }
     if (buffer.size == Bytes{0}) continue;
     placed.push_back({static_cast<std::uint32_t>(i), offset, buffer.size, &buffer.live});
   }
   const auto clash = find_overlap(placed);
   if (!clash) return Nothing{};
-  return Error{ErrorCode::kBadPlan, describe(problem, solution, clash->first) + " and " +
-                                        describe(problem, solution, clash->second) +
+  return Error{ErrorCode::kBadPlan, describe(problem, solution, clash->first, names) + " and " +
+                                        describe(problem, solution, clash->second, names) +
                                         " live at the same tick and overlap"};
 }
 

@@ -1,6 +1,9 @@
 // The judge of every plan, written apart from every solver: it shares no code with them.
 #pragma once
 
+#include <span>
+#include <string>
+
 #include "allocator/base/result.h"
 #include "allocator/plan/problem.h"
 #include "allocator/plan/solution.h"
@@ -13,7 +16,8 @@ namespace ebbtide {
 //   3. offset + size <= height;
 //   4. two buffers that are live at the same tick share no byte.
 // `order` is not judged: it makes no plan unsafe. O(n log n), cheap enough to be always on.
-// Requires: check(problem). Any solution is accepted as input, however broken.
-Status validate(const Problem& problem, const Solution& solution);
+// Requires: check(problem). Any solution is accepted as input, however broken. `names` as in check().
+Status validate(const Problem& problem, const Solution& solution,
+                std::span<const std::string> names = {});
 
 }  // namespace ebbtide

@@ -46,6 +46,15 @@ class Divergence(enum.IntEnum):
     NO_MEMORY = 3
 
 
+class PlanState(enum.IntEnum):
+    """ebbtide_plan_state."""
+
+    FEASIBLE = 0
+    OPTIMAL = 1
+    INFEASIBLE = 2
+    UNKNOWN = 3
+
+
 HOST = -1  # the device index that stands for host memory
 FIRST_DIVERGENCE_BYTES = 256
 
@@ -160,6 +169,50 @@ class SwapStatsStruct(c.Structure):
     ]
 
 
+class PlanResultStruct(c.Structure):
+    """ebbtide_plan_result."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("height_bytes", c.c_int64),
+        ("lower_bound_bytes", c.c_int64),
+        ("seconds", c.c_double),
+        ("state", c.c_int32),
+        ("has_plan", c.c_int32),
+    ]
+
+
+PlanStop = c.CFUNCTYPE(c.c_int, c.c_void_p)
+PlanProgress = c.CFUNCTYPE(None, c.POINTER(PlanResultStruct), c.c_void_p)
+
+
+class PlanOptionsStruct(c.Structure):
+    """ebbtide_plan_options."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("time_limit", c.c_double),
+        ("capacity_bytes", c.c_int64),
+        ("seed", c.c_uint64),
+        ("threads", c.c_int32),
+        ("should_stop", PlanStop),
+        ("on_progress", PlanProgress),
+        ("context", c.c_void_p),
+    ]
+
+
+class ProblemInfoStruct(c.Structure):
+    """ebbtide_problem_info."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("buffers", c.c_int64),
+        ("lower_bound_bytes", c.c_int64),
+        ("device", c.c_int32),
+        ("streams", c.c_int32),
+    ]
+
+
 # Name: (result, arguments). ebbtide_status and ebbtide_mark_kind are C ints.
 FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_version": (c.c_char_p, []),
@@ -200,6 +253,42 @@ SWAP_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_swap_await_in": (c.c_int, [c.c_uint64, c.c_uint64, c.c_uint64]),
     "ebbtide_swap_release": (c.c_int, [c.c_uint64, c.c_uint64]),
     "ebbtide_swap_get_stats": (c.c_int, [c.c_uint64, c.POINTER(SwapStatsStruct)]),
+}
+
+# The part for the planner by itself. A problem is an opaque pointer.
+PLAN_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
+    "ebbtide_problem_new": (c.c_int, [c.POINTER(c.c_void_p)]),
+    "ebbtide_problem_read": (
+        c.c_int,
+        [c.c_char_p, c.c_size_t, c.c_char_p, c.c_int, c.POINTER(c.c_void_p)],
+    ),
+    "ebbtide_problem_free": (None, [c.c_void_p]),
+    "ebbtide_problem_add": (
+        c.c_int,
+        [
+            c.c_void_p,
+            c.c_char_p,
+            c.c_int64,
+            c.c_int64,
+            c.c_int64,
+            c.POINTER(c.c_int64),
+            c.c_size_t,
+        ],
+    ),
+    "ebbtide_problem_get_info": (c.c_int, [c.c_void_p, c.POINTER(ProblemInfoStruct)]),
+    "ebbtide_problem_plan": (
+        c.c_int,
+        [c.c_void_p, c.POINTER(PlanOptionsStruct), c.POINTER(PlanResultStruct)],
+    ),
+    "ebbtide_problem_get_offsets": (c.c_int, [c.c_void_p, c.POINTER(c.c_int64), c.c_size_t]),
+    "ebbtide_problem_csv": (
+        c.c_int,
+        [c.c_void_p, c.POINTER(c.c_char_p), c.POINTER(c.c_size_t)],
+    ),
+    "ebbtide_problem_check": (
+        c.c_int,
+        [c.c_void_p, c.c_char_p, c.c_size_t, c.c_char_p, c.c_int64, c.POINTER(c.c_int64)],
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""The `ebbtide` command: report, dryrun, doctor."""
+"""The `ebbtide` command: report, dryrun, doctor, and from _plan_cli plan and check."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import __version__
+from . import __version__, _plan_cli
 from ._errors import EbbtideError, print_line
+
+_INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
 
 app = typer.Typer(
     add_completion=False,
@@ -34,6 +36,12 @@ To train with it, set one variable; this command is for what comes before and af
   ebbtide dryrun --device h200 -- python train.py   # on a simulated GPU
 
   ebbtide doctor   # is everything in place?
+
+The planner works by itself, too, on anyone's buffers:
+
+  ebbtide plan problem.csv -o plan.csv   # the smallest arena, an offset for each buffer
+
+  ebbtide check problem.csv plan.csv   # is a plan valid?
 """,
 )
 
@@ -119,13 +127,21 @@ def doctor() -> None:
         raise EbbtideError("not everything is in place (see the rows marked no)")
 
 
+_plan_cli.add_to(app)
+
+
 def main() -> None:
     try:
         # Not standalone: what is wrong with a command line is then told in our one line too.
         sys.exit(app(standalone_mode=False) or 0)
     except EbbtideError as error:
         print_line("error", error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except Exception as error:
+        if type(error).__name__ == "Abort":  # the parser's word for Ctrl-C
+            sys.exit(_INTERRUPTED)
         # The parser's own errors; by their shape, because typer may bring a click of its own.
         if not hasattr(error, "format_message"):
             raise

@@ -43,9 +43,19 @@ def _load(path: pathlib.Path, mode: int) -> ctypes.CDLL:
 @functools.cache
 def library() -> ctypes.CDLL:
     """The engine with its C interface. Global symbols: the adaptors share this one engine."""
-    engine = _load(folder() / ENGINE, ctypes.RTLD_GLOBAL)
+    return _declare(_load(folder() / ENGINE, ctypes.RTLD_GLOBAL), _abi.FUNCTIONS)
+
+
+def part(functions: dict[str, tuple[object, list[object]]]) -> ctypes.CDLL:
+    """The engine with one more part of its interface declared: _abi.SWAP_FUNCTIONS and the like."""
+    return _declare(library(), functions)
+
+
+def _declare(
+    engine: ctypes.CDLL, functions: dict[str, tuple[object, list[object]]]
+) -> ctypes.CDLL:
     try:
-        return _abi.declare(engine)
+        return _abi.declare(engine, functions)
     except AttributeError as error:
         raise EbbtideError(
             f"{ENGINE} in {folder()} is of another version: {one_line(error)}"

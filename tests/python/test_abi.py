@@ -37,6 +37,19 @@ C_TYPES = {
     "const int64_t*": ctypes.POINTER(ctypes.c_int64),
     "void*": ctypes.c_void_p,
     "const ebbtide_swap_source*": ctypes.POINTER(_abi.SwapSourceStruct),
+    "void": None,
+    "double": ctypes.c_double,
+    "const int64_t*": ctypes.POINTER(ctypes.c_int64),
+    "size_t*": ctypes.POINTER(ctypes.c_size_t),
+    "const char**": ctypes.POINTER(ctypes.c_char_p),
+    "ebbtide_problem*": ctypes.c_void_p,
+    "const ebbtide_problem*": ctypes.c_void_p,
+    "ebbtide_problem**": ctypes.POINTER(ctypes.c_void_p),
+    "ebbtide_problem_info*": ctypes.POINTER(_abi.ProblemInfoStruct),
+    "ebbtide_plan_stop": _abi.PlanStop,
+    "ebbtide_plan_progress": _abi.PlanProgress,
+    "const ebbtide_plan_options*": ctypes.POINTER(_abi.PlanOptionsStruct),
+    "ebbtide_plan_result*": ctypes.POINTER(_abi.PlanResultStruct),
 }
 
 
@@ -52,7 +65,7 @@ def fields(name: str) -> list[tuple[str, object]]:
     sizes = {"EBBTIDE_DIVERGENCE_COUNT": len(_abi.Divergence)}
     found: list[tuple[str, object]] = []
     for declaration in filter(None, (part.strip() for part in body[1].split(";"))):
-        kind, names = declaration.split(None, 1)
+        kind, names = re.fullmatch(r"(\w+\*?) (.*)", declaration, re.DOTALL).groups()
         for field in names.split(","):
             match = re.fullmatch(r"\s*(\w+)(?:\[(\w+)\])?\s*", field)
             assert match, f"not understood: {declaration}"
@@ -69,7 +82,7 @@ def functions() -> dict[str, tuple[object, list[object]]]:
         kinds = []
         for argument in (part.strip() for part in arguments.split(",")):
             if argument != "void":
-                match = re.fullmatch(r"((?:const )?\w+\*?) ?\w+", argument)
+                match = re.fullmatch(r"((?:const )?\w+\*{0,2}) ?\w+", argument)
                 assert match, f"not understood: {argument}"
                 kinds.append(C_TYPES[match[1]])
         found[name] = (C_TYPES[result.strip()], kinds)
@@ -82,6 +95,7 @@ def functions() -> dict[str, tuple[object, list[object]]]:
         ("ebbtide_status", _abi.Status, "EBBTIDE_"),
         ("ebbtide_mark_kind", _abi.Mark, "EBBTIDE_MARK_"),
         ("ebbtide_divergence", _abi.Divergence, "EBBTIDE_DIVERGED_"),
+        ("ebbtide_plan_state", _abi.PlanState, "EBBTIDE_PLAN_"),
     ],
 )
 def test_enumerators_have_the_headers_names_and_values(c_name, python, prefix):
@@ -105,6 +119,9 @@ def test_there_are_as_many_divergences_as_the_header_counts():
         ("ebbtide_trace_summary", _abi.TraceSummaryStruct),
         ("ebbtide_swap_source", _abi.SwapSourceStruct),
         ("ebbtide_swap_stats", _abi.SwapStatsStruct),
+        ("ebbtide_plan_result", _abi.PlanResultStruct),
+        ("ebbtide_plan_options", _abi.PlanOptionsStruct),
+        ("ebbtide_problem_info", _abi.ProblemInfoStruct),
     ],
 )
 def test_structures_have_the_headers_fields_in_order(c_name, python):
@@ -113,7 +130,7 @@ def test_structures_have_the_headers_fields_in_order(c_name, python):
 
 def test_functions_have_the_headers_signatures():
     assert len(functions()) > 10
-    assert {**_abi.FUNCTIONS, **_abi.SWAP_FUNCTIONS} == functions()
+    assert {**_abi.FUNCTIONS, **_abi.SWAP_FUNCTIONS, **_abi.PLAN_FUNCTIONS} == functions()
 
 
 def test_every_statistic_reaches_the_python_dataclass():

@@ -13,7 +13,9 @@ pytest.importorskip("typer", reason="the command needs typer, which is not insta
 CLI = ["-m", "ebbtide"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["report"], ["dryrun"], ["doctor"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["report"], ["dryrun"], ["doctor"], ["plan"], ["check"]]
+)
 def test_help_shows_an_example_or_what_it_does(run_python, arguments):
     done = run_python([*CLI, *arguments, "--help"])
     assert done.returncode == 0, done.stderr
@@ -23,6 +25,8 @@ def test_help_shows_an_example_or_what_it_does(run_python, arguments):
         "report": "ebbtide report run.ebb",
         "dryrun": "-- python train.py",
         "doctor": "Exits with 2",
+        "plan": "ebbtide plan problem.csv -o plan.csv",
+        "check": "ebbtide check problem.csv plan.csv",
     }
     assert wanted["".join(arguments)] in shown
 

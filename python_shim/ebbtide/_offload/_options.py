@@ -6,16 +6,14 @@ import dataclasses
 import math
 import os
 import pathlib
-import re
 
 from .._errors import EbbtideError
+from .._sizes import parse_size
 from ._simulation import is_simulated
 
 _SIMULATED_BYTES = 1 << 46
 AUTO = "auto"  # alpha: choose the share from what was measured and from the budgets
 _ATTENTION = ("save", "recompute")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:B|([KMGT])(i?)B)?$")
-_POWERS = {None: 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +99,8 @@ def bytes_of(name: str, value: object) -> int | None:
     """From a number of bytes or a text such as "120GiB" or "1.5TB"; None and "" are no limit."""
     if value is None or value == "":
         return None
-    if isinstance(value, str) and (found := _SIZE.match(value.strip())):
-        number, prefix, binary = found.groups()
-        return int(float(number) * (1024 if binary else 1000) ** _POWERS[prefix])
+    if isinstance(value, str) and (size := parse_size(value)) is not None:
+        return size
     if not _is_count(value, 0):
         _refuse(name, value, "a size such as 120GiB, or a number of bytes")
     return int(value)  # type: ignore[call-overload,no-any-return]

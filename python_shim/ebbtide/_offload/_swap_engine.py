@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 
 from .. import _abi, _native
-from .._errors import EbbtideError, one_line
+from .._errors import EbbtideError
 
 
 ALIGNMENT = 512  # where the sources of one ticket begin in it
@@ -60,12 +60,7 @@ class SwapStats:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    try:
-        return _abi.declare(_native.library(), _abi.SWAP_FUNCTIONS)
-    except AttributeError as error:
-        raise EbbtideError(
-            f"{_native.ENGINE} in {_native.folder()} is of another version: {one_line(error)}"
-        ) from None
+    return _native.part(_abi.SWAP_FUNCTIONS)
 
 
 def _check(status: int) -> None:

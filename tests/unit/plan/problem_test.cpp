@@ -20,6 +20,13 @@ std::string refusal(Problem problem) {
   return status.ok() ? "" : status.error().message;
 }
 
+TEST(Check, CallsBuffersByTheNamesGiven) {
+  const std::vector<std::string> names{"tensor a", "tensor b"};
+  const Problem clash{{fixed_buffer(8, 0, 2, 0), fixed_buffer(8, 1, 3, 4)}};
+  EXPECT_EQ(check(clash, names).error().message,
+            "tensor a and tensor b are fixed at overlapping offsets and live together");
+}
+
 TEST(Interval, TouchingOnesDoNotOverlap) {
   EXPECT_FALSE(ticks(0, 3).overlaps(ticks(3, 5)));
   EXPECT_TRUE(ticks(0, 4).overlaps(ticks(3, 5)));
