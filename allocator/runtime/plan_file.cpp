@@ -146,11 +146,13 @@ Error bad(const std::string& reason) { return {ErrorCode::kBadPlan, reason}; }
 
 // Sizes and ticks that later arithmetic relies on.
 bool is_sound(const Program& program) {
+  if (program.shapes < 1 || program.shapes > kMaxShapes) return false;
   for (const Node& node : program.nodes) {
     const bool sizes_fit = node.sizes.size() == program.shapes;
     const bool bounded = node.slot.value >= 0 && node.slot.value < (std::int64_t{1} << 50) &&
                          node.offset.value >= 0 && node.offset.value < (std::int64_t{1} << 50);
-    if (!sizes_fit || !bounded) return false;
+    const bool counts = node.missed >= 0 && node.missed < (1 << 30);
+    if (!sizes_fit || !bounded || !counts) return false;
     for (const Bytes size : node.sizes) {
       if (size.value < 0 || size > node.slot) return false;
     }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -188,6 +189,25 @@ TEST(PlanFile, DamageWithAMatchingSumIsRefusedOrHarmless) {
     ASSERT_FALSE(testing::Test::HasFailure()) << "trial " << trial;
   }
   EXPECT_GT(refused, 5'000);
+}
+
+TEST(PlanFile, CountsThatWouldOverflowAreRefused) {
+  const auto decoded = [](auto&& change) {
+    PlanBooks books = sample_books();
+    change(books.at(0).programs.at(0));
+    return PlanFile::decode(PlanFile::encode(books)).ok();
+  };
+  EXPECT_TRUE(decoded([](Program&) {}));
+  EXPECT_FALSE(decoded([](Program& program) { program.nodes[0].missed = INT_MAX; }));
+  EXPECT_FALSE(decoded([](Program& program) { program.nodes[0].missed = -1; }));
+  const auto with_shapes = [](std::size_t shapes) {
+    return [shapes](Program& program) {
+      program.shapes = shapes;
+      for (Node& node : program.nodes) node.sizes.resize(shapes);
+    };
+  };
+  EXPECT_FALSE(decoded(with_shapes(0)));
+  EXPECT_FALSE(decoded(with_shapes(kMaxShapes + 1)));
 }
 
 class PlanFileOnDisk : public testing::Test {
