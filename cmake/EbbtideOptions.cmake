@@ -17,7 +17,9 @@ if(EBBTIDE_WERROR)
   target_compile_options(ebbtide_options INTERFACE -Werror)
 endif()
 if(EBBTIDE_SANITIZE)
-  add_compile_options(-fsanitize=${EBBTIDE_SANITIZE} -fno-omit-frame-pointer -g)
+  # A report fails the test. Less optimised and with lines only: it compiles in 2/5 of the time.
+  add_compile_options(-fsanitize=${EBBTIDE_SANITIZE} -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer -O1 -g1)
   add_link_options(-fsanitize=${EBBTIDE_SANITIZE})
   target_compile_definitions(ebbtide_options INTERFACE EBBTIDE_DEBUG_CHECKS)
 endif()

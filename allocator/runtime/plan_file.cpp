@@ -161,6 +161,7 @@ Error bad(const std::string& reason) { return {ErrorCode::kBadPlan, reason}; }
 
 // Sizes and ticks that later arithmetic relies on.
 bool is_sound(const Program& program) {
+  if (program.shapes < 1 || program.shapes > kMaxShapes) return false;
   for (const Extents& input : program.inputs) {
     const auto is_extent = [](std::int64_t extent) { return extent >= 0 && extent < (std::int64_t{1} << 50); };
     if (!std::all_of(input.begin(), input.end(), is_extent)) return false;
@@ -169,7 +170,8 @@ bool is_sound(const Program& program) {
     const bool sizes_fit = node.sizes.size() == program.shapes;
     const bool bounded = node.slot.value >= 0 && node.slot.value < (std::int64_t{1} << 50) &&
                          node.offset.value >= 0 && node.offset.value < (std::int64_t{1} << 50);
-    if (!sizes_fit || !bounded) return false;
+    const bool counts = node.missed >= 0 && node.missed < (1 << 30);
+    if (!sizes_fit || !bounded || !counts) return false;
     for (const Bytes size : node.sizes) {
       if (size.value < 0 || size > node.slot) return false;
     }

@@ -13,6 +13,8 @@ namespace ebbtide {
 // A request of more than this part of a program's height tells by itself that a round is of another program.
 inline constexpr std::int64_t kNoticedPart = 512;
 
+inline constexpr std::size_t kMaxShapes = 8;  // that a program remembers
+
 // One expected request.
 struct Node {
   RootId root;
@@ -53,7 +55,7 @@ struct Program {
   std::uint32_t source = 0;
   std::vector<Node> nodes;
   std::vector<Incoming> incoming;
-  std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold
+  std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold, <= kMaxShapes
   std::vector<Extents> inputs;                 // per shape: the extents of its input; empty where they are unknown
   std::vector<std::vector<Bytes>> class_sizes; // per size class: its size in every shape
   std::vector<std::uint32_t> order;            // placement order of the nodes in the last solution

@@ -9,7 +9,6 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::size_t kMaxShapes = 8;
 constexpr Tick kNever{-1};  // of a node that has not lived yet
 
 Tick tick(std::size_t index) { return Tick{static_cast<std::int64_t>(index)}; }

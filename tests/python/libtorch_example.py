@@ -1,9 +1,12 @@
 """Installs Ebbtide from the build that the native libraries came from, and builds the LibTorch
-example against what was installed. Once per test session: compiling against torch takes longest.
+example against what was installed. Once per test session, be it in several processes (pytest-xdist):
+compiling against torch takes longest.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import importlib.util
 import os
@@ -11,6 +14,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from conftest import ROOT, TIMEOUT_S
@@ -64,18 +68,34 @@ def build_example(prefix: pathlib.Path, folder: pathlib.Path, *settings: str) ->
     return folder / "train"
 
 
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+    """Other processes wait until what is being made in the folder is whole."""
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Example:
     """An installed Ebbtide and the program built against it."""
 
     def __init__(self, native: pathlib.Path, folder: pathlib.Path) -> None:
         self._folder = folder
-        self.prefix = install(native, folder / "prefix")
-        self.linked = build_example(self.prefix, folder / "linked")
+        self.prefix = folder / "prefix"
+        self.linked = folder / "linked" / "train"
+        with held(folder):
+            if not self.linked.exists():
+                install(native, self.prefix)
+                build_example(self.prefix, self.linked.parent)
 
     @functools.cached_property
     def plain(self) -> pathlib.Path:
         """The same program, which does not link Ebbtide."""
-        return build_example(self.prefix, self._folder / "plain", "-DWITH_EBBTIDE=OFF")
+        program = self._folder / "plain" / "train"
+        with held(self._folder):
+            if not program.exists():
+                build_example(self.prefix, program.parent, "-DWITH_EBBTIDE=OFF")
+        return program
 
     def library(self, name: str) -> pathlib.Path:
         (found,) = self.prefix.glob(f"lib*/{name}")
@@ -90,5 +110,9 @@ def example(native: pathlib.Path, factory: pytest.TempPathFactory) -> Example:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed here")
     if native not in _examples:
-        _examples[native] = Example(native, factory.mktemp("libtorch"))
+        # The processes of one session have neighbouring folders; alone, the session has its own.
+        ours = factory.getbasetemp()
+        folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "libtorch"
+        folder.mkdir(exist_ok=True)
+        _examples[native] = Example(native, folder)
     return _examples[native]

@@ -174,7 +174,7 @@ TEST(TraceReader, FlippedBytesNeverPassUnnoticed) {
     const auto read = read_all(reader.value());
     ASSERT_NE(reader.value().end(), TraceEnd::kComplete) << "turn " << turn;
     ASSERT_LE(read.size(), events.size());
-    ASSERT_EQ(std::memcmp(read.data(), events.data(), read.size() * sizeof(EventRecord)), 0);
+    ASSERT_TRUE(read.empty() || std::memcmp(read.data(), events.data(), read.size() * sizeof(EventRecord)) == 0);
     const auto summary = summarize_trace(path.string());
     ASSERT_TRUE(summary.ok());
     ASSERT_NE(summary.value().damage, "");

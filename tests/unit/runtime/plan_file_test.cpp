@@ -3,26 +3,27 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <random>
 
-#include "allocator/base/crc32.h"
 #include "allocator/runtime/plan_maker.h"
+#include "tests/unit/runtime/plan_damage.h"
 #include "tests/unit/runtime/samples.h"
 
 namespace ebbtide {
 namespace {
 
+using plan_damage::fix_sum;
+using plan_damage::kBodyAt;
+using plan_damage::nasty;
 using samples::lasting;
 using samples::mib;
 using samples::request;
 using samples::round_of;
 using samples::survivor;
-
-constexpr std::size_t kSumAt = 12;   // behind the magic and the version
-constexpr std::size_t kBodyAt = 16;
 
 Round sample_round(std::uint32_t serial, double length) {
   Round round = round_of(serial, {request(mib(length), 2), request(mib(2 * length), 4), lasting(mib(3)),
@@ -42,11 +43,6 @@ PlanBooks sample_books() {
   books[-1].learn(round_of(1, {request(mib(1), 1)}));
   samples::plan(books[-1]);
   return books;
-}
-
-void fix_sum(std::string& bytes) {
-  const std::uint32_t sum = crc32(bytes.data() + kBodyAt, bytes.size() - kBodyAt);
-  std::memcpy(bytes.data() + kSumAt, &sum, sizeof(sum));
 }
 
 // What is decoded must not harm whoever uses it: it can be judged, chosen from, learnt with and planned.
@@ -147,22 +143,6 @@ TEST(PlanFile, AnotherVersionIsRefusedByItsNumber) {
   EXPECT_NE(decoded.error().message.find("77"), std::string::npos) << decoded.error().message;
 }
 
-// The numbers that damage likes: bounds, signs, and what a bit can do.
-std::int64_t nasty(std::mt19937& random, std::int64_t old) {
-  switch (random() % 10) {
-    case 0: return 0;
-    case 1: return -1;
-    case 2: return 1;
-    case 3: return std::int64_t{1} << random() % 63;
-    case 4: return INT64_MAX;
-    case 5: return INT64_MIN;
-    case 6: return kAlive.value + static_cast<std::int64_t>(random() % 3) - 1;
-    case 7: return static_cast<std::int64_t>(static_cast<std::uint64_t>(old) + random() % 7 - 3);
-    case 8: return old ^ (std::int64_t{1} << random() % 64);
-    default: return static_cast<std::int64_t>(random() % 16);
-  }
-}
-
 TEST(PlanFile, DamageWithAMatchingSumIsRefusedOrHarmless) {
   const std::string whole = PlanFile::encode(sample_books());
   std::mt19937 random(5);
@@ -188,6 +168,25 @@ TEST(PlanFile, DamageWithAMatchingSumIsRefusedOrHarmless) {
     ASSERT_FALSE(testing::Test::HasFailure()) << "trial " << trial;
   }
   EXPECT_GT(refused, 5'000);
+}
+
+TEST(PlanFile, CountsThatWouldOverflowAreRefused) {
+  const auto decoded = [](auto&& change) {
+    PlanBooks books = sample_books();
+    change(books.at(0).programs.at(0));
+    return PlanFile::decode(PlanFile::encode(books)).ok();
+  };
+  EXPECT_TRUE(decoded([](Program&) {}));
+  EXPECT_FALSE(decoded([](Program& program) { program.nodes[0].missed = INT_MAX; }));
+  EXPECT_FALSE(decoded([](Program& program) { program.nodes[0].missed = -1; }));
+  const auto with_shapes = [](std::size_t shapes) {
+    return [shapes](Program& program) {
+      program.shapes = shapes;
+      for (Node& node : program.nodes) node.sizes.resize(shapes);
+    };
+  };
+  EXPECT_FALSE(decoded(with_shapes(0)));
+  EXPECT_FALSE(decoded(with_shapes(kMaxShapes + 1)));
 }
 
 class PlanFileOnDisk : public testing::Test {
