@@ -1,0 +1,97 @@
+#include "hooks/torch_offload/options.h"
+
+#include <c10/core/CachingDeviceAllocator.h>
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+namespace ebbtide::offload {
+namespace {
+
+constexpr double kShareOfFree = 0.75;  // the program's own host memory grows, too
+constexpr std::int64_t kSimulatedBytes = std::int64_t{1} << 46;
+
+template <typename Value>
+[[noreturn]] void refuse(const char* name, const Value& value, const std::string& allowed) {
+  std::ostringstream text;
+  text << "ebbtide offload: " << name << "=" << value << ": allowed is " << allowed;
+  throw std::invalid_argument(text.str());
+}
+
+// Written so that what is no number is refused, too.
+void check_share(const char* name, double value, const char* meaning) {
+  if (!(value >= 0 && value <= 1)) {
+    refuse(name, value, std::string("a number from 0 to 1, ") + meaning);
+  }
+}
+
+void check_weight(const char* name, double value, const char* meaning) {
+  if (!(value >= 0 && value < 1e300)) refuse(name, value, meaning);
+}
+
+bool is_simulated() { return ::dlsym(RTLD_DEFAULT, "ebbtide_dryrun_peak") != nullptr; }
+
+std::int64_t pages_in_bytes(int name) {
+  return static_cast<std::int64_t>(::sysconf(name)) * ::sysconf(_SC_PAGESIZE);
+}
+
+std::string gib(std::int64_t bytes) {
+  std::ostringstream text;
+  text.precision(1);
+  text << std::fixed << static_cast<double>(bytes) / (1 << 30) << " GiB";
+  return text.str();
+}
+
+}  // namespace
+
+void check(const Options& options, at::Device device) {
+  check_share("alpha", options.alpha, "the share of tokens whose activations are swapped");
+  if (options.mini_sequence < 0) {
+    refuse("mini_sequence", options.mini_sequence, "a number of tokens, or 0 (chosen from bytes)");
+  }
+  if (options.keep_last < 0) refuse("keep_last", options.keep_last, "a number of layers from 0");
+  if (options.hbm && *options.hbm < 0) refuse("hbm", *options.hbm, "a number of bytes");
+  if (options.host && *options.host < 0) refuse("host", *options.host, "a number of bytes");
+  if (options.host && *options.host > host_memory()) {
+    refuse("host", gib(*options.host), "up to " + gib(host_memory()) + ", this machine's memory");
+  }
+  if (!device.is_cpu() && !device.is_cuda()) refuse("device", device, "a CPU or CUDA device");
+}
+
+void check(const LossOptions& options) {
+  check_share("label_smoothing", options.label_smoothing, "the share given to all other words");
+  check_weight("z_loss", options.z_loss, "a weight from 0, such as 1e-4");
+  check_weight("softcap", options.softcap, "a bound of the logits, such as 30, or 0 for none");
+  if (options.divisor && !(*options.divisor > 0)) {
+    refuse("divisor", *options.divisor, "a number of tokens above 0");
+  }
+}
+
+std::int64_t host_memory() {
+  if (is_simulated()) return kSimulatedBytes;
+  std::int64_t bytes = pages_in_bytes(_SC_PHYS_PAGES);
+  for (const char* path :
+       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::ifstream file(path);
+    std::int64_t limit = 0;
+    if (file >> limit) bytes = std::min(bytes, limit);  // else absent, or "max"
+  }
+  return bytes;
+}
+
+std::int64_t default_host_budget() {
+  const std::int64_t free = std::min(pages_in_bytes(_SC_AVPHYS_PAGES), host_memory());
+  return static_cast<std::int64_t>(kShareOfFree * static_cast<double>(free));
+}
+
+std::int64_t device_memory(at::Device device) {
+  if (device.is_cpu()) return host_memory();
+  const auto [free, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index());
+  return static_cast<std::int64_t>(total);
+}
+
+}  // namespace ebbtide::offload

@@ -1,0 +1,70 @@
+// What autograd saves while a piece or an attention runs, handed to a store.
+//
+// Note [Saved late]
+// A saved tensor is handed over when the run has ended, not when it is packed: by then what no
+// output depends on has died with its graph, and the storages that others hold anyway (the layer's
+// input, attention's output) are known and only noted. Tensors are told apart by storage and
+// version while all of them are alive, so that an address used twice cannot be mistaken for one
+// tensor.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <unordered_set>
+#include <vector>
+
+#include "hooks/torch_offload/saved_hooks.h"
+#include "hooks/torch_offload/store.h"
+#include "hooks/torch_offload/tensor_layout.h"
+
+namespace ebbtide::offload {
+
+// A whole-length tensor that is put back for backward: saved views of it need no bytes of their
+// own.
+class Landing {
+ public:
+  explicit Landing(const at::Tensor& tensor);
+  StorageId storage() const { return storage_; }
+  // Puts back these values, in the layout that the views were taken of.
+  void put(const at::Tensor& tensor);
+  void drop() { tensor_.reset(); }
+  at::Tensor view(at::IntArrayRef size, at::IntArrayRef stride, std::int64_t offset) const;
+
+ private:
+  at::Tensor tensor_;
+  StorageId storage_;
+  std::int64_t offset_, span_;
+  std::vector<std::int64_t> size_, stride_;
+};
+
+using LandingHandle = std::shared_ptr<Landing>;
+
+class Packed;
+
+// Collects what autograd saves during one run, then hands it to a store. Must outlive its
+// HookScope.
+class Recorder final : public SavingObserver {
+ public:
+  // `external`: storages that live on elsewhere: parameters, buffers.
+  explicit Recorder(const std::unordered_set<StorageId>* external = nullptr)
+      : external_(external) {}
+
+  std::unique_ptr<torch::autograd::SavedVariableHooks> hooks() override;
+  // Bytes that hand_over() would give to a store, but for views of `others`. Nothing moves.
+  std::int64_t measure(const Tensors& others) const;
+  // Gives what is still needed to `store`, together (or one by one, if it need not return
+  // together); views of `landings` are only noted. See Note [Saved late].
+  std::vector<SavedHandle> hand_over(Store& store, const std::vector<LandingHandle>& landings,
+                                     bool together = true);
+
+ private:
+  friend class RecordingHooks;
+  std::shared_ptr<Packed> pack(const at::Tensor& tensor);
+  bool stays(const at::Tensor& tensor) const;
+  std::vector<std::shared_ptr<Packed>> alive() const;
+
+  const std::unordered_set<StorageId>* external_;
+  std::vector<std::weak_ptr<Packed>> packed_;
+};
+
+}  // namespace ebbtide::offload

@@ -1,0 +1,59 @@
+// What the layers and heads of one session share.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "hooks/torch_offload/offload.hpp"
+#include "hooks/torch_offload/store.h"
+#include "hooks/torch_offload/swap_store.h"
+
+namespace ebbtide::offload {
+
+struct LayerRecord;
+
+// Counts of one layer.
+struct Tally {
+  LayerStats stats;
+  std::size_t index = 0;      // in the order in which layers were first run
+  double rest_per_token = 0;  // bytes beside input and attention's output; 0: not measured yet
+  std::weak_ptr<void> owner;
+};
+
+class State {
+ public:
+  State(at::Device device, const Options& options);
+
+  // The layer's counts; they go on counting. A layer not met before is the last one so far.
+  std::shared_ptr<Tally> tally_of(const Layer& layer);
+  std::size_t layers() const { return tallies_.size(); }
+  const std::vector<std::shared_ptr<Tally>>& tallies() const { return tallies_; }
+
+  const at::Device device;
+  const Options options;
+  const std::shared_ptr<SwapStore> swap;  // null: nothing leaves the device
+  const std::shared_ptr<Store> kept;      // the device
+  // Where what leaves goes: `swap`, or `kept`.
+  Store& leaving() const { return swap == nullptr ? *kept : *swap; }
+
+  std::weak_ptr<LayerRecord> last;  // the layer's call that went before
+  std::int64_t head_calls = 0;
+  std::int64_t tagged_bytes = 0;
+
+ private:
+  std::vector<std::shared_ptr<Tally>> tallies_;
+};
+
+// A store that counts what goes in.
+class TallyingStore final : public Store {
+ public:
+  TallyingStore(Store& store, LayerStats& stats) : store_(store), stats_(stats) {}
+  std::vector<SavedHandle> save_all(const Tensors& tensors) override;
+  void layer_ended() override { store_.layer_ended(); }
+
+ private:
+  Store& store_;
+  LayerStats& stats_;
+};
+
+}  // namespace ebbtide::offload

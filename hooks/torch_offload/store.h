@@ -1,0 +1,65 @@
+// Where saved tensors are kept until backward asks for them: the protocol, and the device itself.
+//
+// A store takes over the bytes of a tensor and gives back the same bits in the same type, shape and
+// strides. What was saved is forgotten with its last handle: an abandoned graph leaks nothing.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ebbtide::offload {
+
+using Tensors = std::vector<at::Tensor>;
+
+// One tensor in a store. Not thread-safe: backward has one thread per device.
+class Saved {
+ public:
+  virtual ~Saved() = default;
+  virtual std::int64_t size_bytes() const = 0;
+  // How many of them left the device, or are about to.
+  virtual std::int64_t swapped_bytes() const = 0;
+  // Asks for it early. Never waits on the host; a second call does nothing.
+  virtual void prefetch() = 0;
+  // The tensor, usable on the current stream. Throws std::runtime_error if it was changed in place.
+  virtual at::Tensor get() = 0;
+};
+
+using SavedHandle = std::shared_ptr<Saved>;
+
+// The caller drops its own reference to a tensor that it has saved.
+class Store {
+ public:
+  virtual ~Store() = default;
+  // Tensors that are needed together; without a graph.
+  virtual std::vector<SavedHandle> save_all(const Tensors& tensors) = 0;
+  // What was saved before the last such call has had its time: it leaves the device now.
+  virtual void layer_ended() = 0;
+};
+
+// Saved tensors stay where they are.
+class KeepStore final : public Store {
+ public:
+  std::vector<SavedHandle> save_all(const Tensors& tensors) override;
+  void layer_ended() override {}
+};
+
+// Notices an in-place change of a tensor without keeping its bytes.
+class Witness {
+ public:
+  Witness(const at::Tensor& tensor, std::string name);
+  // Throws std::runtime_error if the tensor was changed in place since.
+  void check() const;
+
+ private:
+  c10::VariableVersion counter_;
+  std::uint32_t version_;
+  std::string name_;
+};
+
+[[noreturn]] void throw_changed(const std::string& name, std::uint32_t saved, std::uint32_t found);
+
+}  // namespace ebbtide::offload

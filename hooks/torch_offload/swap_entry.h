@@ -1,0 +1,66 @@
+// Bytes that left together: on the device, on the host, or the first part there and the rest here.
+//
+// Note [Lifetimes without record_stream]
+// A copy reads or writes a tensor's memory on a stream that torch knows nothing of. So an entry
+// keeps the tensor itself until the compute stream waits for that copy: from then on its memory may
+// be used again there, as stream order says. A tensor on its way out is let go when the second
+// layer after it begins (MEMO, arXiv 2407.12117, section 4.1: two rounding buffers), not whenever
+// its copy happens to end, so that its lifetime is the same in every iteration and a plan can count
+// on it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "hooks/torch_offload/store.h"
+#include "hooks/torch_offload/swap_engine.h"
+
+namespace ebbtide::offload {
+
+// What one ticket of the engine stands for: contiguous tensors, one after the other.
+//   kept        sources, and no ticket
+//   on its way  sources and ticket
+//   away        ticket, and `rest` if it is split: of a single source, what did not fit on the host
+//   landed      ticket and landed
+class SwapEntry {
+ public:
+  // `sources`: at least one, contiguous, of one device, and used on the current stream.
+  SwapEntry(std::shared_ptr<SwapEngine> engine, Tensors sources);
+  // Memory that a copy still works on is freed behind that copy.
+  ~SwapEntry();
+  SwapEntry(const SwapEntry&) = delete;
+  SwapEntry& operator=(const SwapEntry&) = delete;
+
+  bool is_leaving() const { return !sources_.empty() && ticket_.has_value(); }
+  std::int64_t size_of(std::size_t number) const { return sizes_[number]; }
+  // From its first byte to its last.
+  std::int64_t size() const { return starts_.back() + sizes_.back(); }
+  // Of source `number`, bytes that are on the host, or on their way there.
+  std::int64_t swapped_bytes(std::size_t number) const;
+
+  // Starts on the way to the host, with the first part if not all of a single source fits there.
+  // False: nothing did, or one of several did not; then nothing has changed.
+  bool swap_out();
+  // Drops the sources; the compute stream waits until they are copied.
+  void let_go();
+  void prefetch();
+  // Source `number` in this shape, on the device, for work on the current stream.
+  at::Tensor get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride);
+
+ private:
+  void land();
+
+  std::shared_ptr<SwapEngine> engine_;
+  at::Device device_;
+  std::vector<Witness> witnesses_;  // one for each source
+  std::vector<at::ScalarType> types_;
+  std::vector<std::int64_t> sizes_, starts_;  // in bytes
+  Tensors sources_;
+  at::Tensor rest_, landed_;
+  std::optional<std::uint64_t> ticket_;
+  std::uint64_t stream_;    // where the sources, or what landed, may be freed
+  bool is_awaited_ = true;  // no copy in is under way that its target must outlive
+};
+
+}  // namespace ebbtide::offload

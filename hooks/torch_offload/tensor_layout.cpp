@@ -1,0 +1,33 @@
+#include "hooks/torch_offload/tensor_layout.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+namespace ebbtide::offload {
+
+StorageId storage_of(const at::Tensor& tensor) { return tensor.storage().unsafeGetStorageImpl(); }
+
+std::int64_t span_of(const at::Tensor& tensor) {
+  std::int64_t last = 0;
+  for (std::int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
+  return tensor.numel() == 0 ? 0 : last + 1;
+}
+
+at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t size) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(tensor.dim())), back(order.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return tensor.stride(a) > tensor.stride(b);
+  });
+  std::vector<std::int64_t> sizes;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    sizes.push_back(order[i] == dim ? size : tensor.size(order[i]));
+    back[static_cast<std::size_t>(order[i])] = static_cast<std::int64_t>(i);
+  }
+  return at::empty(sizes, tensor.options()).permute(back);
+}
+
+}  // namespace ebbtide::offload
