@@ -7,6 +7,7 @@ c10::DataPtr CudaForwarder::allocate(std::size_t count) { return upstream_.alloc
 c10::DeleterFnPtr CudaForwarder::raw_deleter() const { return upstream_.raw_deleter(); }
 
 void CudaForwarder::copy_data(void* to, const void* from, std::size_t count) const { upstream_.copy_data(to, from, count); }
+bool CudaForwarder::is_simple_data_ptr(const c10::DataPtr& pointer) const { return upstream_.is_simple_data_ptr(pointer); }
 
 bool CudaForwarder::initialized() { return upstream_.initialized(); }
 

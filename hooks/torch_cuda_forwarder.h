@@ -25,6 +25,7 @@ class CudaForwarder : public native::CUDAAllocator {
 
   virtual c10::DataPtr allocate(std::size_t count);
   virtual c10::DeleterFnPtr raw_deleter() const;
+  virtual bool is_simple_data_ptr(const c10::DataPtr& pointer) const;
   virtual void copy_data(void* to, const void* from, std::size_t count) const;
 
   virtual bool initialized();
