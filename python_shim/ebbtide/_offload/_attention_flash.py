@@ -44,6 +44,10 @@ class FlashAttention:
         landing.tensor = None
         return out, landing
 
+    @property
+    def saved_bytes(self) -> int:
+        return self._lse.size_bytes if self._lse is not None else 0
+
     def prefetch(self) -> None:
         if self._lse is not None:
             self._lse.prefetch()
