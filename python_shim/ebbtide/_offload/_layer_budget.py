@@ -41,6 +41,7 @@ class Share:
     stays: bool  # on the device, with all later layers
     repeats_attention: bool
     swapped_later: int  # later layers that do not stay
+    expected: int  # bytes that it will save, input and attention's output included
     rest_allowance: float  # bytes beside input and attention's output
     rest_per_token: float  # what a token will want of it: measured, or estimated
 
@@ -71,17 +72,20 @@ class LayerBudget:
         """Bytes a token are measured ones, 0 where nothing was. Raises EbbtideError: see Note [Budgets]."""
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
+        wanted = self._options.alpha * rest * x.shape[1]
         later = self._layers - self._index
         repeats = self._options.attention == "recompute"
         if later * always > room.host + room.device:
             self._give_up_attention(x, later, room, warn)
             repeats = True
-        staying = self._staying(always + self._options.alpha * rest * x.shape[1], room)
+        staying = self._staying(always + wanted, room)
+        allowance = _left_over(always, later, staying, room)
         return Share(
             stays=later <= staying,
             repeats_attention=repeats,
             swapped_later=max(0, later - 1 - staying),
-            rest_allowance=_left_over(always, later, staying, room),
+            expected=int(always + min(wanted, allowance)),
+            rest_allowance=allowance,
             rest_per_token=rest,
         )
 

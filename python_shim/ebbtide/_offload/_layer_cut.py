@@ -94,6 +94,9 @@ class CutLayer:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans, None), x, trains=False)
         share, live = self._share(x), self._shared.live_on_host()
+        swaps_first = self._index == 0 and not share.stays
+        if swaps_first:
+            self._shared.reserve(live + share.expected)
         record = self._record(call, x, spans, share)
         self._link(record)
         self._shared.store.layer_ended()
@@ -102,8 +105,9 @@ class CutLayer:
         self._shared.always_per_token = max(
             self._shared.always_per_token, self.tally.always_bytes_per_token
         )
-        if self._index == 0 and not share.stays:
-            self._shared.reserve(live, share.swapped_later)
+        if swaps_first:  # by now it is known what a layer needs
+            now = self._shared.live_on_host()
+            self._shared.reserve(now + share.swapped_later * (now - live))
         if self._index == self._shared.layers - 1 and not self._is_quick:
             self._shared.store.layer_ended()
         return result

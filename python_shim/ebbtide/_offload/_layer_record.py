@@ -65,6 +65,11 @@ class Piece:
     saved_before: list[Saved] = dataclasses.field(default_factory=list)
     saved_after: list[Saved] = dataclasses.field(default_factory=list)
 
+    @property
+    def keeps_parts(self) -> bool:
+        """Whether its q, k, v are saved, and all of them on the device."""
+        return bool(self.parts) and not any(rows.saved.swapped_bytes for rows in self.parts)
+
     def prefetch_before(self) -> None:
         for saved in self.saved_before:
             saved.prefetch()

@@ -56,9 +56,8 @@ class Shared:
         stats = getattr(self.store, "stats", None)
         return 0 if stats is None else int(stats().live_bytes)
 
-    def reserve(self, before: int, layers: int) -> None:
-        """A layer has saved, and there were `before` bytes on the host: pin what so many more like it need."""
+    def reserve(self, size: int) -> None:
+        """Pin so many bytes of host memory in all, at once rather than step by step."""
         reserve = getattr(self.store, "reserve", None)
         if reserve is not None:
-            live = self.live_on_host()
-            reserve(live + layers * (live - before))
+            reserve(size)
