@@ -92,6 +92,11 @@ def measure(row: scenarios.Scenario, device: torch.device, real_values: bool) ->
     on_cuda = device.type == "cuda"
     torch.manual_seed(row.seed)
     model = models.make_model(row, device, real_values)
+    if row.offload >= 0:
+        import ebbtide
+
+        host = "16TiB" if device_memory.simulated_library() else None  # there it takes no bytes
+        ebbtide.offload(model, alpha=row.offload, host=host, strict=True)
     measurement = Measurement(row, on_cuda)
     reason = ""
     try:

@@ -26,6 +26,7 @@ class Scenario:
     clip: bool = False
     foreach: bool = False  # foreach AdamW; otherwise fused
     masks: bool = False  # padding, so that the model builds dense length x length masks
+    offload: float = -1.0  # share alpha of tokens for ebbtide.offload; negative: without it
     model: str = "llama"
     hidden: int = 4096
     mlp: int = 14336
@@ -61,11 +62,16 @@ _PLAIN = (
         foreach=True,
     ),
 )
+_ALPHAS = (0.0, 0.5, 1.0)
+_OFFLOADED = (
+    *(Scenario(f"fixed-64k-offload-{a:g}", (64 * _KI, 64 * _KI), offload=a) for a in _ALPHAS),
+    *(Scenario(f"random-128k-offload-{a:g}", (16 * _KI, 128 * _KI), offload=a) for a in _ALPHAS),
+)
 # The same with dense masks: at 128K one mask alone is 32 GiB, so there the device may not suffice.
 ROWS = {row.name: row for row in _PLAIN} | {
     f"{row.name}-masks": dataclasses.replace(row, name=f"{row.name}-masks", masks=True)
     for row in _PLAIN
-}
+} | {row.name: row for row in _OFFLOADED}
 
 
 def _pair(text: str) -> tuple[int, int]:
@@ -83,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", type=int)
     for name in ("steps", "settle_after", "seed", "micro_batches", "evaluate_every"):
         add(f"--{name.replace('_', '-')}", type=int)
+    add("--offload", type=float, metavar="ALPHA")
     add("--zero-grad", choices=["end", "start", "after_forward"])
     add("--dtype", choices=["bfloat16", "float32"])
     for name in ("checkpointing", "clip", "foreach", "masks"):

@@ -74,12 +74,21 @@ _EXTRA: dict[str, dict[str, Any]] = {
 ARCHITECTURES = tuple(_EXTRA)
 
 
-def make(architecture: str, dtype: torch.dtype = torch.float64, **changes: Any) -> torch.nn.Module:
-    """A causal language model in training mode. Dropout is off unless `changes` say so."""
+def make(
+    architecture: str,
+    dtype: torch.dtype = torch.float64,
+    extra: dict[str, Any] | None = None,
+    **changes: Any,
+) -> torch.nn.Module:
+    """A causal language model in training mode. Dropout is off unless `changes` say so.
+
+    `extra` is what an architecture that is not among ARCHITECTURES needs.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    settings = {**_COMMON, **_EXTRA[architecture], **changes}
-    attention = settings.pop("attn_implementation", "sdpa" if architecture != "gpt_oss" else "eager")
+    settings = {**_COMMON, **(_EXTRA[architecture] if extra is None else extra), **changes}
+    default = None if extra is not None else "eager" if architecture == "gpt_oss" else "sdpa"
+    attention = settings.pop("attn_implementation", default)
     if architecture == "gpt2":
         settings |= {"n_inner": settings.pop("intermediate_size"), "n_positions": 4352}
         settings |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0} | changes
@@ -174,8 +183,10 @@ def assert_same_bits(found: dict[str, torch.Tensor], expected: dict[str, torch.T
 class CopyStore:
     """A store that keeps copies and gives back others: nothing may depend on a tensor's identity.
 
-    Knows how many bytes it holds, and was asked to hold.
+    Knows how many bytes it holds, and was asked to hold. Plays a host without limit.
     """
+
+    held_bytes = 0  # on the device
 
     def __init__(self) -> None:
         self.live = 0

@@ -354,8 +354,9 @@ def overwritten(monkeypatch):
     return flags
 
 
-def test_gradients_take_the_memory_of_those_that_nobody_needs(overwritten):
-    model = om.make("llama", num_hidden_layers=3)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])  # GPT-2 reshapes its last layer's output
+def test_gradients_take_the_memory_of_those_that_nobody_needs(overwritten, architecture):
+    model = om.make(architecture, num_hidden_layers=3)
     expected = om.gradients(model, om.tokens(50))
     with cut(model, om.CopyStore()):
         found = om.gradients(model, om.tokens(50))
@@ -391,6 +392,25 @@ def test_gradients_that_a_hook_keeps_are_not_overwritten(overwritten, x, view):
         def keep(hidden):
             hidden.register_hook(lambda gradient: kept.append(view(gradient)))
             return hidden
+
+        pair = _Pair(keep)
+        with cut(pair, om.CopyStore()) if cuts else contextlib.nullcontext():
+            pair(x).square().sum().backward()
+        return {str(index): gradient for index, gradient in enumerate(kept)}
+
+    expected = run(False)
+    assert om.worst_error(run(True), expected) <= 1e-5
+    assert overwritten == [False, False]
+
+
+def test_a_gradient_whose_base_a_hook_keeps_is_not_overwritten(overwritten, x):
+    def run(cuts):
+        kept = []
+
+        def keep(hidden):
+            flat = hidden.view(-1)
+            flat.register_hook(kept.append)
+            return flat.view(hidden.shape) * 1
 
         pair = _Pair(keep)
         with cut(pair, om.CopyStore()) if cuts else contextlib.nullcontext():

@@ -110,7 +110,7 @@ store.let_go()
 stats = store.stats()
 torch.cuda.synchronize()  # no error of ours is left for torch to find
 print(json.dumps({
-    "swapped": sum(each.swapped_bytes for each in saved), "kept": store.bytes_kept,
+    "swapped": sum(each.swapped_bytes for each in saved), "kept": store.held_bytes,
     "pinned": stats.pinned_bytes, "may": stats.pinned_limit_bytes,
     "held": torch.cuda.memory_allocated(),
     "values": [int(each.get()[0]) + int(each.get()[-1]) for each in saved],

@@ -141,7 +141,7 @@ def test_tensors_that_do_not_fit_together_leave_one_by_one():
     saved = store.save_all(tensors)
     store.let_go()
     assert [each.swapped_bytes for each in saved] == [MIB, MIB, MIB, 0, 0]
-    assert store.bytes_kept == 2 * MIB
+    assert store.held_bytes == 2 * MIB
     for each, tensor in zip(saved, tensors, strict=True):
         assert_same(each.get(), tensor)
 
@@ -201,7 +201,7 @@ def test_what_does_not_fit_on_the_host_is_split_and_the_rest_stays(budget):
     stats = store.stats()
     assert stats.peak_live_bytes <= budget
     assert stats.pinned_bytes <= budget
-    assert sum(each.swapped_bytes for each in saved) + store.bytes_kept == 3 * MIB
+    assert sum(each.swapped_bytes for each in saved) + store.held_bytes == 3 * MIB
     assert sum(each.swapped_bytes for each in saved) >= budget - 3 * 512 - 4096
     for each, tensor in zip(saved, tensors, strict=True):
         each.prefetch()

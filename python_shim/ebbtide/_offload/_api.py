@@ -41,10 +41,13 @@ def offload(
                    again in backward (MEMO, arXiv 2407.12117, 4.1). Layer inputs and attention's
                    output are always saved. "auto": chosen from what a step shows, under the budgets
     mini_sequence  tokens of a piece (MsT, arXiv 2407.15892); None: chosen from bytes
-    hbm            device memory for saved tensors, in bytes or as "20GiB": as many last layers stay
-                   there as fit. None: EBBTIDE_HBM, else keep_last of them
+    hbm            most device memory for saved tensors, in bytes or as "20GiB": as many last layers
+                   stay there as fit, and what a full host leaves over. None: EBBTIDE_HBM, else
+                   keep_last layers, and no limit but the device's
     host           most pinned host memory. None: EBBTIDE_HOST, else three quarters of what is free.
-                   What finds no room there stays on the device, token by token
+                   What finds no room there stays on the device, token by token. Where hbm and host
+                   do not hold attention's outputs, its forward runs twice in as many layers as must
+                   be; where they do not hold the layers' inputs, EbbtideError names both
     keep_last      last layers whose saved tensors stay on the device
     attention      "save" its output, or "recompute" it where neither memory can hold it
     label_smoothing, z_loss   terms of the loss, which would otherwise need whole logits

@@ -42,6 +42,10 @@ class SavedAttention:
         self._drop_parts()
         return out, self._out_landing
 
+    @property
+    def saved_bytes(self) -> int:
+        return sum(saved.size_bytes for saved in self._saved)
+
     def prefetch(self) -> None:
         for saved in self._saved:
             saved.prefetch()
@@ -72,6 +76,8 @@ class SavedAttention:
 
 class RepeatedAttention:
     """attention="recompute": nothing is saved but the random state, and backward runs it again."""
+
+    saved_bytes = 0
 
     def __init__(self, attend: Attend, externals: frozenset[int], random: RandomStates) -> None:
         self._attend, self._externals, self._random = attend, externals, random

@@ -44,6 +44,10 @@ class FlashAttention:
         landing.tensor = None
         return out, landing
 
+    @property
+    def saved_bytes(self) -> int:
+        return self._lse.size_bytes if self._lse is not None else 0
+
     def prefetch(self) -> None:
         if self._lse is not None:
             self._lse.prefetch()
@@ -68,8 +72,10 @@ class FlashAttention:
                 dq, *dkv = self._kernel.backward(self._call, dout[:, heads], q, k, v, result)
                 q.copy_(dq)
                 sums = _added(sums, dkv, len(of_q))
+                del dq, dkv  # or they would be there beside those of the next group
             for part, gradient in zip(parts[1:], sums, strict=True):
                 part[:, of_k].copy_(gradient)
+            del sums, gradient
         self._lse.release()
         return list(parts), [None] * len(parameters)
 

@@ -14,10 +14,28 @@ def find_causal_lm(model: nn.Module) -> Any | None:
 
 
 def _is_causal_lm(module: nn.Module) -> bool:
-    base = getattr(module, "base_model_prefix", "")
-    if not base or base not in module._modules or not hasattr(type(module), "loss_function"):
+    if not hasattr(type(module), "loss_function") or not hasattr(module, "get_output_embeddings"):
         return False
-    return module.get_output_embeddings() is not None  # type: ignore[operator,no-any-return]
+    return base_place(module) is not None and module.get_output_embeddings() is not None
+
+
+def base_place(model: Any) -> tuple[nn.Module, str] | None:
+    """The module that holds the base model (embeddings, layers, final norm), and its name there.
+
+    The child that the class names as its base, or else the one with the embeddings. If that has nothing
+    of its own but one part (OPT's decoder), a class's forward may call that part: it is the base.
+    """
+    name = getattr(model, "base_model_prefix", "")
+    if name not in model._modules:
+        embeddings = model.get_input_embeddings()
+        holding = (n for n, child in model.named_children() if embeddings in child.modules())
+        name = next(holding, "")
+    if not name or model._modules[name] is model.get_input_embeddings():
+        return None
+    holder: nn.Module = model
+    while len(parts := list(holder._modules[name]._modules)) == 1:  # type: ignore[union-attr]
+        holder, name = holder._modules[name], parts[0]  # type: ignore[assignment]
+    return holder, name
 
 
 def final_norm_name(base: nn.Module) -> str | None:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import torch
 
+from .._errors import EbbtideError, one_line
 from ._attention_call import AttentionCall, Attend, Parts
 from ._attention_interface import intercepted
 from ._layer_arguments import CannotCut, PieceCall, map_tensors, tensors_in
@@ -95,6 +96,13 @@ class AttentionCut:
                 self._forward(*call.args, **call.kwargs)
         except _AtAttention:
             return self._checked(call, found[0])
+        except (CannotCut, EbbtideError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # an attention of its own, most often, that wants all tokens
+            raise CannotCut(
+                "a piece of the tokens fails before it asks transformers for its attention: "
+                + one_line(error)
+            ) from error
         raise CannotCut("it calls no attention that transformers knows of")
 
     def after(

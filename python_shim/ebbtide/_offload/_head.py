@@ -37,8 +37,10 @@ class HeadCut:
         self.enabled = False
         self.calls = 0  # that were cut
         self._told: set[str] = set()  # lines that were printed
-        base = getattr(model, model.base_model_prefix)
-        self.norm = _causal_lm.final_norm_name(base) if defer_norm else None
+        place = _causal_lm.base_place(model)
+        assert place is not None  # or it would be no causal language model
+        self.base_place = place  # the module that holds the base model, and its name there
+        self.norm = _causal_lm.final_norm_name(self.base()) if defer_norm else None
         # An instance's forward of somebody else (autocast, patches); without one, the class's.
         self._inner = model.__dict__.get("forward")
         # What looks at the signature (Trainer: to choose columns) is to see the model's own.
@@ -94,4 +96,5 @@ class HeadCut:
         return outside + (list(base._modules[self.norm].modules()) if self.norm else [])
 
     def base(self) -> Any:
-        return self.model._modules[self.model.base_model_prefix]
+        holder, name = self.base_place
+        return holder._modules[name]

@@ -70,7 +70,7 @@ class HeadRun:
         self._model_loss = model.loss_function
         try:
             model._loss_function = self._loss
-            with _exchanged(model._modules, model.base_model_prefix, _Answer(self._run_base)):
+            with self._exchanged_base(self._run_base):
                 output = self._cut.forward(*args, **kwargs)
         finally:
             if own_loss is None:
@@ -81,6 +81,10 @@ class HeadRun:
             raise RuntimeError(f"{type(model).__name__}.forward did not call its loss_function")
         output["logits"] = AbsentLogits()
         return output if self._call.return_dict else output.to_tuple()
+
+    def _exchanged_base(self, answer: Any) -> contextlib.AbstractContextManager[None]:
+        holder, name = self._cut.base_place
+        return _exchanged(holder._modules, name, _Answer(answer))
 
     def _run_base(self, *args: Any, **kwargs: Any) -> Any:
         """The real base model without its final norm; the class's forward sees an empty sequence."""
@@ -134,8 +138,8 @@ class HeadRun:
             piece = rows.unsqueeze(0)
             if self._norm is not None:
                 piece = self._norm(piece)
-            answer = _Answer(lambda *_, **__: self._output_type(last_hidden_state=piece))
-            stack.enter_context(_exchanged(model._modules, model.base_model_prefix, answer))
+            answer = self._output_type(last_hidden_state=piece)
+            stack.enter_context(self._exchanged_base(lambda *_, **__: answer))
             output = self._cut.forward(**self._call.for_logits)
         return output.logits.squeeze(0)
 

@@ -6,9 +6,10 @@ import torch
 
 from .._errors import EbbtideError
 from ._attention_interface import install
-from ._layer_cut import CutLayer, Policies, Shared
+from ._layer_cut import CutLayer
 from ._layer_find import find_layers
 from ._layer_function import measure_references
+from ._layer_shared import Policies, Shared
 from ._layer_tally import Tally
 from ._options import Options
 from ._store import Store
@@ -17,8 +18,8 @@ from ._store import Store
 class LayerCuts:
     """The cut layers of one model."""
 
-    def __init__(self, layers: list[CutLayer]) -> None:
-        self._layers = layers
+    def __init__(self, layers: list[CutLayer], shared: Shared) -> None:
+        self._layers, self.shared = layers, shared
 
     def undo(self) -> None:
         """Give every layer its own forward back. Idempotent. Graphs that wait for backward still can."""
@@ -61,4 +62,4 @@ def wrap_layers(
     ]
     for layer in layers:
         layer.put_in()
-    return LayerCuts(layers)
+    return LayerCuts(layers, shared)

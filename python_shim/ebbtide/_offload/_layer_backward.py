@@ -103,6 +103,8 @@ class _Backward:
             _fill(piece.span.of(dout, record.cut.out_dim), inputs[1])
             sums.add(parameters)
             del tape, inputs, parameters  # or they would be there beside those of the next piece
+        if take is not None:
+            self._again.late_parts(take)
         return dout, sums.take()
 
     def _before(self, dx: torch.Tensor, dparts: Gradients) -> Gradients:

@@ -1,17 +1,49 @@
-"""What one layer may save where, and how large its pieces are: from bytes and the model's options."""
+"""What one layer may save where, and how large its pieces are: from bytes and the model's options.
+
+Note [Budgets]
+options.host is the swap engine's own limit: what finds no room there stays on the device. options.hbm
+limits what stays there, be it the last layers or what a full host left over. Each call looks at what
+both have left and at what this layer and those after it must save. Where that is more, the first
+layers do not save attention's output but run its forward again; where not even the layers' inputs
+fit, the first layer says so before anything is saved. Everything else is saved within what is left
+over: expected first, and measured before it is.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
+from .._errors import EbbtideError
 from ._layer_find import bytes_per_token, weight_bytes
-from ._layer_tally import Tally
-from ._options import Options
+from ._options import Options, gib
 from ._pieces import Span, choose_piece, cut
-from ._store import Store
+from ._swap_engine import ALIGNMENT
+
+_STATISTICS = 1 / 16  # of the input's bytes: attention's log-sum-exp, until it is measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """Bytes that may still be saved, by all layers together. Infinite where nothing limits them."""
+
+    host: float
+    device: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One call's part of the room."""
+
+    stays: bool  # on the device, with all later layers
+    repeats_attention: bool
+    swapped_later: int  # later layers that do not stay
+    expected: int  # bytes that it will save, input and attention's output included
+    rest_allowance: float  # bytes beside input and attention's output
+    rest_per_token: float  # what a token will want of it: measured, or estimated
 
 
 class LayerBudget:
@@ -29,34 +61,68 @@ class LayerBudget:
             piece = choose_piece(tokens, weight_bytes(self._layer), row_bytes, self._estimate(x))
         return cut(tokens, piece)
 
-    def rest_per_token(self, x: torch.Tensor, tally: Tally) -> float:
-        """Bytes that a token wants to save beside input and attention's output: measured, or estimated."""
-        return max(tally.rest_bytes_per_token, self._estimate(x))
+    def share(
+        self,
+        x: torch.Tensor,
+        room: Room,
+        always_per_token: float,
+        rest_per_token: float,
+        warn: Callable[[str], None],
+    ) -> Share:
+        """Bytes a token are measured ones, 0 where nothing was. Raises EbbtideError: see Note [Budgets]."""
+        always = self._always(x, always_per_token)
+        rest = max(rest_per_token, self._estimate(x))
+        wanted = self._options.alpha * rest * x.shape[1]
+        later = self._layers - self._index
+        repeats = self._options.attention == "recompute"
+        if later * always > room.host + room.device:
+            self._give_up_attention(x, later, room, warn)
+            repeats = True
+        staying = self._staying(always + wanted, room)
+        allowance = _left_over(always, later, staying, room)
+        return Share(
+            stays=later <= staying,
+            repeats_attention=repeats,
+            swapped_later=max(0, later - 1 - staying),
+            expected=int(always + min(wanted, allowance)),
+            rest_allowance=allowance,
+            rest_per_token=rest,
+        )
 
-    def stays(self, x: torch.Tensor, tally: Tally) -> bool:
-        """Whether this and all later layers save on the device: options.hbm says how much, or keep_last."""
-        options, later = self._options, self._layers - self._index
-        if options.hbm is None:
-            return later <= options.keep_last
-        rest = options.alpha * self.rest_per_token(x, tally) * x.shape[1]
-        return bool(later * (self._always(x) + rest) <= options.hbm)
+    def _staying(self, each: float, room: Room) -> int:
+        """How many last layers save on the device: options.hbm says how much, or keep_last."""
+        if self._options.hbm is None:
+            return min(self._options.keep_last, self._layers)
+        return min(int(room.device // max(each, 1)), self._layers)
 
-    def rest_allowance(self, x: torch.Tensor, tally: Tally, store: Store) -> float:
-        """Bytes that this call may swap beside what every layer must.
+    def _give_up_attention(
+        self, x: torch.Tensor, later: int, room: Room, warn: Callable[[str], None]
+    ) -> None:
+        options = self._options
+        left = f"{gib(int(room.host))} of host memory and {gib(int(room.device))} of hbm are left"
+        remedy = "raise EBBTIDE_HOST (host=) or EBBTIDE_HBM (hbm=)"
+        if later * x.nbytes > room.host + room.device:
+            raise EbbtideError(
+                f"the inputs of {later} layers weigh {gib(later * x.nbytes)} for {x.shape[1]} tokens, "
+                f"and {left}: {remedy}, or train on shorter sequences"
+            )
+        line = f"attention's outputs of {later} layers do not fit: {left} for {x.shape[1]} tokens"
+        if options.strict and options.attention == "save":
+            raise EbbtideError(f'{line}; {remedy}, or allow attention="recompute"')
+        if options.attention == "save":
+            warn(f"{line}; its forward runs twice in some layers. To save it, {remedy}")
 
-        The swapped layers from this one on have yet to save their inputs and attention's outputs, and
-        share what the host holds beyond these. Infinite if nothing limits it.
-        """
-        stats = getattr(store, "stats", None)
-        layers = self._layers - self._options.keep_last - self._index
-        if stats is None or layers <= 0 or self.stays(x, tally):
-            return math.inf
-        now = stats()
-        free = min(now.host_budget_bytes, now.pinned_limit_bytes) - now.live_bytes
-        return max(0.0, (free - layers * self._always(x)) / layers)
-
-    def _always(self, x: torch.Tensor) -> int:
-        return x.nbytes if self._options.attention == "recompute" else 2 * x.nbytes
+    def _always(self, x: torch.Tensor, measured: float) -> float:
+        if self._options.attention == "recompute":
+            return x.nbytes + ALIGNMENT
+        return (measured * x.shape[1] or (2 + _STATISTICS) * x.nbytes) + 4 * ALIGNMENT
 
     def _estimate(self, x: torch.Tensor) -> int:
         return x.shape[0] * bytes_per_token(self._layer, x.element_size())
+
+
+def _left_over(always: float, later: int, staying: int, room: Room) -> float:
+    """For this layer, beyond what it and all later ones must save, where those of its kind save."""
+    alike = later if later <= staying else later - staying
+    free = room.device if later <= staying else room.host
+    return math.inf if free == math.inf else max(0.0, (free - alike * always) / alike)

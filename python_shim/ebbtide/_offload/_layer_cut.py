@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from .._errors import EbbtideError, print_line
+from .._errors import EbbtideError
 from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._layer_ambient import Parameters, generator_of
 from ._layer_arguments import CannotCut, LayerCall, input_of
-from ._layer_budget import LayerBudget
+from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
 from ._layer_function import LayerFunction
 from ._layer_record import LayerRecord, Piece, Stores
 from ._layer_saving import storage_of
+from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
-from ._options import Options
 from ._pieces import Policy, Span, choose_policies
-from ._store import KeepStore, Store
-
-Policies = Callable[[int, Sequence[Span]], Sequence[Policy]]  # (layer, its pieces) -> one for each
-
-
-@dataclasses.dataclass
-class Shared:
-    """What all layers of one model have in common, and copies of the model, too."""
-
-    options: Options
-    store: Store
-    policies: Policies | None  # None: by options.alpha
-    layers: int
-    said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
-    last: weakref.ref[LayerRecord] | None = None  # the call that went before
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
-        return self
 
 
 class CutLayer:
@@ -69,9 +51,7 @@ class CutLayer:
         line = f"{self.tally.name} ({kind}) is not cut into pieces but saved and run whole: {reason}"
         if self._shared.options.strict:
             raise EbbtideError(line)
-        if (kind, reason) not in self._shared.said:
-            self._shared.said.add((kind, reason))
-            print_line("warning", line)
+        self._shared.tell_once(kind, reason, line)
 
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,7 +83,8 @@ class CutLayer:
             return self._own(*args, **kwargs)
         self._shared.store.layer_ended()
         self.tally.calls += 1
-        return run_whole(self._own, self._layer, self._stores(x).inputs, x, (args, kwargs))
+        stores = self._stores(self._share(x))
+        return run_whole(self._own, self._layer, stores.inputs, x, (args, kwargs))
 
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
@@ -111,12 +92,22 @@ class CutLayer:
         spans = self._budget.spans(x)
         if not trains:
             with torch.no_grad():
-                return run_forward(self._record(call, x, spans, saves=False), x, trains=False)
-        record = self._record(call, x, spans, saves=True)
+                return run_forward(self._record(call, x, spans, None), x, trains=False)
+        share, live = self._share(x), self._shared.live_on_host()
+        swaps_first = self._index == 0 and not share.stays
+        if swaps_first:
+            self._shared.reserve(live + share.expected)
+        record = self._record(call, x, spans, share)
         self._link(record)
         self._shared.store.layer_ended()
         result = LayerFunction.apply(record, x, *record.parameters.originals)
         self.tally.calls += 1
+        self._shared.always_per_token = max(
+            self._shared.always_per_token, self.tally.always_bytes_per_token
+        )
+        if swaps_first:  # by now it is known what a layer needs
+            now = self._shared.live_on_host()
+            self._shared.reserve(now + share.swapped_later * (now - live))
         if self._index == self._shared.layers - 1 and not self._is_quick:
             self._shared.store.layer_ended()
         return result
@@ -130,23 +121,35 @@ class CutLayer:
         """
         return self._shared.policies is None and self._shared.options.alpha == 0
 
+    def _share(self, x: torch.Tensor) -> Share:
+        shared = self._shared
+
+        def warn(line: str) -> None:
+            shared.tell_once("budget", "attention", line)
+
+        return self._budget.share(
+            x, shared.room(), shared.always_per_token, self.tally.rest_bytes_per_token, warn
+        )
+
     def _record(
-        self, call: LayerCall, x: torch.Tensor, spans: Sequence[Span], saves: bool
+        self, call: LayerCall, x: torch.Tensor, spans: Sequence[Span], share: Share | None
     ) -> LayerRecord:
-        policies = self._policies(spans) if saves else [Policy.RECOMPUTE] * len(spans)
+        """Without a share nothing is saved."""
+        policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans)
+        repeats = share is None or share.repeats_attention
         return LayerRecord(
             cut=self._cut,
             call=call,
             x=x,
             parameters=Parameters(self._layer),
             pieces=[Piece(span, policy) for span, policy in zip(spans, policies, strict=True)],
-            stores=self._stores(x),
-            tally=self.tally if saves else Tally(self.tally.name),
+            stores=self._stores(share),
+            tally=Tally(self.tally.name) if share is None else self.tally,
             externals=self._externals(call),
-            repeats_attention=not saves or self._shared.options.attention == "recompute",
-            rest_allowance=self._budget.rest_allowance(x, self.tally, self._shared.store),
-            at_attention=self._shared.store.layer_ended if saves and self._is_quick else _nothing,
-            rest_per_token=self._budget.rest_per_token(x, self.tally),
+            repeats_attention=repeats,
+            rest_allowance=math.inf if share is None else share.rest_allowance,
+            rest_per_token=0.0 if share is None else share.rest_per_token,
+            at_attention=self._shared.store.layer_ended if share and self._is_quick else _nothing,
         )
 
     def _link(self, record: LayerRecord) -> None:
@@ -161,9 +164,9 @@ class CutLayer:
             return self._shared.policies(self._index, spans)
         return choose_policies(spans, self._shared.options.alpha)
 
-    def _stores(self, x: torch.Tensor) -> Stores:
-        kept = TallyingStore(KeepStore(), self.tally)
-        if self._budget.stays(x, self.tally):
+    def _stores(self, share: Share | None) -> Stores:
+        kept = TallyingStore(self._shared.kept, self.tally)
+        if share is None or share.stays:
             return Stores(kept, kept, kept)
         swapped = TallyingStore(self._shared.store, self.tally)
         return Stores(swapped, kept, swapped)

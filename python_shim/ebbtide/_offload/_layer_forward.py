@@ -91,7 +91,10 @@ def _before_piece(record: LayerRecord, piece: Piece, x: torch.Tensor) -> tuple[P
     recorder = Recorder(record.externals)
     with recorder.hooks():
         piece.before, parts = Tape.record(run, x)
-    piece.saved_before = record.hand_over(piece, recorder, parts)
+    if record.fits(recorder, [x], parts):
+        piece.saved_before = record.hand_over(piece, recorder, parts)
+    else:
+        piece.before = None
     return parts, attend[0]
 
 
@@ -104,6 +107,7 @@ def _attention(record: LayerRecord, attend: Attend, parts: Parts) -> torch.Tenso
     record.attention = make_attention(attend, parts, record.externals)
     out, record.out_landing = record.attention.forward(parts, record.stores.inputs)
     record.out = SavedRows.of(record.stores.inputs, out)
+    record.tally.tell_always(record.always_bytes(), record.call.tokens)
     return out
 
 
@@ -133,5 +137,8 @@ def _after_piece(
         piece.after, (y,) = Tape.record(
             lambda x, out: (run_after(record, piece, x, out)[0],), x, out
         )
-    piece.saved_after = record.hand_over(piece, recorder)
+    if record.fits(recorder, [x, out]):
+        piece.saved_after = record.hand_over(piece, recorder)
+    else:
+        piece.after = None
     return y

@@ -34,12 +34,14 @@ class Recomputation:
     ) -> Tape:
         """The after part's tape, of the piece of the input and of attention's output `out`.
 
-        `take` gets the piece's q, k, v; a run that comes by them saves a run of its own.
+        `take` gets the piece's q, k, v; a run that comes by them saves a run of its own. Of a saved tape
+        `take` gets nothing while they are kept on the device: see late_parts().
         """
         if piece.after is not None:
-            if take is not None:
+            if take is not None and not piece.keeps_parts:
                 take(piece, *self.parts(piece))
-            tape, piece.after, piece.parts, piece.saved_after = piece.after, None, [], []
+                piece.parts = []
+            tape, piece.after, piece.saved_after = piece.after, None, []
             return tape
         self._draw_again(piece)
 
@@ -50,7 +52,17 @@ class Recomputation:
             return (y,)
 
         rows = piece.span.of(self._x, 1), piece.span.of(out, self._record.cut.out_dim)
-        return self._tape(piece, run, *rows)[0]
+        tape = self._tape(piece, run, *rows)[0]
+        piece.parts = []
+        return tape
+
+    def late_parts(self, take: Callable[[Piece, Parts, bool], None]) -> None:
+        """q, k, v that are kept on the device. They become whole tensors when every after part has let go
+        of what it saved: before, they would be there twice beside all of that."""
+        for piece in self._record.pieces:
+            if piece.keeps_parts:
+                take(piece, *self.parts(piece))
+                piece.parts = []
 
     def before(self, piece: Piece) -> Tape:
         """The before part's tape, of the piece of the input."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,7 +15,7 @@ from ._attention_call import Parts
 from ._cut import Cut
 from ._layer_ambient import Autocast, Parameters, RandomStates
 from ._layer_arguments import LayerCall
-from ._layer_saving import Landing, Recorder, dense_like, span_of
+from ._layer_saving import Landing, Recorder, dense_like, occupied, span_of
 from ._layer_tally import Tally
 from ._layer_tape import Tape
 from ._pieces import Policy, Span
@@ -31,10 +32,20 @@ class SavedRows:
 
     @staticmethod
     def of(store: Store, tensor: torch.Tensor) -> SavedRows:
-        if span_of(tensor) > tensor.numel():
-            tensor = dense_like(tensor, 0, tensor.shape[0]).copy_(tensor)
-        flat = tensor.detach().as_strided((span_of(tensor),), (1,))
-        return SavedRows(store.save(flat), tensor.size(), tensor.stride())
+        return SavedRows.all_of(store, [tensor])[0]
+
+    @staticmethod
+    def all_of(store: Store, tensors: Sequence[torch.Tensor]) -> list[SavedRows]:
+        """Of tensors that are needed together."""
+        dense = [
+            one
+            if span_of(one) <= one.numel()
+            else dense_like(one, 0, one.shape[0]).copy_(one)
+            for one in tensors
+        ]
+        flat = [one.detach().as_strided((span_of(one),), (1,)) for one in dense]
+        saved = store.save_all(flat)
+        return [SavedRows(s, d.size(), d.stride()) for s, d in zip(saved, dense, strict=True)]
 
     def get(self) -> torch.Tensor:
         return self.saved.get().as_strided(self.size, self.stride)
@@ -53,6 +64,11 @@ class Piece:
     parts: list[SavedRows] = dataclasses.field(default_factory=list)
     saved_before: list[Saved] = dataclasses.field(default_factory=list)
     saved_after: list[Saved] = dataclasses.field(default_factory=list)
+
+    @property
+    def keeps_parts(self) -> bool:
+        """Whether its q, k, v are saved, and all of them on the device."""
+        return bool(self.parts) and not any(rows.saved.swapped_bytes for rows in self.parts)
 
     def prefetch_before(self) -> None:
         for saved in self.saved_before:
@@ -130,14 +146,31 @@ class LayerRecord:
             return self.rest_allowance >= self.rest_per_token * piece.span.tokens
         return piece.policy is Policy.KEEP
 
+    def fits(
+        self, recorder: Recorder, inputs: Sequence[torch.Tensor], parts: Parts = ()
+    ) -> bool:
+        """Whether what a run recorded may be saved: it may be more than was expected of it."""
+        if self.rest_allowance == math.inf:
+            return True
+        wanted = recorder.measure(inputs) + sum(occupied(part.nbytes) for part in parts)
+        return wanted <= self.rest_allowance
+
+    def always_bytes(self) -> int:
+        """What is saved whatever becomes of the pieces: input, attention's output and statistics."""
+        assert self.x is not None and self.out is not None and self.attention is not None
+        return (
+            self.x.saved.size_bytes + self.out.saved.size_bytes + self.attention.saved_bytes
+        )
+
     def hand_over(self, piece: Piece, recorder: Recorder, parts: Parts = ()) -> list[Saved]:
         """Save what a run of this piece recorded, and `parts`."""
         store = self.stores.of(piece.policy)
         landings = [self.x_landing] + ([self.out_landing] if self.out_landing is not None else [])
         saved = recorder.hand_over(store, landings)
-        piece.parts += [SavedRows.of(store, part) for part in parts]
-        self.rest_allowance -= sum(one.size_bytes for one in saved)
-        self.rest_allowance -= sum(part.nbytes for part in parts)
+        if parts:
+            piece.parts = SavedRows.all_of(store, parts)
+        self.rest_allowance -= sum(occupied(one.size_bytes) for one in saved)
+        self.rest_allowance -= sum(occupied(part.nbytes) for part in parts)
         return saved
 
     def forget_unused_states(self) -> None:

@@ -16,8 +16,14 @@ from collections.abc import Iterable
 import torch
 
 from ._store import Saved, Store, raise_changed
+from ._swap_engine import ALIGNMENT
 
 _SMALL_BYTES = 4096  # not worth a copy of its own: seeds, scalars, rows of statistics
+
+
+def occupied(size: int) -> int:
+    """Bytes that so many take in host memory."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def storage_of(tensor: torch.Tensor) -> int:
@@ -119,7 +125,7 @@ class Recorder:
         return packed
 
     def measure(self, others: Iterable[torch.Tensor]) -> int:
-        """Bytes that hand_over() would give to a store, but for views of `others`. Nothing moves."""
+        """What hand_over() would give to a store would take, but for views of `others`. Nothing moves."""
         elsewhere = set(map(storage_of, others))
         extents = {
             (storage_of(packed.tensor), *_extent(packed.tensor)): packed.tensor.element_size()
@@ -127,7 +133,7 @@ class Recorder:
             if (packed := reference()) is not None and packed.tensor is not None
             if storage_of(packed.tensor) not in elsewhere
         }
-        return sum(count * size for (_, _, count), size in extents.items())
+        return sum(occupied(count * size) for (_, _, count), size in extents.items())
 
     def hand_over(self, store: Store, landings: Iterable[Landing]) -> list[Saved]:
         """Give what is still needed to `store`; views of `landings` are only noted. See Note [Saved late]."""

@@ -21,7 +21,12 @@ class Tally:
     swapped_bytes: int = 0
     recomputed_bytes: int = 0
     rest_bytes_per_token: float = 0.0  # beside input and attention's output; 0: not measured yet
+    always_bytes_per_token: float = 0.0  # input, attention's output and statistics; 0: not measured yet
     whole_because: str | None = None  # why the layer is treated whole; None: it is cut
+
+
+    def tell_always(self, size: int, tokens: int) -> None:
+        self.always_bytes_per_token = max(self.always_bytes_per_token, size / tokens)
 
 
 class TallyingStore:
@@ -39,6 +44,10 @@ class TallyingStore:
         self._tally.swapped_bytes += swapped
         self._tally.kept_bytes += sum(each.size_bytes for each in saved) - swapped
         return saved
+
+    @property
+    def held_bytes(self) -> int:
+        return self._store.held_bytes
 
     def layer_ended(self) -> None:
         self._store.layer_ended()

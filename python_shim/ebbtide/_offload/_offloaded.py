@@ -155,7 +155,7 @@ class Offloaded:
 
     def _choose_layers(self, reference: _self_check.Sample) -> None:
         """Cut at their attention; else each as a whole; else not at all."""
-        options = dataclasses.replace(self.options, mini_sequence=_self_check.PIECE)
+        options = dataclasses.replace(self.options, mini_sequence=_self_check.PIECE, hbm=None)
         trial = _LayersCut(self.root, options)
         reason = _self_check.check(self.lm, reference, trial)
         if reason:

@@ -23,7 +23,8 @@ class Options:
     alpha          share of each layer's tokens whose activations are swapped, 0 to 1 (MEMO 4.1); the
                    others are recomputed. The layer's input and attention's output are always saved.
     mini_sequence  tokens a piece; None: chosen from bytes
-    hbm            device bytes for saved tensors: as many last layers stay as fit; None: keep_last
+    hbm            most device bytes for saved tensors: as many last layers stay as fit, and what the
+                   host has no room for; None: keep_last, and no limit
     host           most bytes of pinned host memory; None: what is free
     keep_last      last layers whose saved tensors stay on the device. MEMO keeps two; a copy that
                    hides behind one layer's forward is back in time for all but the last
@@ -60,7 +61,7 @@ class Options:
             _refuse("logits", self.logits, "True, False or None")
         if self.host is not None and self.host > host_memory():
             raise EbbtideError(
-                f"host={_gib(self.host)}: this machine has {_gib(host_memory())} of memory; give a "
+                f"host={gib(self.host)}: this machine has {gib(host_memory())} of memory; give a "
                 "smaller host budget (EBBTIDE_HOST)"
             )
 
@@ -122,5 +123,5 @@ def host_memory() -> int:
     return machine
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"

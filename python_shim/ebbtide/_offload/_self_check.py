@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -45,13 +46,21 @@ class Sample:
             if name not in other.gradients:
                 return f"{name} got no gradient"
             pairs[f"the gradient of {name}"] = (gradient, other.gradients[name])
-        worst, name = max((_distance(*pair), name) for name, pair in pairs.items())
+        least = self.tolerance * statistics.median(_size(expected) for expected, _ in pairs.values())
+        worst, name = max((_distance(*pair, least), name) for name, pair in pairs.items())
         return f"{name} differs by {100 * worst:.2g} %" if worst > self.tolerance else ""
 
 
-def _distance(expected: torch.Tensor, found: torch.Tensor) -> float:
-    scale = expected.double().norm().item()
-    return (found.double() - expected.double()).norm().item() / (scale or 1.0)
+def _size(tensor: torch.Tensor) -> float:
+    """Of a typical element."""
+    return float(tensor.double().norm().item() / max(tensor.numel(), 1) ** 0.5)
+
+
+def _distance(expected: torch.Tensor, found: torch.Tensor, least: float) -> float:
+    """Relative to the expected values, or to `least` where these are smaller: then they are rounding
+    themselves (attention does not depend on the bias of its keys, whose gradient is nothing else)."""
+    scale = max(_size(expected), least)
+    return _size(found.double() - expected.double()) / (scale or 1.0)
 
 
 def cannot_be_checked(model: torch.nn.Module) -> bool:

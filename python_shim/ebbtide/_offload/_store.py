@@ -36,6 +36,10 @@ class Saved(Protocol):
 class Store(Protocol):
     """Takes tensors over. The caller drops its own reference to a tensor it has saved."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Saved, not released, and on the device to stay: without what is on its way."""
+
     def save(self, tensor: torch.Tensor) -> Saved:
         """`tensor` is contiguous and carries no graph."""
 
@@ -80,8 +84,11 @@ def raise_changed(name: str, saved: int, found: int) -> None:
 class KeepStore:
     """Saved tensors stay where they are."""
 
+    def __init__(self) -> None:
+        self.held_bytes = 0
+
     def save(self, tensor: torch.Tensor) -> Kept:
-        return Kept(tensor.detach())
+        return Kept(self, tensor.detach())
 
     def save_all(self, tensors: Sequence[torch.Tensor]) -> list[Kept]:
         return [self.save(tensor) for tensor in tensors]
@@ -93,12 +100,14 @@ class KeepStore:
 class Kept:
     """A tensor that stays on its device."""
 
-    __slots__ = ("_tensor", "_version", "size_bytes", "swapped_bytes")
+    __slots__ = ("_store", "_tensor", "_version", "size_bytes", "swapped_bytes")
 
-    def __init__(self, tensor: torch.Tensor) -> None:
+    def __init__(self, store: KeepStore, tensor: torch.Tensor) -> None:
+        self._store = store
         self._tensor: torch.Tensor | None = tensor
         self._version = tensor._version
         self.size_bytes, self.swapped_bytes = tensor.nbytes, 0
+        store.held_bytes += self.size_bytes
 
     def prefetch(self) -> None:
         return
@@ -111,4 +120,9 @@ class Kept:
         return self._tensor
 
     def release(self) -> None:
-        self._tensor = None
+        if self._tensor is not None:
+            self._tensor = None
+            self._store.held_bytes -= self.size_bytes
+
+    def __del__(self) -> None:
+        self.release()

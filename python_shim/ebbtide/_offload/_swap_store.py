@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
 
 from .._stats import device_index
-from ._swap_engine import SwapEngine, SwapStats
+from ._swap_engine import OutOfHostMemory, SwapEngine, SwapStats
 from ._swap_entry import Entry, Key
 
 _MOST_IN_FLIGHT_BYTES = 1 << 30  # without layers to go by
@@ -26,7 +27,7 @@ class SwapStore:
         self._device = torch.device("cpu") if index < 0 else torch.device("cuda", index)
         self._index = index
         self.engine = SwapEngine(index, host_budget)
-        self.bytes_kept = 0  # offered and kept on the device, since the start
+        self.held_bytes = 0  # found no room on the host and stay on the device until they are released
         self._layers: list[list[Entry]] = [[], []]  # on their way out: of the layer before, of this one
         self._in_flight: dict[Key, tuple[Entry, int]] = {}
         self._in_flight_bytes = 0
@@ -79,6 +80,17 @@ class SwapStore:
         self._let_go_of_one_layer()
         self._let_go_of_one_layer()
 
+    def reserve(self, size: int) -> None:
+        """Pin host memory for `size` bytes in all, now rather than step by step.
+
+        As far as the budget and the system grant it; what they do not grant shows in stats().
+        """
+        stats = self.engine.stats()
+        wanted = min(size, stats.host_budget_bytes, stats.pinned_limit_bytes)
+        if wanted > stats.pinned_bytes:
+            with contextlib.suppress(OutOfHostMemory):
+                self.engine.reserve(wanted)
+
     def stats(self) -> SwapStats:
         return self.engine.stats()
 
@@ -121,7 +133,7 @@ class SwapStore:
             return [
                 self._take_over([flat], [key])[0] for flat, key in zip(flats, keys, strict=True)
             ]
-        self.bytes_kept += entry.rest_bytes
+        self.held_bytes += entry.rest_bytes
         return [(entry, number) for number in range(len(flats))]
 
     def _note(self, entry: Entry, keys: list[Key]) -> None:
@@ -174,6 +186,7 @@ class Swapped:
         if entry is not None:
             entry.users -= 1
             if entry.users == 0:
+                self._store.held_bytes -= entry.rest_bytes
                 entry.release()
                 self._store.forget(entry)
 

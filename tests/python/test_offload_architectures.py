@@ -1,0 +1,79 @@
+"""Models that offload was not written for: each trains with the gradients that it has left whole, cut
+where it can be and whole, with a reason, where not."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed here")
+pytest.importorskip("transformers", reason="transformers is not installed here")
+
+import ebbtide
+import offload_models as om
+from conftest import our_lines
+from ebbtide._offload._offloaded import offloaded_of
+
+_LATENT = {
+    "num_key_value_heads": om.HEADS, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1,
+    "moe_intermediate_size": 16, "topk_group": 1, "first_k_dense_replace": 1, "n_shared_experts": 1,
+}  # fmt: skip
+CUT = {
+    "phi": {},  # attention and MLP side by side
+    "mixtral": {"num_local_experts": 4},
+    "deepseek_v3": _LATENT,  # values narrower than keys
+    "olmo": {},
+    "stablelm": {},
+    "nemotron": {"head_dim": 8},
+    "opt": {"ffn_dim": om.MLP, "word_embed_proj_dim": om.HIDDEN, "dropout": 0.0},
+    "llama4_text": {"num_local_experts": 2, "intermediate_size_mlp": om.MLP, "head_dim": 8},
+    "gptj": {"n_embd": om.HIDDEN, "n_layer": 2, "n_head": om.HEADS, "rotary_dim": 4, "n_positions": 256,
+             "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+}  # fmt: skip
+OWN_ATTENTION = "before it asks transformers for its attention"
+WHOLE = {
+    "falcon": ({"num_kv_heads": 2, "new_decoder_architecture": True, "alibi": False}, OWN_ATTENTION),
+    "bloom": ({"n_layer": 2, "n_head": om.HEADS, "hidden_dropout": 0.0}, OWN_ATTENTION),
+    "mamba": ({}, "it calls no attention that transformers knows of"),
+    "diffllama": ({}, "it calls attention more than once"),
+}
+
+
+def train(model):
+    ids = om.tokens(50, 2)
+    model.zero_grad()
+    loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    return {"loss": loss.detach(), **{n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}}
+
+
+def assert_same_training(model, **settings):
+    """Gradients that are zero but for rounding (biases of keys) are held against those of the others."""
+    expected = train(model)
+    typical = max(float(value.abs().max()) for value in expected.values())
+    ebbtide.offload(model, mini_sequence=16, host=0, **settings)
+    found = train(model)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        error = float((found[name] - value).abs().max())
+        assert error <= 1e-4 * max(float(value.abs().max()), 1e-2 * typical), name
+    return [tally.whole_because for tally in offloaded_of(model).layers.counts()]
+
+
+@pytest.mark.parametrize("architecture", CUT)
+def test_unseen_architectures_are_cut(architecture, capsys):
+    model = om.make(architecture, torch.float32, extra=CUT[architecture])
+    assert assert_same_training(model, strict=True) == [None, None]
+    assert offloaded_of(model).head.calls == 1
+    assert our_lines(capsys.readouterr().err) == []
+
+
+@pytest.mark.parametrize("architecture", WHOLE)
+def test_what_cannot_be_cut_is_whole_with_a_reason(architecture, capsys):
+    extra, reason = WHOLE[architecture]
+    model = om.make(architecture, torch.float32, extra=extra)
+    reasons = assert_same_training(model)
+    assert all(reason in why for why in reasons)
+    assert offloaded_of(model).head.calls == 1
+    (line,) = our_lines(capsys.readouterr().err)
+    assert "is not cut into pieces but saved and run whole" in line
