@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -17,7 +16,7 @@ namespace ebbtide {
 // Marks the beginning of an iteration.
 inline void step() { ebbtide_step(); }
 // The same, with the extents of its input (batch, length, ...): see ebbtide_mark_input.
-inline void step(std::span<const std::int64_t> input) {
+inline void step(const std::vector<std::int64_t>& input) {
   ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, input.data(), input.size());
 }
 
