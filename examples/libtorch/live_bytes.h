@@ -4,9 +4,11 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
-#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <new>
+#include <utility>
 
 // Counts what goes through torch's allocator for host memory.
 class CountingAllocator final : public c10::Allocator {
@@ -16,15 +18,19 @@ class CountingAllocator final : public c10::Allocator {
     return *allocator;
   }
 
+  // A block begins with its Header; the tensor's bytes follow.
   c10::DataPtr allocate(std::size_t bytes) override {
-    c10::DataPtr inner = inner_->allocate(bytes);
-    void* data = inner.get();
+    c10::DataPtr inner = inner_->allocate(bytes + kHeader);
+    auto* block = static_cast<std::byte*>(inner.get());
     const auto size = static_cast<std::int64_t>(bytes);
+    new (block) Header{std::move(inner), size};
     const std::int64_t now = live_ += size;
     for (std::int64_t peak = peak_; now > peak && !peak_.compare_exchange_weak(peak, now);)
       continue;
-    return {data, new Block{std::move(inner), size}, &free, at::Device(at::kCPU)};
+    return {block + kHeader, block + kHeader, &free, at::Device(at::kCPU)};
   }
+
+  c10::DeleterFnPtr raw_deleter() const override { return &free; }
 
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     inner_->copy_data(to, from, bytes);
@@ -34,14 +40,18 @@ class CountingAllocator final : public c10::Allocator {
   std::int64_t peak() const { return peak_; }
 
  private:
-  struct Block {
+  struct Header {
     c10::DataPtr inner;
     std::int64_t bytes;
   };
+  static constexpr std::size_t kHeader = 64;  // torch wants this alignment
+  static_assert(sizeof(Header) <= kHeader);
 
-  static void free(void* block) {
-    instance().live_ -= static_cast<Block*>(block)->bytes;
-    delete static_cast<Block*>(block);
+  static void free(void* data) {
+    auto* header = reinterpret_cast<Header*>(static_cast<std::byte*>(data) - kHeader);
+    instance().live_ -= header->bytes;
+    const c10::DataPtr inner = std::move(header->inner);  // freed when the header is gone
+    header->~Header();
   }
 
   c10::Allocator* inner_ = c10::GetCPUAllocator();

@@ -4,6 +4,7 @@
 
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 
 namespace ebbtide::offload {
 namespace {
@@ -12,11 +13,29 @@ using torch::autograd::Engine;
 
 thread_local SavingObserver* innermost = nullptr;
 
+// See Note [An engine in front].
 class HookedEngine final : public Engine {
  public:
   static Engine& instance() {
-    static auto* engine = new HookedEngine;  // its threads may wait for work when the process ends
+    static auto* engine =
+        new HookedEngine;  // threads of devices may still ask when the process ends
     return *engine;
+  }
+
+  torch::autograd::variable_list execute(const torch::autograd::edge_list& roots,
+                                         const torch::autograd::variable_list& inputs,
+                                         bool keep_graph, bool create_graph, bool accumulate_grad,
+                                         const torch::autograd::edge_list& outputs) override {
+    return get_base_engine().execute(roots, inputs, keep_graph, create_graph, accumulate_grad,
+                                     outputs);
+  }
+
+  c10::intrusive_ptr<at::ivalue::Future> execute_with_graph_task(
+      const std::shared_ptr<torch::autograd::GraphTask>& graph_task,
+      std::shared_ptr<torch::autograd::Node> graph_root,
+      torch::autograd::InputBuffer&& input_buffer) override {
+    return get_base_engine().execute_with_graph_task(graph_task, std::move(graph_root),
+                                                     std::move(input_buffer));
   }
 
   std::unique_ptr<torch::autograd::SavedVariableHooks> get_default_saved_variable_hooks() override {

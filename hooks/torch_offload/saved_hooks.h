@@ -1,11 +1,11 @@
 // Lets C++ code see what autograd saves for backward, as torch.autograd.graph.saved_tensors_hooks
 // does in Python.
 //
-// Note [An engine of our own]
-// LibTorch asks its autograd engine for the hooks of each saved tensor, and its own engine has
-// none; the engine of Python's torch answers with Python functions. So we put an engine in its
-// place that answers with the innermost HookScope of the thread and is LibTorch's in all else. It
-// lives to the end of the process, as LibTorch's does, whose threads it must not outlive.
+// Note [An engine in front]
+// LibTorch asks its autograd engine for the hooks of each saved tensor, and its own engine has none; the
+// engine of Python's torch answers with Python functions. So we put an engine in front that answers with
+// the innermost HookScope of the thread, and leaves all work to LibTorch's: the threads of devices can
+// belong to one engine only. It lives to the end of the process.
 #pragma once
 
 #include <torch/csrc/autograd/saved_variable_hooks.h>
