@@ -155,7 +155,7 @@ std::optional<std::uint32_t> Matcher::find_exact(std::uint32_t begin, std::uint3
     const std::uint32_t c = program_->nodes[node].size_class;
     const bool is_guess = knowledge_[c] < Knowledge::kSure && distance_[c] > kClose;
     if (used_[node] == 0 && (guesses_count || !is_guess) && is_exact(node, size)) return node;
-    if (node >= cursor_ && is_due(node) && ++passed > kMaxPassed) return std::nullopt;
+    if (trusts_input_ && node >= cursor_ && is_due(node) && ++passed > kMaxPassed) return std::nullopt;
   }
   return std::nullopt;
 }
@@ -207,8 +207,9 @@ bool Matcher::ends_run(std::uint32_t node, Bytes size) const {
 }
 
 // Further ahead a run of requests must be found, one alone is more likely one too many; and a long run if what is passed
-// over is more than what is found.
+// over is more than what is found. Where sizes do not follow from the input, too few are known to ask for runs.
 std::optional<std::uint32_t> Matcher::find_far(Bytes size) const {
+  if (!trusts_input_) return find_exact(cursor_ + kNear, cursor_ + kFar, size, false);
   if (unmatched_.empty()) return std::nullopt;
   const Bytes found = std::accumulate(unmatched_.begin(), unmatched_.end(), size);
   const auto end = std::min(cursor_ + kFar, static_cast<std::uint32_t>(program_->nodes.size()));

@@ -21,9 +21,10 @@ std::vector<Bytes> kib(std::initializer_list<std::int64_t> sizes) {
 }
 
 // The node of every request in turn.
-std::vector<int> matched(const Program& program, const std::vector<Bytes>& requests, Bytes smallest = {}) {
+std::vector<int> matched(const Program& program, const std::vector<Bytes>& requests, Bytes smallest = {},
+                         const Extents& input = {}) {
   Matcher matcher;
-  matcher.begin(program, smallest);
+  matcher.begin(program, smallest, input);
   std::vector<int> nodes;
   for (const Bytes size : requests) {
     const std::optional<Match> match = matcher.match(size);
@@ -144,10 +145,11 @@ TEST(Matcher, AnInputFromWhichNothingFollowsIsForgotten) {
 }
 
 TEST(Matcher, OneRequestAloneDoesNotPassOverManyNodes) {
-  const Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({103, 103}),
-                                      kib({512, 512}), kib({104, 104}), kib({105, 105})});
-  EXPECT_EQ(matched(program, kib({64, 512, 100, 101})), (std::vector<int>{0, kNone, 1, 2})) << "512 is one too many";
-  EXPECT_EQ(matched(program, kib({64, 512, 104, 105})), (std::vector<int>{0, kNone, 6, 7})) << "four are missing";
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({103, 103}),
+                                kib({512, 512}), kib({104, 104}), kib({105, 105})});
+  program.inputs = {{1, 100}, {1, 200}};
+  EXPECT_EQ(matched(program, kib({64, 512, 100, 101}), {}, {1, 300}), (std::vector<int>{0, kNone, 1, 2})) << "512 is one too many";
+  EXPECT_EQ(matched(program, kib({64, 512, 104, 105}), {}, {1, 300}), (std::vector<int>{0, kNone, 6, 7})) << "four are missing";
 }
 
 TEST(Matcher, OfTwoNodesOfOneSizeTheOneThatIsAlwaysThereIsTaken) {

@@ -9,7 +9,11 @@
 namespace ebbtide::simulation {
 namespace {
 
+#if defined(__SANITIZE_THREAD__)
+constexpr int kMutations = 5'000;  // one thread: nothing for the thread sanitizer to find, and slow under it
+#else
 constexpr int kMutations = 100'000;
+#endif
 constexpr int kServed = 150;  // one of so many accepted plans serves: its rounds are planned anew, 15 ms each
 constexpr ModelShape kModel{.layers = 1, .hidden = 128, .ffn = 256, .heads = 0, .vocabulary = 512};
 
