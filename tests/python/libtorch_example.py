@@ -57,7 +57,7 @@ def install(native: pathlib.Path, prefix: pathlib.Path) -> pathlib.Path:
 
 
 def build_example(prefix: pathlib.Path, folder: pathlib.Path, *settings: str) -> pathlib.Path:
-    """The program `train`. Unoptimised: it compiles faster, and torch's own code does the work."""
+    """The program `train`, and beside it `train_gpt`. Unoptimised: it compiles faster, and torch's own code does the work."""
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     call(
         ["cmake", "-S", EXAMPLE, "-B", folder, *generator, f"-DCMAKE_PREFIX_PATH={prefix}"]
@@ -87,6 +87,11 @@ class Example:
             if not self.linked.exists():
                 install(native, self.prefix)
                 build_example(self.prefix, self.linked.parent)
+
+    @property
+    def gpt(self) -> pathlib.Path:
+        """The program that offloads."""
+        return self.linked.with_name("train_gpt")
 
     @functools.cached_property
     def plain(self) -> pathlib.Path:

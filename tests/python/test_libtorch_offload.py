@@ -1,0 +1,82 @@
+"""Offload in a LibTorch program: the example trains the same with every alpha, and saves memory."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from conftest import our_lines
+from dryrun_run import dryrun_module
+from libtorch_example import Example, attempt, call, example
+
+TEXT = pathlib.Path(__file__).with_name("conftest.py")
+SMALL = ["--file", TEXT, "--steps", 2, "--batch", 1, "--layers", 3, "--length", 512, "--piece", 100]
+CPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def built(native: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    return example(native, tmp_path_factory)
+
+
+def cells(output: str, title: str) -> list[float]:
+    """A row's numbers: plain, and alpha 0, 0.5 and 1."""
+    (line,) = (line for line in output.splitlines() if line.strip().startswith(title))
+    words = line[26:].replace("MiB", "").replace("%", "").replace(" -", " nan").split()
+    assert len(words) == 4
+    return [float(word) for word in words]
+
+
+def test_every_alpha_trains_alike_in_less_memory(built: Example) -> None:
+    done = call([built.gpt, "--device", "cpu", *SMALL], **CPU)
+    assert "losses of all values of alpha: the same bits" in done.stdout
+    plain, *losses = cells(done.stdout, "loss of the last step")
+    assert len(set(losses)) == 1 and losses[0] == pytest.approx(plain, rel=1e-4)
+    peaks = cells(done.stdout, "peak of live tensors")
+    assert peaks[1] < peaks[2] < peaks[3] < peaks[0]
+    assert cells(done.stdout, "recomputed a step")[3] == 0
+    assert cells(done.stdout, "swapped a step")[3] > 2 * cells(done.stdout, "swapped a step")[1]
+    (line,) = our_lines(done.stdout)
+    assert line.startswith("ebbtide offload (3 layers, alpha 0.5): head and loss in pieces")
+
+
+def test_the_planned_arena_serves_it(built: Example) -> None:
+    """Offload and the allocator in one program: the adaptor preloaded."""
+    adaptor = str(built.library("libebbtide_torch_cpu.so"))
+    variables = {"LD_PRELOAD": adaptor, "EBBTIDE": "1", "EBBTIDE_DEVICES": "cpu"} | CPU
+    done = call([built.gpt, "--device", "cpu", *SMALL], **variables)
+    assert "losses of all values of alpha: the same bits" in done.stdout
+    assert "ebbtide report" in done.stderr
+
+
+def test_on_a_simulated_gpu_it_saves_most_of_the_peak(built: Example, tmp_path: pathlib.Path) -> None:
+    dryrun = dryrun_module()
+    try:
+        dryrun.check_torch()
+        simulated = dryrun.environment()
+    except dryrun.DryrunError as error:
+        pytest.skip(str(error))
+    wide = ["--steps", 2, "--batch", 1, "--width", 1024, "--layers", 8, "--length", 16384]
+    # A text long enough for one sequence, and nothing is computed with it.
+    text = tmp_path / "text"
+    text.write_bytes(TEXT.read_bytes() * 8)
+    options = ["--device", "cuda", "--simulated", "--file", text, *wide, "--piece", 1024]
+    done = call([built.gpt, *options], **simulated)
+    peaks = cells(done.stdout, "peak of live tensors")
+    assert all(peak < 0.4 * peaks[0] for peak in peaks[1:])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (["--steps", "0"], "--steps 0"),
+        (["--width", "100"], "multiples of 64"),
+        (["--file", "/nowhere"], "/nowhere: not a text"),
+        (["--speed", "9"], "--speed 9"),
+        (["--steps"], "--steps: unknown, or its value is missing"),
+    ],
+)
+def test_wrong_arguments_are_told(built: Example, wrong: list[str], named: str) -> None:
+    done = attempt([built.gpt, *wrong], **CPU)
+    assert done.returncode == 2
+    assert named in done.stderr.splitlines()[0] and "usage: train_gpt" in done.stderr
