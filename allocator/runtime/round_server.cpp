@@ -13,7 +13,6 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::int64_t kTolerable = 32;    // part of a plan's height that may depart from it
 constexpr int kMaxInlinePlans = 4;        // a round; more would mean that prediction does not work here
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
 constexpr std::int64_t kWorsePart = 128;   // of a plan's height: by how much another one may be higher
@@ -54,7 +53,6 @@ void RoundServer::end() {
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = false;
   inline_ns_ = 0;
-  diverged_ = Bytes{};
 }
 
 void RoundServer::give_up() {
@@ -136,11 +134,6 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
     if (const auto gap = arena_.lowest_gap(size, alignment_, places_still_needed())) {
       return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
     }
-    // A plan from which so much departs is not worth memory beside it: what it still needs is not kept free for it.
-    diverged_ += size;
-    if (diverged_.value * kTolerable > height_.value) {
-      if (const auto gap = arena_.lowest_gap(size, alignment_, {})) return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
-    }
   }
   return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
 }
@@ -150,8 +143,8 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
 bool RoundServer::is_plan_in_force(std::uint32_t current) {
   const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
   if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
+  const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
-  const bool has_none = must_replan_ || (excess.value > 0 && inline_places_.empty());
   must_replan_ = is_displaced_ = false;
   const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
   plan_inline(current, has_none ? kAnyHeight : height_ + slack);

@@ -98,7 +98,6 @@ class RoundServer {
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
-  Bytes diverged_;                    // requests of this round that found no gap
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
 };
 
