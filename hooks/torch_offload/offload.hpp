@@ -2,7 +2,9 @@
 // what autograd saves in them keep, swap or recompute. C++17; link ebbtide::torch_offload. See
 // docs/offload.md.
 //
-//   ebbtide::offload::Session session(device, {.alpha = 0.5});
+//   ebbtide::offload::Options options;
+//   options.alpha = 0.5;
+//   ebbtide::offload::Session session(device, options);
 //   x = ebbtide::offload::run_layers<BlockImpl>(session, *blocks, x);
 //   loss = ebbtide::offload::linear_cross_entropy(session, x, head->weight, labels);
 //   loss.backward();
