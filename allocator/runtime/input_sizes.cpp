@@ -106,7 +106,7 @@ bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
     if (growth.exponents[v] < 2) continue;
     for (const std::size_t k : known_) {
       const std::int64_t extent = program_.inputs[k][varying_[v]];
-      if (odd_part(extent) < kTellingOdd) return false;
+      if (odd_part(extent) < kTellingOdd || odd_part(align_up(extent, growth.padding)) < kTellingOdd) return false;
     }
   }
   return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {

@@ -75,6 +75,13 @@ TEST(InputSizes, OneShapeShowsThatAMaskGrowsWithTheSquare) {
   EXPECT_EQ(candidates(program, {1, 119766}).front(), grain(mask(119766).value));
 }
 
+// 7017 rounded up to 256 is 7 x 1024, which a layer of 14336 has, too.
+TEST(InputSizes, ASmoothPaddedLengthIsNoProofOfASquare) {
+  const std::int64_t token = 14336 * 2;
+  const Program program = seen({{1, 7017}}, {Bytes{7017 * token}});
+  EXPECT_EQ(candidates(program, {1, 13864}).front(), grain(13864 * token));
+}
+
 TEST(InputSizes, WhatGrowsInStairsIsNotProven) {
   const Program once = seen({{2, 14034}}, {Bytes{196 << 20}});
   EXPECT_FALSE(is_proven(once, {4, 19787}));
