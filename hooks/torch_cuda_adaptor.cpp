@@ -75,7 +75,14 @@ class CudaAdaptor final : public CudaForwarder {
     if (grant.address != nullptr) {
       return {grant.address, grant.address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
     }
-    c10::DataPtr block = grant.is_lasting ? allocate_lasting(device, count) : allocate_upstream(engine, count);
+    c10::DataPtr block;
+    try {
+      block = grant.is_lasting ? allocate_lasting(device, count) : allocate_upstream(engine, count);
+    } catch (const c10::OutOfMemoryError&) {
+      void* address = engine.allocate_anywhere(size, stream, grant);
+      if (address == nullptr) throw;
+      return {address, address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
+    }
     engine.note_upstream(block.get(), size, stream, grant);
     if (!block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block)) {
       engine.forget_upstream(block.get());

@@ -99,6 +99,19 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
   return grant;
 }
 
+void* Engine::allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept {
+  if (off_.load(std::memory_order_relaxed) || refused.is_lasting) return nullptr;
+  const std::lock_guard lock(lock_);
+  const bool was_recorded = refused.origin.round != 0 && stream == home_;
+  const auto gap = was_recorded ? arena_.lowest_gap(size, options_.alignment, {}) : std::nullopt;
+  if (!gap) return nullptr;
+  arena_.place(*gap, {size, refused.origin, refused.root, -1, {}}, stream);
+  note_live();
+  void* address = arena_.address(*gap);
+  emit(Action::kAllocate, Placement::kGap, address, size, stream);
+  return address;
+}
+
 // Programs that give no hints at all (C++ without a call of ours) are cut where a backward has ended.
 void Engine::note_backward(std::unique_lock<std::mutex>& lock) {
   if (options_.is_in_backward == nullptr || (has_seen_backward_ && has_marks_)) return;

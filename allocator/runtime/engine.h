@@ -52,6 +52,9 @@ class EBBTIDE_EXPORT Engine {
   };
   // `size` bytes to be used on `stream`. Requires: wants(size).
   Grant allocate(Bytes size, StreamId stream) noexcept;
+  // Upstream cannot serve what allocate() refused: any free place of the arena, also one that the plan still needs.
+  // Null when there is none. Requires: the request was refused just now, and upstream was not told of it.
+  void* allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept;
   // Upstream has served a request for which allocate() granted nothing.
   void note_upstream(const void* address, Bytes size, StreamId stream, const Grant& grant) noexcept;
   // A request below the threshold; only counted.

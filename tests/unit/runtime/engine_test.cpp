@@ -92,6 +92,25 @@ TEST(Engine, AFailedGrowthSendsTheRequestUpstreamAndLosesNothing) {
   expect_no_fault(adaptor);
 }
 
+TEST(Engine, WhatUpstreamCannotServeTakesAPlaceThatThePlanStillNeeds) {
+  SimulatedAdaptor adaptor;
+  for (int round = 0; round < 2; ++round) free_all(adaptor, begin_step(adaptor, 4));
+  adaptor.range().set_capacity(Bytes{4 * kSize.value});
+  Engine& engine = adaptor.engine();
+  engine.mark(MarkKind::kUser, 0);
+  const Bytes size{3 * kSize.value};
+  const Engine::Grant refused = engine.allocate(size, {});
+  ASSERT_EQ(refused.address, nullptr) << "the plan for it needs more than there is";
+  void* address = engine.allocate_anywhere(size, {}, refused);
+  ASSERT_NE(address, nullptr);
+  EXPECT_TRUE(engine.owns(address));
+  EXPECT_EQ(engine.block_at(address).size, size);
+  EXPECT_EQ(engine.allocate_anywhere(size, {}, refused), nullptr) << "there is no such place left";
+  EXPECT_TRUE(engine.is_valid());
+  EXPECT_TRUE(engine.deallocate(address));
+  EXPECT_EQ(engine.snapshot().arena_live, Bytes{});
+}
+
 TEST(Engine, EveryFailureOfTheRangeInTurnIsSurvived) {
   for (int n = 1; n <= 12; ++n) {
     SimulatedAdaptor adaptor;
