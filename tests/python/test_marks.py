@@ -141,26 +141,25 @@ def test_marks(run_python, case):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_module_call_costs_less_than_a_microsecond_more(run_python):
-    # Generous to a busy machine: the smallest of many short samples; about 0.25 us when it is quiet.
-    code = (
-        """
-import time, torch
+def test_a_call_inside_the_model_costs_one_hook_and_no_more(run_python):
+    # Counted, not timed: bench/mark_cost.py prints what it takes.
+    code = """
+import sys, torch
 net, x = torch.nn.Identity(), torch.ones(1)
-def sample():
-    start = time.perf_counter()
-    for _ in range(2000): net(x)
-    return (time.perf_counter() - start) / 2000
-def smallest(): return min(sample() for _ in range(60))
+def calls():
+    seen = []
+    sys.setprofile(lambda frame, event, what: seen.append(event))
+    net(x)
+    sys.setprofile(None)
+    return sum(event in ("call", "c_call") for event in seen)
 class Root(torch.nn.Module):
-    def forward(self): return smallest()
+    def forward(self): return calls()
 root = Root()
 plain = root()
 from ebbtide import _marks
 _marks.install(lambda kind, source, extents: 0)
-print(1e6 * (root() - plain))
+print(root() - plain)
 """
-    )
     done = run_python(code)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1.0
+    assert 0 <= int(done.stdout) <= 3

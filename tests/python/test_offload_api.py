@@ -16,6 +16,7 @@ from ebbtide import EbbtideError  # noqa: E402
 from ebbtide._offload import _options, _self_check  # noqa: E402
 from ebbtide._offload._auto_alpha import largest_alpha  # noqa: E402
 from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
+from ebbtide._offload._swap_engine import ALIGNMENT  # noqa: E402
 
 PIECES = {"mini_sequence": 8, "host": 0}  # host=0: without the native library
 
@@ -291,8 +292,9 @@ def test_sizes_are_numbers_or_have_units(text, size):
 def test_as_many_last_layers_stay_as_fit_into_the_device_budget(native, layers, keeps):
     model = make(num_hidden_layers=4)
     input_bytes = 2 * 29 * models.HIDDEN * 4
+    layer_bytes = 2 * input_bytes + 4 * ALIGNMENT  # its input, attention's output, and their ends
     ebbtide.offload(
-        model, alpha=0, mini_sequence=8, host="64MiB", hbm=int(layers * 2 * input_bytes), keep_last=4
+        model, alpha=0, mini_sequence=8, host="64MiB", hbm=int(layers * layer_bytes), keep_last=4
     )
     train(model)
     counts = offloaded_of(model).layers.counts()
