@@ -76,6 +76,7 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
     return grant;
   }
   note_backward(lock);
+  if (options_.is_in_backward != nullptr && options_.is_in_backward()) recorder_.note_backward();
   Placing placing;
   if (!options_.observe_only) placing = server_.place(size, recorder_);
   grant.origin = recorder_.add(size, placing.node);

@@ -107,10 +107,38 @@ Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::
   return best;
 }
 
+// True when what is born before `tick` lies below `bottom`.
+bool is_below(Offset bottom, Tick tick, const Solution& solution, const Problem& problem) {
+  for (std::size_t i = 0; i < problem.buffers.size(); ++i) {
+    const Buffer& buffer = problem.buffers[i];
+    const bool is_early = buffer.size.value > 0 && buffer.live.begin()->birth < tick && !buffer.fixed;
+    if (is_early && solution.offsets[i] + buffer.size > bottom) return false;
+  }
+  return true;
+}
+
+// The plan with the successors on top, if the arena must grow for it anyway.
+Solution leaving_room(const Problem& problem, std::size_t nodes, const std::vector<std::uint32_t>& order,
+                      const Successors& successors, Bytes alignment, Bytes extent) {
+  if (!successors.nodes.empty()) {
+    for (const std::int64_t part : {0, 256, 128, 64}) {
+      const Bytes spare = part == 0 ? Bytes{} : align_up(Bytes{max_load(problem).value / part}, alignment);
+      const Problem on_top = with_successors_on_top(problem, successors, spare);
+      const Bytes top = max_load(on_top) + spare;
+      if (top <= extent || !check(on_top).ok()) break;
+      Solution solution = solution_of(on_top, nodes, order, extent);
+      const bool leaves_room = is_below(bottom_of(successors, on_top), successors.begin, solution, on_top);
+      if (leaves_room && is_within(solution, kGoodEnough, top)) return solution;
+    }
+  }
+  return solution_of(problem, nodes, order, extent);
+}
+
 }  // namespace
 
 InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
-                            std::uint32_t current, const Arena& arena, Bytes alignment) {
+                            std::uint32_t current, const Arena& arena, Bytes alignment,
+                            const Successors& successors) {
   const std::size_t count = program.nodes.size();
   const Tick now{static_cast<std::int64_t>(matcher.cursor())};
   Problem problem;
@@ -136,7 +164,7 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
     problem.buffers.push_back(std::move(buffer));
   }
   const std::vector<std::uint32_t> order = placement_order(book, program, problem.buffers.size());
-  const Solution solution = solution_of(std::move(problem), count, order, arena.extent());
+  const Solution solution = leaving_room(problem, count, order, successors, alignment, arena.extent());
   plan.offsets.assign(solution.offsets.begin(), solution.offsets.begin() + static_cast<std::ptrdiff_t>(count));
   plan.height = solution.height;
   return plan;

@@ -7,6 +7,7 @@
 #include "allocator/runtime/arena.h"
 #include "allocator/runtime/matcher.h"
 #include "allocator/runtime/program_book.h"
+#include "allocator/runtime/successors.h"
 
 namespace ebbtide {
 
@@ -17,10 +18,11 @@ struct InlinePlan {
 };
 
 // Places node `current` and what is still to come in this round of `program`, with the sizes that `matcher` expects, in
-// the placement order of the program's last solution, around everything live in the arena. Not
-// validated as a whole: what is alive is checked at every request anyway.
+// the placement order of the program's last solution, around everything live in the arena, and with the `successors` on
+// top where the arena grows. Not validated as a whole: what is alive is checked at every request anyway.
 // Cost: one pass of place(); about a millisecond per thousand nodes.
 InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
-                            std::uint32_t current, const Arena& arena, Bytes alignment);
+                            std::uint32_t current, const Arena& arena, Bytes alignment,
+                            const Successors& successors = {});
 
 }  // namespace ebbtide

@@ -55,6 +55,7 @@ struct Program {
   std::uint32_t source = 0;
   std::vector<Node> nodes;
   std::vector<Incoming> incoming;
+  RootId first_of_backward;                    // the first node that the backward pass makes, as far as it is known
   std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold, <= kMaxShapes
   std::vector<Extents> inputs;                 // per shape: the extents of its input; empty where they are unknown
   std::vector<std::vector<Bytes>> class_sizes; // per size class: its size in every shape

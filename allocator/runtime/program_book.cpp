@@ -260,6 +260,10 @@ void ProgramBook::merge(Program& program, const Round& round, const std::vector<
   const MergedRound merged =
       merge_round(program, round, survivors, [this] { return RootId{++last_root.value}; }, is_state);
   for (std::size_t r = 0; r < round.requests.size(); ++r) {
+    const bool is_backward = Tick{static_cast<std::int64_t>(r)} >= round.backward_begin;
+    if (is_backward && program.first_of_backward == RootId{} && merged.is_node(r)) {
+      program.first_of_backward = program.nodes[merged.node_of(r)].root;
+    }
     if (round.requests[r].death != kAlive) continue;
     RootId& known = roots_[{round.serial, static_cast<std::uint32_t>(r)}];
     if (!merged.is_node(r)) {

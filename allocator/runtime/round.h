@@ -64,6 +64,7 @@ struct Round {
   // In an optimizer round: the first request after the step itself. What an optimizer allocates in its
   // step and keeps is its state; what comes after (the next batch) is not.
   Tick optimizer_end = kAlive;
+  Tick backward_begin = kAlive;  // the first request that autograd's backward made
   Extents extents;  // of the input
   std::vector<Bytes> constant_sizes;  // sizes of tensors older than all rounds (parameters), sorted
 

@@ -75,7 +75,7 @@ void RoundRecorder::begin_again(RoundKind kind, std::uint32_t source, BlockTable
   if (round_.kind != RoundKind::kUnmarked && round_.kind != kind) round_.previous = round_.kind;
   round_.kind = kind;
   round_.source = source;
-  round_.optimizer_end = kAlive;
+  round_.optimizer_end = round_.backward_begin = kAlive;
   find_survivors(arena, upstream, book);
 }
 

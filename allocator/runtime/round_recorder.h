@@ -28,6 +28,10 @@ class RoundRecorder {
   Origin add(Bytes size, std::int32_t node);
   void note_input(const Extents& input) { round_.extents = input; }
   void note_optimizer_end() { round_.optimizer_end = Tick{static_cast<std::int64_t>(round_.requests.size())}; }
+  // The next request is made in the backward pass.
+  void note_backward() {
+    if (round_.backward_begin == kAlive) round_.backward_begin = Tick{static_cast<std::int64_t>(round_.requests.size())};
+  }
   // The block is gone: notes its death if it belongs to a round.
   void end(const Block& block);
 

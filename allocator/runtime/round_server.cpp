@@ -78,7 +78,7 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   std::optional<Match> match = matcher_.match(size);
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
   if (!match) return in_gap(size, Divergence::kUnexpected);
-  if (!is_plan_in_force(match->node)) {
+  if (!is_plan_in_force(match->node, recorder.round())) {
     give_up();
     return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
@@ -140,14 +140,14 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
 
 // Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is
 // better off without the arena then.
-bool RoundServer::is_plan_in_force(std::uint32_t current) {
+bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
   const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
   if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
   const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
   must_replan_ = is_displaced_ = false;
   const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
-  plan_inline(current, has_none ? kAnyHeight : height_ + slack);
+  plan_inline(current, round, has_none ? kAnyHeight : height_ + slack);
   return height_ <= arena_.extent() || height_ <= arena_.limit();
 }
 
@@ -184,9 +184,10 @@ bool RoundServer::has_displaced() const {
 
 // A second plan in a round meets more that cannot move. If it needs more than is acceptable, and than there is, what
 // has outgrown its place finds a gap instead.
-void RoundServer::plan_inline(std::uint32_t current, Bytes acceptable) {
+void RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes acceptable) {
   const auto begin = std::chrono::steady_clock::now();
-  InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_);
+  InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_,
+                                     successors_of(*program_, matcher_, round));
   ++inline_plans_;
   inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
   if (plan.height > acceptable && plan.height > arena_.extent()) return;

@@ -71,8 +71,8 @@ class RoundServer {
   Place planned_place(std::uint32_t node) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
-  bool is_plan_in_force(std::uint32_t current);
-  void plan_inline(std::uint32_t current, Bytes acceptable);
+  bool is_plan_in_force(std::uint32_t current, const Round& round);
+  void plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
   bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);

@@ -63,6 +63,17 @@ TEST(Training, LateZeroGradIsPlannedWholeAtItsPeak) {
   expect_served(adaptor, run(adaptor, 10, iterate));
 }
 
+TEST(Training, TheArenaNeverStandsBesideTheGradientsOfTheObservedStep) {
+  SimulatedAdaptor adaptor;
+  TrainingProgram program(adaptor, {});
+  program.iterate(1024, ZeroGrad::kBeforeBackward);
+  program.mark(MarkKind::kForward);
+  program.forward(1500);
+  const Engine::Snapshot forward = adaptor.engine().snapshot();
+  EXPECT_GT(forward.arena_live.value, 0);
+  EXPECT_LE(forward.arena.value, forward.arena_live.value + forward.arena_live.value / 8);  // it grows in steps
+}
+
 TEST(Training, GradientAccumulationIsPlannedWholeAtItsPeak) {
   SimulatedAdaptor adaptor;
   TrainingProgram program(adaptor, {});
