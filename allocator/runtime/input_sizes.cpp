@@ -7,6 +7,8 @@
 #include <numeric>
 #include <utility>
 
+#include "allocator/runtime/size_stairs.h"
+
 namespace ebbtide {
 namespace {
 
@@ -161,6 +163,7 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   Candidates result;
   const auto samples = std::count_if(known_.begin(), known_.end(), [&](std::size_t k) { return sizes[k].value != 0; });
   result.proven = samples >= 2 || std::find(needed.begin(), needed.end(), true) != needed.end();
+  result.sizes = stairs(size_class);
   divisors.insert(divisors.end(), others.begin(), others.end());
   for (const Growth& growth : divisors) {
     bool has_needed = true;
@@ -170,6 +173,20 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
     if (size.value != 0 && is_new) result.sizes.push_back(size);
   }
   return result;
+}
+
+std::vector<Bytes> InputSizes::stairs(std::uint32_t size_class) const {
+  const auto elements = [this](const Extents& extents) {
+    std::int64_t product = 1;
+    for (const std::size_t v : varying_) product *= extents[v];
+    return product;
+  };
+  std::vector<SizeSample> samples;
+  for (const std::size_t k : known_) {
+    const Bytes size = program_.class_sizes[size_class][k];
+    if (size.value != 0) samples.push_back({elements(program_.inputs[k]), size});
+  }
+  return sizes_on_stairs(samples, elements(input_));
 }
 
 std::vector<bool> InputSizes::needed_extents(const std::vector<Growth>& divisors) const {

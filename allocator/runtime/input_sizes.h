@@ -46,6 +46,7 @@ class InputSizes {
   bool divides(std::uint32_t size_class, const Growth& growth) const;
   std::vector<bool> needed_extents(const std::vector<Growth>& divisors) const;
   Bytes size_by(std::uint32_t size_class, const Growth& growth) const;
+  std::vector<Bytes> stairs(std::uint32_t size_class) const;
 
   const Program& program_;
   const Extents& input_;

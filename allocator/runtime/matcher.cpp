@@ -11,7 +11,7 @@ constexpr std::uint32_t kNear = 16;
 constexpr std::uint32_t kFar = 96;
 constexpr std::size_t kLongRun = 6;
 constexpr std::int64_t kWorthPassing = 4;
-constexpr int kMaxPassed = 2;  // nodes that one request alone may pass over
+constexpr std::size_t kMaxPassed = 2;  // nodes that one request alone may pass over
 constexpr double kClose = 8;  // ratio of sizes
 constexpr double kSameRatio = 0.01;
 constexpr int kEnoughDoubts = 4;
@@ -150,12 +150,14 @@ bool Matcher::is_due(std::uint32_t node) const {
 std::optional<std::uint32_t> Matcher::find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
                                                  bool guesses_count) const {
   end = std::min(end, static_cast<std::uint32_t>(program_->nodes.size()));
-  int passed = 0;
+  // A request that was not recognised may have been one of those that are passed over.
+  const std::size_t most = kMaxPassed + unmatched_.size();
+  std::size_t passed = 0;
   for (std::uint32_t node = begin; node < end; ++node) {
     const std::uint32_t c = program_->nodes[node].size_class;
     const bool is_guess = knowledge_[c] < Knowledge::kSure && distance_[c] > kClose;
     if (used_[node] == 0 && (guesses_count || !is_guess) && is_exact(node, size)) return node;
-    if (trusts_input_ && node >= cursor_ && is_due(node) && ++passed > kMaxPassed) return std::nullopt;
+    if (trusts_input_ && node >= cursor_ && is_due(node) && ++passed > most) return std::nullopt;
   }
   return std::nullopt;
 }
@@ -226,7 +228,11 @@ Match Matcher::take(std::uint32_t node, Bytes size, bool exact) {
   used_[node] = 1;
   cursor_ = std::max(cursor_, node + 1);
   const std::uint32_t c = program_->nodes[node].size_class;
-  if (knowledge_[c] != Knowledge::kSeen) bind(c, size);
+  if (knowledge_[c] != Knowledge::kSeen) {
+    bind(c, size);
+  } else if (!candidates_[c].sizes.empty()) {
+    explained_ += size;
+  }
   return {node, exact};
 }
 

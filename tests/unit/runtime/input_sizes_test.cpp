@@ -89,6 +89,14 @@ TEST(InputSizes, WhatGrowsInStairsIsNotProven) {
   EXPECT_TRUE(candidates(twice, {3, 10000}).empty());
 }
 
+// Rows of the batch and the length together, rounded up to 1024: 23515 and 16218 rounded up to 256 explain it as well.
+TEST(InputSizes, StairsOfAllElementsAreCandidatesToo) {
+  const auto scratch = [](std::int64_t rows) { return Bytes{7168 * align_up(rows, 1024)}; };
+  const Program program = seen({{2, 23515}, {2, 16218}, {1, 31538}}, {scratch(47030), scratch(32436), scratch(31538)});
+  const std::vector<Bytes> found = candidates(program, {2, 10379});
+  EXPECT_NE(std::find(found.begin(), found.end(), scratch(20758)), found.end());
+}
+
 TEST(InputSizes, ExtentsThatRepeatCountOnce) {
   const std::int64_t token = 512;
   const Program program = seen({{2, 14034, 2, 14034}, {1, 27728, 1, 27728}},

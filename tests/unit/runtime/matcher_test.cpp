@@ -152,6 +152,31 @@ TEST(Matcher, OneRequestAloneDoesNotPassOverManyNodes) {
   EXPECT_EQ(matched(program, kib({64, 512, 104, 105}), {}, {1, 300}), (std::vector<int>{0, kNone, 6, 7})) << "four are missing";
 }
 
+TEST(Matcher, WhatWasNotRecognisedMayHaveBeenThatWhichIsPassedOver) {
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({512, 512})});
+  program.inputs = {{1, 100}, {1, 200}};
+  EXPECT_EQ(matched(program, kib({64, 512}), {}, {1, 300}), (std::vector<int>{0, kNone})) << "three are missing";
+  EXPECT_EQ(matched(program, kib({64, 777, 512}), {}, {1, 300}), (std::vector<int>{0, kNone, 4})) << "or two, and one is of another size";
+}
+
+// Scratch memory that grows in stairs is not recognised, and is large; all else follows from the input every time.
+TEST(Matcher, AnInputThatExplainsMostRequestsIsNotForgottenForTheOthers) {
+  const std::vector<Bytes> tokens{Bytes{1024 * 2 * 1403}, Bytes{1024 * 2771}};
+  const std::vector<Bytes> positions{Bytes{512 * 1403}, Bytes{512 * 2771}};
+  Program program = program_of({tokens, tokens, tokens, tokens, tokens, tokens, positions});
+  program.inputs = {{2, 1403}, {1, 2771}};
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {3, 1979});
+  const auto follows = [&] { return matcher.match(Bytes{1024 * 3 * 1979}).has_value(); };
+  const auto is_scratch = [&] { return !matcher.match(Bytes{1000 * 3 * 1979}).has_value(); };
+  EXPECT_TRUE(follows() && follows() && follows() && follows() && follows());
+  EXPECT_TRUE(is_scratch() && is_scratch() && is_scratch() && is_scratch());
+  EXPECT_TRUE(follows());
+  const std::optional<Match> match = matcher.match(Bytes{512 * 1979});
+  ASSERT_TRUE(match);
+  EXPECT_TRUE(match->exact);
+}
+
 TEST(Matcher, OfTwoNodesOfOneSizeTheOneThatIsAlwaysThereIsTaken) {
   Program program = program_of({kib({64, 64}), kib({100, 100}), kib({100, 100}), kib({512, 512})});
   program.nodes[1].missed = 2;
