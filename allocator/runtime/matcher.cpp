@@ -37,6 +37,9 @@ void Matcher::begin(const Program& program, Bytes smallest, const Extents& input
   unmatched_.clear();
   news_ = false;
   used_.assign(program.nodes.size(), 0);
+  absent_.assign(program.nodes.size(), 0);
+  last_taken_.reset();
+  lone_twin_.reset();
   knowledge_.assign(program.class_sizes.size(), Knowledge::kNone);
   expected_.assign(program.class_sizes.size(), Bytes{});
   ratios_.clear();
@@ -142,6 +145,25 @@ bool Matcher::is_too_small(std::uint32_t node) const {
   return std::all_of(candidates.begin(), candidates.end(), [this](Bytes size) { return size < smallest_; });
 }
 
+// Was the next node always of the same size, but for padding?
+bool Matcher::are_twins(std::uint32_t node) const {
+  if (node + 1 >= program_->nodes.size()) return false;
+  const std::vector<Bytes>& first = program_->nodes[node].sizes;
+  return std::equal(first.begin(), first.end(), program_->nodes[node + 1].sizes.begin(),
+                    [](Bytes a, Bytes b) { return a.value > 0 && is_close(b, a); });
+}
+
+void Matcher::take_second_twin() {
+  const std::uint32_t first = *lone_twin_;
+  used_[first + 1] = 1;
+  const auto class_of = [this](std::uint32_t node) { return program_->nodes[node].size_class; };
+  for (std::uint32_t node = first; node + 1 < program_->nodes.size(); ++node) {
+    const bool is_alike = class_of(node) == class_of(first) && class_of(node + 1) == class_of(first + 1);
+    if (!is_alike || (node != first && (used_[node] != 0 || used_[node + 1] != 0))) continue;
+    optional_[node] = absent_[node] = 1;
+  }
+}
+
 // Not to be passed over lightly.
 bool Matcher::is_due(std::uint32_t node) const {
   return used_[node] == 0 && optional_[node] == 0 && !is_too_small(node);
@@ -173,9 +195,14 @@ std::uint32_t Matcher::likeliest_from(std::uint32_t node, Bytes size) const {
 
 std::optional<Match> Matcher::match(Bytes size) {
   const std::optional<Match> found = find(size);
+  lone_twin_.reset();
   if (found) {
+    const bool passes_over = last_taken_ && found->node > *last_taken_ + 1;
+    if (passes_over && are_twins(*last_taken_) && is_due(*last_taken_ + 1)) lone_twin_ = last_taken_;
+    last_taken_ = found->node;
     unmatched_.clear();
   } else {
+    last_taken_.reset();
     unmatched_.push_back(size);
     judge_input(size, false);
   }

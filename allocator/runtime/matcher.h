@@ -45,6 +45,13 @@ class Matcher {
   // (A guess counts: it is better than none when room is made for it.)
   Bytes expected(std::uint32_t node) const { return expected_[program_->nodes[node].size_class]; }
   bool was_matched(std::uint32_t node) const { return used_[node] != 0; }
+  // The request before the last one was taken for this node, and the next node, of the same size, did not come: of the
+  // two, the one that came may be either.
+  std::optional<std::uint32_t> lone_twin() const { return lone_twin_; }
+  // It is the second one; of later pairs like it, only the second is expected. Requires: lone_twin().
+  void take_second_twin();
+  // This node will not come, as far as is known.
+  bool is_absent(std::uint32_t node) const { return absent_[node] != 0; }
   // True when that size was not predicted but requested, for this node or one of its class.
   bool is_size_seen(std::uint32_t node) const { return knowledge_[program_->nodes[node].size_class] == Knowledge::kSeen; }
   std::uint32_t cursor() const { return cursor_; }
@@ -61,6 +68,7 @@ class Matcher {
   bool ends_run(std::uint32_t node, Bytes size) const;
   std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
   bool is_too_small(std::uint32_t node) const;
+  bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
   bool is_exact(std::uint32_t node, Bytes size) const;
   bool is_loose(std::uint32_t node, Bytes size) const;
@@ -80,6 +88,9 @@ class Matcher {
 
   std::vector<std::uint8_t> used_;    // per node
   std::vector<std::uint8_t> optional_;  // per node: rounds like this one lack it, as far as is known
+  std::vector<std::uint8_t> absent_;    // per node: see is_absent()
+  std::optional<std::uint32_t> last_taken_;  // node of the request before this one
+  std::optional<std::uint32_t> lone_twin_;
   std::vector<Bytes> expected_;       // per class
   std::vector<Knowledge> knowledge_;  // per class: of expected_
   std::vector<double> distance_;      // per class: to the class that it was predicted from (see Prediction)

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kMaxInlinePlans = 4;        // a round; more would mean that prediction does not work here
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
+constexpr std::int64_t kTwinPart = 64;     // of the plan's height: less is not worth a plan of its own
 constexpr std::int64_t kWorsePart = 128;   // of a plan's height: by how much another one may be higher
 constexpr std::int64_t kWorthOfExcess = 2; // several of a kind may be alive at once
 constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
@@ -78,6 +79,7 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   std::optional<Match> match = matcher_.match(size);
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
   if (!match) return in_gap(size, Divergence::kUnexpected);
+  if (matcher_.lone_twin()) take_second_twin(recorder.round());
   if (!is_plan_in_force(match->node, recorder.round())) {
     give_up();
     return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
@@ -180,6 +182,20 @@ bool RoundServer::has_displaced() const {
   return std::any_of(arena_.blocks().blocks().begin(), arena_.blocks().blocks().end(), [&](const auto& entry) {
     return entry.second.size > large && !is_known(entry.first, entry.second);
   });
+}
+
+// Of two tensors of one size that come one after the other only one did: a mask is used as it is where others are padded
+// first. It is what would have become of it, and so are later ones.
+void RoundServer::take_second_twin(const Round& round) {
+  const std::uint32_t first = *matcher_.lone_twin();
+  const std::uint32_t request = static_cast<std::uint32_t>(round.requests.size()) - 1;
+  if (matcher_.expected(first).value < height_.value / kTwinPart || program_->nodes[first].survives()) return;
+  for (auto& [offset, block] : arena_.blocks().blocks()) {
+    if (block.origin.round != round.serial || block.origin.request != request) continue;
+    block.root = program_->nodes[first + 1].root;
+    must_replan_ = true;
+  }
+  matcher_.take_second_twin();
 }
 
 // A second plan in a round meets more that cannot move. If it needs more than is acceptable, and than there is, what

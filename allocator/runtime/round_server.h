@@ -73,6 +73,7 @@ class RoundServer {
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
   void plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
+  void take_second_twin(const Round& round);
   bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);

@@ -177,6 +177,38 @@ TEST(Matcher, AnInputThatExplainsMostRequestsIsNotForgottenForTheOthers) {
   EXPECT_TRUE(match->exact);
 }
 
+// A mask is copied into a padded one of nearly the same size, but for lengths that need no padding.
+TEST(Matcher, OfTwinsThatComeAloneLaterOnesAreTakenForTheSecond) {
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({100, 100}), kib({512, 512}), kib({100, 100}),
+                                kib({100, 100}), kib({512, 512})});
+  program.inputs = {{1, 100}, {1, 200}};
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {1, 300});
+  const auto node_of = [&](std::int64_t size) { return static_cast<int>(matcher.match(Bytes{size * 1024})->node); };
+  EXPECT_EQ(node_of(64), 0);
+  EXPECT_EQ(node_of(100), 1);
+  EXPECT_FALSE(matcher.lone_twin());
+  EXPECT_EQ(node_of(512), 3);
+  ASSERT_EQ(matcher.lone_twin(), 1U);
+  matcher.take_second_twin();
+  EXPECT_TRUE(matcher.was_matched(2));
+  EXPECT_TRUE(matcher.is_absent(4));
+  EXPECT_FALSE(matcher.is_absent(5));
+  EXPECT_EQ(node_of(100), 5);
+  EXPECT_EQ(node_of(512), 6);
+}
+
+TEST(Matcher, TwinsThatBothComeAreNotAlone) {
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({100, 100}), kib({512, 512})});
+  program.inputs = {{1, 100}, {1, 200}};
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {1, 300});
+  for (const std::int64_t size : {64, 100, 100, 512}) {
+    EXPECT_TRUE(matcher.match(Bytes{size * 1024}));
+    EXPECT_FALSE(matcher.lone_twin());
+  }
+}
+
 TEST(Matcher, OfTwoNodesOfOneSizeTheOneThatIsAlwaysThereIsTaken) {
   Program program = program_of({kib({64, 64}), kib({100, 100}), kib({100, 100}), kib({512, 512})});
   program.nodes[1].missed = 2;

@@ -18,6 +18,7 @@ struct ModelShape {
   // Every layer's attention makes a mask of tokens x tokens, and a padded copy of it unless the tokens are a
   // multiple of 8; what it used last is kept for the backward, as torch's scaled_dot_product_attention does.
   bool masks = false;
+  bool tells_input = false;  // a forward's mark says batch and length
 };
 
 // When gradients go: after the step, or while the next backward already begins.
@@ -40,7 +41,7 @@ class TrainingProgram {
   // One micro-batch: forward, loss, backward.
   void train(std::int64_t tokens, ZeroGrad zero_grad = ZeroGrad::kNever) {
     const TensorId batch = adaptor_.allocate(Bytes{tokens * 8 * 16});
-    mark(MarkKind::kForward);
+    mark(MarkKind::kForward, tokens);
     forward(tokens);
     if (zero_grad == ZeroGrad::kBeforeBackward) free_gradients();
     backward(tokens, -1);
@@ -103,9 +104,10 @@ class TrainingProgram {
     return all;
   }
 
-  void mark(MarkKind kind) {
+  void mark(MarkKind kind, std::int64_t tokens = 0) {
     adaptor_.engine().settle();  // the same plans in every run, however slow the machine is
-    adaptor_.engine().mark(kind, kind == MarkKind::kOptimizer ? source_ + 1000 : source_);
+    const Extents input = shape_.tells_input && tokens > 0 ? Extents{1, tokens} : Extents{};
+    adaptor_.engine().mark(kind, kind == MarkKind::kOptimizer ? source_ + 1000 : source_, input);
   }
 
   void forward(std::int64_t tokens) {

@@ -112,6 +112,18 @@ TEST(Training, MasksThatOnlySomeLengthsPadCostNoRoomTwice) {
   expect_served(adaptor, longest, 0.95, 1.01);
 }
 
+// The first length that needs no padding is longer than all others: one mask a layer where two were expected.
+TEST(Training, AMaskThatIsUsedAsItIsTakesThePlaceOfThePaddedOne) {
+  SimulatedAdaptor adaptor;
+  ModelShape shape;
+  shape.masks = true;
+  shape.tells_input = true;
+  TrainingProgram program(adaptor, shape);
+  for (const std::int64_t tokens : {4001, 5003, 4507}) program.iterate(tokens, ZeroGrad::kAfterStep);
+  const Stretch stretch = run(adaptor, 1, [&](int) { program.iterate(8000, ZeroGrad::kAfterStep); });
+  expect_served(adaptor, stretch, 0.85, 1.07);
+}
+
 TEST(Training, AnInputMuchLongerThanAllBeforeIsPlannedNearItsPeakAtOnce) {
   SimulatedAdaptor adaptor;
   ModelShape shape;
