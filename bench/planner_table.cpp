@@ -140,25 +140,41 @@ bool report_file(const std::string& path, const Settings& settings, double& ours
   return row.valid;
 }
 
-// Iterations one after another, each with a random length; gradients wrap within each.
-Problem long_training(std::int64_t buffers) {
+// Micro-batches of random lengths of a 100-layer model, one after another. Gradients wrap within
+// each; or they are accumulated: those of the first live to the end and through its forward, those
+// of the others for a moment, and no moment is free of buffers.
+Problem long_training(std::int64_t buffers, bool is_accumulating) {
+  constexpr std::int64_t kMoment = 8;
   std::mt19937_64 random(7);
   Problem all;
+  std::vector<std::size_t> gradients;  // of the first, that are accumulated
   std::int64_t begin = 0;
   while (static_cast<std::int64_t>(all.buffers.size()) < buffers) {
     const auto tokens = static_cast<std::int64_t>(1024 + random() % 7168);
     const Problem one = ebbtide::fakes::training_problem({.layers = 100, .tokens = tokens});
     std::int64_t end = begin;
     for (ebbtide::Buffer buffer : one.buffers) {
+      const bool is_gradient = buffer.live.size() > 1;
       ebbtide::LiveRanges moved;
       for (const ebbtide::Interval& i : buffer.live) {
         moved.push_back({i.birth + begin, i.death + begin});
         end = std::max(end, i.death.value + begin);
       }
+      if (is_gradient && is_accumulating) {
+        if (begin == 0) {
+          gradients.push_back(all.buffers.size());
+        } else {
+          moved = {{moved.back().birth, moved.back().birth + kMoment}};
+        }
+      }
       buffer.live = moved;
       all.buffers.push_back(std::move(buffer));
     }
     begin = end;
+  }
+  for (const std::size_t i : gradients) {
+    ebbtide::LiveRanges& live = all.buffers[i].live;
+    live = {live.front(), {live.back().birth, ebbtide::Tick{begin + kMoment}}};
   }
   return all;
 }
@@ -215,10 +231,14 @@ int main(int count, char** arguments) {
     std::printf("\n");
   }
   if (settings.buffers > 0) {
-    ok &= report("generated, 100 layers", long_training(settings.buffers), settings).valid;
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    std::printf("  peak of the process %.0f MiB\n", static_cast<double>(usage.ru_maxrss) / 1024);
+    for (const bool is_accumulating : {false, true}) {
+      ok &= report(is_accumulating ? "100 layers, accumulating" : "100 layers, random lengths",
+                   long_training(settings.buffers, is_accumulating), settings)
+                .valid;
+      rusage usage{};
+      getrusage(RUSAGE_SELF, &usage);
+      std::printf("  peak of the process %.0f MiB\n", static_cast<double>(usage.ru_maxrss) / 1024);
+    }
   }
   return ok ? 0 : 1;
 }

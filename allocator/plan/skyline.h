@@ -13,7 +13,12 @@ namespace ebbtide {
 // that touch have different floors. Requires: at least one section.
 class Skyline {
  public:
+  // All at floor 0.
   explicit Skyline(std::uint32_t sections);
+
+  // The part of it over the sections [first, last), which become [0, last - first).
+  Skyline slice(SectionRange sections) const;
+
 
   // The lowest stretch, the leftmost of them. Amortised O(log n).
   SectionRange lowest();
