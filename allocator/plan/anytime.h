@@ -30,6 +30,8 @@ struct AnytimeOptions {
   double time_limit = 10;  // seconds; the first plan is made even if that takes longer
   unsigned threads = 1;    // zero counts as one
   std::uint64_t seed = 1;
+  // Repeated layers are not looked for (two_levels.h).
+  bool is_single_level = false;
   // Stop as soon as height <= capacity, or prove that it cannot be.
   std::optional<Bytes> capacity;
   // Asked often, from any of the threads, one at a time; true ends the search.

@@ -12,6 +12,7 @@ namespace ebbtide {
 struct Instance {
   // Requires: check(problem).
   explicit Instance(const Problem& problem);
+  explicit Instance(CompactProblem compacted);
 
   CompactProblem buffers;
   Sections sections;

@@ -15,8 +15,7 @@ namespace ebbtide {
 class Parts {
  public:
   // Of the buffers that are not `left_out`, which has an entry for each.
-  Parts(const CompactProblem& problem, const Sections& sections,
-        const std::vector<bool>& left_out);
+  Parts(const CompactProblem& problem, const Sections& sections, const std::vector<bool>& left_out);
 
   std::size_t count() const { return ranges_.size(); }
   SectionRange sections(std::size_t part) const { return ranges_[part]; }

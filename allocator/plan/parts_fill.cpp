@@ -63,8 +63,7 @@ void PartsFill::fill(std::size_t part, std::span<const FillRule> rules, std::int
       best.clear();
       for (const std::uint32_t b : buffers) best.push_back(offsets_[b]);
     }
-    const auto order =
-        fill_order(instance_.buffers, instance_.sections, within, buffers, rule);
+    const auto order = fill_order(instance_.buffers, instance_.sections, within, buffers, rule);
     const Fill next = fill_valleys(instance_.buffers, instance_.sections, within, order,
                                    skyline_.slice(within), offsets_);
     if (is_first || next.height < fills_[part].height) {

@@ -1,9 +1,9 @@
-// Valleys filled part by part (parts.h, valley_fill.h): less to look through for each buffer, a rule
-// of its own for each part, and several parts at the same time.
+// Valleys filled part by part (parts.h, valley_fill.h): less to look through for each buffer, a
+// rule of its own for each part, and several parts at the same time.
 //
-// Note [Base]: in a long trace some buffers live through much of it and hold parts together: weights,
-// accumulated gradients. Where they lie level on each other they are placed first, at the bottom,
-// and the parts of the rest begin on their skyline. Fewer buffers gain nothing by it.
+// Note [Base]: in a long trace some buffers live through much of it and hold parts together:
+// weights, accumulated gradients. Where they lie level on each other they are placed first, at the
+// bottom, and the parts of the rest begin on their skyline. Fewer buffers gain nothing by it.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ class PartsFill {
   std::vector<std::int64_t> offsets_;
   Skyline skyline_;  // of the base
   Fill base_;
-  Parts parts_;  // of the others
+  Parts parts_;              // of the others
   std::vector<Fill> fills_;  // of each part
 };
 

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "allocator/plan/orders.h"
-#include "allocator/plan/parts_fill.h"
 #include "allocator/plan/solver.h"
+#include "allocator/plan/two_levels.h"
 
 namespace ebbtide {
 namespace {
@@ -134,26 +134,43 @@ void Portfolio::share_out(std::size_t count, const std::function<void(std::size_
   run();
 }
 
-// What solve() does with so many buffers, on all threads.
-void Portfolio::fill_parts() {
-  PartsFill filling(instance_);
+// Every part by one rule after another, on all threads.
+ValleyPlan Portfolio::fill_parts(const Instance& instance) {
+  PartsFill filling(instance);
   share_out(filling.count(), [&](std::size_t part) {
     filling.fill(part, kFillRules, bound_, [this] { return must_stop(); });
   });
-  ValleyPlan plan = std::move(filling).plan();
-  Solution solution;
-  solution.order = order_by_offset(plan.offsets);
-  for (const std::int64_t offset : plan.offsets) solution.offsets.push_back({offset});
-  solution.height = {plan.height};
-  take(std::move(solution));
+  return std::move(filling).plan();
+}
+
+// What solve() does with so many buffers, on all threads.
+void Portfolio::plan_large() {
+  const auto take_offsets = [this](const std::vector<std::int64_t>& offsets) {
+    Solution solution;
+    solution.order = order_by_offset(offsets);
+    solution.offsets.reserve(offsets.size());
+    for (std::size_t b = 0; b < offsets.size(); ++b) {
+      solution.offsets.push_back({offsets[b]});
+      solution.height = std::max(solution.height, Bytes{offsets[b] + instance_.buffers.sizes[b]});
+    }
+    take(std::move(solution));
+  };
+  if (!options_.is_single_level) {
+    const auto offsets = plan_by_levels(
+        instance_, [this](const Instance& whole) { return fill_parts(whole).offsets; });
+    if (offsets) take_offsets(*offsets);
+    if (offsets && (is_over() || must_stop())) return;
+  }
+  take_offsets(fill_parts(instance_).offsets);
 }
 
 // The greedy orders and a little improvement; for problems too large for more, all there is.
 void Portfolio::first_plan() {
   best_.height = {std::numeric_limits<std::int64_t>::max()};
-  if (is_large_ && instance_.buffers.fixed_buffers.empty()) return fill_parts();
+  if (is_large_ && instance_.buffers.fixed_buffers.empty()) return plan_large();
   SolveOptions options;
   options.seed = options_.seed;
+  options.is_single_level = options_.is_single_level;
   options.improvement_steps =
       is_exact_ ? 0 : std::max(SolveOptions{}.improvement_steps, 20 * pass_cost());
   options.should_stop = [this] { return must_stop(); };
@@ -218,7 +235,8 @@ Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thre
   options.valley_rule = kValleys[number / 4 % kValleys.size()];
   options.noise = kNoise[number < kValleys.size() * 4 ? 0 : 1 + number / 12 % 3];
   // A little more than a plan needs without a single dead end: luck is cheap to try again.
-  const std::int64_t nodes = std::max<std::int64_t>(200, std::int64_t{instance_.buffers.count()} * 9 / 8);
+  const std::int64_t nodes =
+      std::max<std::int64_t>(200, std::int64_t{instance_.buffers.count()} * 9 / 8);
   options.nodes = nodes * luby(number + 1) + static_cast<std::int64_t>(number);
   options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
   const std::int64_t capacity = capacity_of(number);
@@ -240,6 +258,7 @@ Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thre
 Portfolio::Finding Portfolio::search_locally(std::uint64_t number) {
   SolveOptions options;
   options.seed = options_.seed + number;
+  options.is_single_level = true;  // the first plan had it
   options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
   options.warm_orders.push_back(best_.order);
   const auto round =

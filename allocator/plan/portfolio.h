@@ -18,6 +18,7 @@
 #include "allocator/plan/anytime.h"
 #include "allocator/plan/exact_search.h"
 #include "allocator/plan/instance.h"
+#include "allocator/plan/parts_fill.h"
 
 namespace ebbtide {
 
@@ -47,7 +48,8 @@ class Portfolio {
   std::int64_t pass_cost() const;
   void first_plan();
   void share_out(std::size_t count, const std::function<void(std::size_t)>& work) const;
-  void fill_parts();
+  ValleyPlan fill_parts(const Instance& instance);
+  void plan_large();
   void run_round(std::uint64_t round);
   Finding attempt(std::uint64_t number, unsigned thread);
   Finding search_exactly(std::uint64_t number, unsigned thread);

@@ -19,7 +19,6 @@ class Skyline {
   // The part of it over the sections [first, last), which become [0, last - first).
   Skyline slice(SectionRange sections) const;
 
-
   // The lowest stretch, the leftmost of them. Amortised O(log n).
   SectionRange lowest();
   std::int64_t floor_at(std::uint32_t section) const { return floors_[start_of(section)]; }

@@ -8,12 +8,15 @@
 #include "allocator/plan/compact.h"
 #include "allocator/plan/improve.h"
 #include "allocator/plan/orders.h"
-#include "allocator/plan/pass.h"
 #include "allocator/plan/parts_fill.h"
+#include "allocator/plan/pass.h"
+#include "allocator/plan/two_levels.h"
 
 namespace ebbtide {
 namespace {
 
+// Below this size all strategies take less than a millisecond.
+constexpr std::uint32_t kFewBuffers = 500;
 // Past this size a greedy order that is clearly worse than the best is given up half-way, and the
 // slower best-fit variants are not tried.
 constexpr std::uint32_t kManyBuffers = 3000;
@@ -68,6 +71,13 @@ Solution to_solution(const std::vector<std::int64_t>& offsets, std::int64_t heig
   return solution;
 }
 
+std::vector<std::int64_t> offsets_of(const Solution& solution) {
+  std::vector<std::int64_t> offsets;
+  offsets.reserve(solution.offsets.size());
+  for (const Offset offset : solution.offsets) offsets.push_back(offset.value);
+  return offsets;
+}
+
 // One solve: collects candidates, best first, until one reaches the target.
 class Solve {
  public:
@@ -81,6 +91,7 @@ class Solve {
 
   Candidate run() {
     try_warm_orders();
+    if (!is_done()) try_levels();
     const bool can_fill = options_.first.empty() && problem_.fixed_buffers.empty();
     if (can_fill && problem_.count() > kTooManyForPasses) return fill_only();
     // Where there are many buffers one fill costs less than two orders.
@@ -119,6 +130,20 @@ class Solve {
       keep(improver_.evaluate(order, FitRule::kFirst));
       if (is_done()) return;
     }
+  }
+
+  // Whole layers, each kind planned once (Note [Two levels]).
+  void try_levels() {
+    if (options_.is_single_level || !options_.first.empty() || problem_.count() < kFewBuffers) {
+      return;
+    }
+    SolveOptions above;
+    above.is_single_level = true;
+    above.improvement_steps = 0;
+    above.should_stop = options_.should_stop;
+    auto offsets = plan_by_levels(
+        instance_, [&](const Instance& whole) { return offsets_of(solve(whole, above)); });
+    if (offsets) keep(improver_.adopt(std::move(*offsets), false));
   }
 
   // The rules [begin, end).

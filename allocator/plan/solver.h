@@ -33,6 +33,8 @@ struct SolveOptions {
   // The work of improvement: one pass over n buffers costs n * (1 + n / 1000) steps. The default
   // takes about 50 ms. Zero: the greedy orders only.
   std::int64_t improvement_steps = 500'000;
+  // Repeated layers are not looked for (two_levels.h).
+  bool is_single_level = false;
 };
 
 // The lowest plan found: greedy orders, then improvement, ending at the lower bound. The same for

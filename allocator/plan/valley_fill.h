@@ -41,9 +41,9 @@ struct Fill {
   bool is_packed = true;
 };
 
-// Places the buffers of the order, which live inside `within`, on the skyline of these sections, and
-// writes their offsets. Requires: none is fixed. Calls for different buffers may run at the same
-// time.
+// Places the buffers of the order, which live inside `within`, on the skyline of these sections,
+// and writes their offsets. Requires: none is fixed. Calls for different buffers may run at the
+// same time.
 Fill fill_valleys(const CompactProblem& problem, const Sections& sections, SectionRange within,
                   std::span<const std::uint32_t> order, Skyline skyline,
                   std::span<std::int64_t> offsets);

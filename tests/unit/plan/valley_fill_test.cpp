@@ -176,7 +176,8 @@ Problem long_trace(std::mt19937_64& random, std::int64_t parts) {
 
 TEST(ValleyFill, PlansOfLongTracesWithABaseAreValidAndTheSameForAnyNumberOfThreads) {
   std::mt19937_64 random(44);
-  const Problem problem = long_trace(random, 2600);  // 150,000 buffers are past all other strategies
+  const Problem problem =
+      long_trace(random, 2600);  // 150,000 buffers are past all other strategies
   AnytimeOptions options;
   options.time_limit = 0;
   const AnytimePlan first = solve_anytime(problem, options).value();
