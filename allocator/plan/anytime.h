@@ -47,7 +47,8 @@ struct AnytimePlan {
   double seconds = 0;
 };
 
-// kInvalidArgument or kInfeasible when check(problem) refuses. The same problem, options and
+// kInvalidArgument or kInfeasible when check(problem) refuses; kInvalidArgument for buffers of
+// several arenas (arenas.h plans those). The same problem, options and
 // thread count give the same plan unless the time limit or should_stop cut the search short; with
 // more time the plan is never higher.
 Result<AnytimePlan> solve_anytime(const Problem& problem, const AnytimeOptions& options = {});

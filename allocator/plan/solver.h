@@ -38,7 +38,8 @@ struct SolveOptions {
 };
 
 // The lowest plan found: greedy orders, then improvement, ending at the lower bound. The same for
-// the same input and seed as long as should_stop does not fire. kInvalidArgument or kInfeasible
+// the same input and seed as long as should_stop does not fire. Buffers of all arenas are kept
+// apart, and windows count as whole. kInvalidArgument or kInfeasible
 // when check(problem) refuses, kInvalidArgument for an order that is not one.
 Result<Solution> solve(const Problem& problem, const SolveOptions& options = {});
 
