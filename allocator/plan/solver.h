@@ -38,9 +38,10 @@ struct SolveOptions {
 };
 
 // The lowest plan found: greedy orders, then improvement, ending at the lower bound. The same for
-// the same input and seed as long as should_stop does not fire. Buffers of all arenas are kept
-// apart, and windows count as whole. kInvalidArgument or kInfeasible
-// when check(problem) refuses, kInvalidArgument for an order that is not one.
+// the same input and seed as long as should_stop does not fire. Arenas and windows are not made use
+// of: buffers are whole and, unless they are fixed, share no address with any that lives beside
+// them. kInvalidArgument or kInfeasible when check(problem) refuses, kInvalidArgument for an order
+// that is not one.
 Result<Solution> solve(const Problem& problem, const SolveOptions& options = {});
 
 // The same for an instance that exists. Requires: no fixed buffers overlap; `first` and the warm
