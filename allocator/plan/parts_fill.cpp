@@ -20,16 +20,29 @@ PartsFill::PartsFill(const Instance& instance)
       parts_(instance.buffers, instance.sections, fill_base()),
       fills_(parts_.count()) {}
 
-// Says which buffers are in the base.
+void PartsFill::place_fixed(std::vector<bool>& is_placed) {
+  const CompactProblem& problem = instance_.buffers;
+  for (const std::uint32_t b : problem.fixed_buffers) {
+    offsets_[b] = problem.fixed[b];
+    is_placed[b] = true;
+    const std::int64_t end = offsets_[b] + problem.sizes[b];
+    base_.height = std::max(base_.height, end);
+    for (const SectionRange& range : instance_.sections.of(b)) skyline_.lift(range, end);
+    base_.is_packed = false;
+  }
+}
+
+// Says which buffers are in the base, the fixed ones among them.
 std::vector<bool> PartsFill::fill_base() {
   const CompactProblem& problem = instance_.buffers;
   const Sections& sections = instance_.sections;
   std::vector<bool> is_placed(problem.count(), false);
+  place_fixed(is_placed);
   if (problem.count() < kManyBuffers) return is_placed;
   std::vector<std::uint32_t> wide;
   for (std::uint32_t b = 0; b < problem.count(); ++b) {
     const auto ranges = sections.of(b);
-    if (ranges.empty()) continue;
+    if (ranges.empty() || is_placed[b]) continue;
     if (ranges.back().last - ranges.front().first > sections.count() / kBaseShare) {
       wide.push_back(b);
     }

@@ -23,7 +23,8 @@ struct ValleyPlan {
   bool is_packed = true;  // see Fill
 };
 
-// Used for one plan. The instance must outlive it. Requires: no fixed buffers.
+// Used for one plan. The instance must outlive it. Nothing is placed below a fixed buffer: where
+// there are any, what compares neighbours is better, as long as it can be afforded.
 class PartsFill {
  public:
   explicit PartsFill(const Instance& instance);
@@ -39,6 +40,7 @@ class PartsFill {
 
  private:
   std::vector<bool> fill_base();
+  void place_fixed(std::vector<bool>& is_placed);
 
   const Instance& instance_;
   std::vector<std::int64_t> offsets_;

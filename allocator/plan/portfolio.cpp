@@ -167,7 +167,7 @@ void Portfolio::plan_large() {
 // The greedy orders and a little improvement; for problems too large for more, all there is.
 void Portfolio::first_plan() {
   best_.height = {std::numeric_limits<std::int64_t>::max()};
-  if (is_large_ && instance_.buffers.fixed_buffers.empty()) return plan_large();
+  if (is_large_) return plan_large();
   SolveOptions options;
   options.seed = options_.seed;
   options.is_single_level = options_.is_single_level;

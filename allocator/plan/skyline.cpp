@@ -79,6 +79,15 @@ void Skyline::raise(SectionRange range, std::int64_t floor) {
   add(new_start, new_last, floor);
 }
 
+void Skyline::lift(SectionRange range, std::int64_t floor) {
+  for (std::uint32_t s = range.first; s < range.last;) {
+    const std::uint32_t start = start_of(s);
+    const std::uint32_t last = std::min(lasts_[start], range.last);
+    if (floors_[start] < floor) raise({s, last}, floor);
+    s = last;
+  }
+}
+
 void Skyline::raise_to_wall(std::uint32_t start) {
   const std::int64_t left = start > 0 ? floors_[start_of(start - 1)] : kNoWall;
   const std::uint32_t last = lasts_[start];

@@ -29,6 +29,8 @@ class Skyline {
   }
   // Requires: the range lies inside one stretch, whose floor is below.
   void raise(SectionRange range, std::int64_t floor);
+  // No floor of the range is lower than this from now on.
+  void lift(SectionRange range, std::int64_t floor);
   // Raises the stretch that begins here to the lower of its walls. Requires: it has a wall.
   void raise_to_wall(std::uint32_t start);
 

@@ -92,8 +92,8 @@ class Solve {
   Candidate run() {
     try_warm_orders();
     if (!is_done()) try_levels();
+    if (options_.first.empty() && problem_.count() > kTooManyForPasses) return fill_only();
     const bool can_fill = options_.first.empty() && problem_.fixed_buffers.empty();
-    if (can_fill && problem_.count() > kTooManyForPasses) return fill_only();
     // Where there are many buffers one fill costs less than two orders.
     const std::size_t early = can_fill && problem_.count() > kManyBuffers ? 1 : 0;
     if (!is_done()) try_valleys(0, early);

@@ -10,8 +10,8 @@
 namespace ebbtide {
 namespace {
 
-constexpr int kMostLevels = 3;                // above the first
-constexpr std::int64_t kLayerSteps = 20'000;  // of improvement, for each kind of layer
+constexpr int kMostLevels = 3;                 // above the first
+constexpr std::int64_t kLayerSteps = 100'000;  // of improvement, for all kinds together
 constexpr std::int64_t kMostAlignment = std::int64_t{1}
                                         << 32;  // of a layer; beyond, all is lost to it
 
@@ -42,11 +42,12 @@ class Level {
  public:
   explicit Level(const Instance& instance) : instance_(instance), found_(find_layers(instance)) {}
 
-  // Whether the problem of whole layers is clearly smaller.
+  // Whether layers come again, and the problem of whole ones is clearly smaller.
   bool is_worthwhile() const {
     std::size_t saved = 0;
     for (const Layer& layer : found_.layers) saved += layer.buffers.size() - 1;
-    return found_.layers.size() > found_.kinds && saved * 4 > instance_.buffers.count();
+    return found_.layers.size() >= 2 * std::size_t{found_.kinds} &&
+           saved * 4 > instance_.buffers.count();
   }
 
   // Plans each kind once. False if a layer's alignment is out of all proportion.
@@ -111,7 +112,7 @@ class Level {
       plan.alignment = std::min(kMostAlignment + 1, std::lcm(plan.alignment, alignment));
     }
     SolveOptions options;
-    options.improvement_steps = kLayerSteps;
+    options.improvement_steps = kLayerSteps / found_.kinds;
     options.is_single_level = true;
     const Solution solution = solve(Instance(std::move(problem)), options);
     for (const Offset offset : solution.offsets) plan.offsets.push_back(offset.value);

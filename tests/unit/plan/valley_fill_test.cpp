@@ -176,8 +176,8 @@ Problem long_trace(std::mt19937_64& random, std::int64_t parts) {
 
 TEST(ValleyFill, PlansOfLongTracesWithABaseAreValidAndTheSameForAnyNumberOfThreads) {
   std::mt19937_64 random(44);
-  const Problem problem =
-      long_trace(random, 2600);  // 150,000 buffers are past all other strategies
+  // 150,000 buffers are past all other strategies.
+  const Problem problem = long_trace(random, 2600);
   AnytimeOptions options;
   options.time_limit = 0;
   const AnytimePlan first = solve_anytime(problem, options).value();
@@ -186,6 +186,19 @@ TEST(ValleyFill, PlansOfLongTracesWithABaseAreValidAndTheSameForAnyNumberOfThrea
   options.threads = 2;
   const AnytimePlan second = solve_anytime(problem, options).value();
   EXPECT_EQ(first.solution, second.solution);
+}
+
+TEST(ValleyFill, FixedBuffersStay) {
+  std::mt19937_64 random(45);
+  Problem problem = long_trace(random, 40);
+  for (std::int64_t i = 0; i < 50; ++i) {
+    problem.buffers.push_back(reference::fixed_buffer(100, i * 30, i * 30 + 400, 128 * i));
+  }
+  const ValleyPlan plan = fill_parts(Instance(problem), kFillRules, 0, {});
+  Solution solution;
+  for (const std::int64_t offset : plan.offsets) solution.offsets.push_back({offset});
+  solution.height = {plan.height};
+  EXPECT_TRUE(validate(problem, solution).ok());
 }
 
 }  // namespace
