@@ -143,18 +143,19 @@ ValleyPlan Portfolio::fill_parts(const Instance& instance) {
   return std::move(filling).plan();
 }
 
+void Portfolio::take_offsets(const std::vector<std::int64_t>& offsets) {
+  Solution solution;
+  solution.order = order_by_offset(offsets);
+  solution.offsets.reserve(offsets.size());
+  for (std::size_t b = 0; b < offsets.size(); ++b) {
+    solution.offsets.push_back({offsets[b]});
+    solution.height = std::max(solution.height, Bytes{offsets[b] + instance_.buffers.sizes[b]});
+  }
+  take(std::move(solution));
+}
+
 // What solve() does with so many buffers, on all threads.
 void Portfolio::plan_large() {
-  const auto take_offsets = [this](const std::vector<std::int64_t>& offsets) {
-    Solution solution;
-    solution.order = order_by_offset(offsets);
-    solution.offsets.reserve(offsets.size());
-    for (std::size_t b = 0; b < offsets.size(); ++b) {
-      solution.offsets.push_back({offsets[b]});
-      solution.height = std::max(solution.height, Bytes{offsets[b] + instance_.buffers.sizes[b]});
-    }
-    take(std::move(solution));
-  };
   if (!options_.is_single_level) {
     const auto offsets = plan_by_levels(
         instance_, [this](const Instance& whole) { return fill_parts(whole).offsets; });
@@ -168,6 +169,13 @@ void Portfolio::plan_large() {
 void Portfolio::first_plan() {
   best_.height = {std::numeric_limits<std::int64_t>::max()};
   if (is_large_) return plan_large();
+  // One to begin with, before solve() tries all it has.
+  if (!is_exact_) {
+    const FillRule rule = kFillRules.front();
+    const ValleyPlan plan = ebbtide::fill_parts(instance_, {&rule, 1}, bound_, {});
+    if (plan.is_packed) take_offsets(plan.offsets);
+    if (is_over()) return;
+  }
   SolveOptions options;
   options.seed = options_.seed;
   options.is_single_level = options_.is_single_level;

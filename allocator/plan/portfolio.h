@@ -43,6 +43,7 @@ class Portfolio {
   bool must_stop();
   std::int64_t round_up_to_step(std::int64_t height) const;
   void take(Solution solution);
+  void take_offsets(const std::vector<std::int64_t>& offsets);
   void raise_bound(std::int64_t bound);
   void report();
   std::int64_t pass_cost() const;
