@@ -146,8 +146,8 @@ typedef enum ebbtide_plan_state {
 
 typedef struct ebbtide_plan_result {
   size_t struct_size;
-  int64_t height_bytes;            /* of the lowest plan found, also where it does not fit */
-  int64_t lower_bound_bytes;       /* no plan is lower */
+  int64_t height_bytes;            /* of the lowest plan found, also where it does not fit; the sum of arenas */
+  int64_t lower_bound_bytes;       /* no plan is lower; the sum of arenas */
   double seconds;                  /* spent on planning */
   int32_t state;                   /* an ebbtide_plan_state */
   int32_t has_plan;                /* 0: no plan was found, and height_bytes means nothing */
@@ -160,7 +160,7 @@ typedef void (*ebbtide_plan_progress)(const ebbtide_plan_result* best, void* con
 typedef struct ebbtide_plan_options {
   size_t struct_size;
   double time_limit;               /* seconds, >= 0 */
-  int64_t capacity_bytes;          /* does it fit? -1: as low as possible */
+  int64_t capacity_bytes;          /* does it fit? -1: as low as possible, or ebbtide_problem_set_capacity */
   uint64_t seed;                   /* the same problem and seed: the same plan, given time enough */
   int32_t threads;                 /* >= 1 */
   ebbtide_plan_stop should_stop;   /* may be NULL; asked every few milliseconds */
@@ -171,10 +171,21 @@ typedef struct ebbtide_plan_options {
 typedef struct ebbtide_problem_info {
   size_t struct_size;
   int64_t buffers;
-  int64_t lower_bound_bytes;       /* the largest sum of live bytes */
+  int64_t lower_bound_bytes;       /* the largest sum of live bytes; the sum of arenas */
   int32_t device;                  /* of a snapshot; else -1 */
   int32_t streams;                 /* of how many streams a snapshot's allocations are; else 0 */
 } ebbtide_problem_info;
+
+/* One memory of a problem, such as a device's or the host's: planned by itself. */
+typedef struct ebbtide_arena {
+  size_t struct_size;
+  const char* name;                /* "" where the problem names none; valid as long as the problem */
+  int64_t buffers;
+  int64_t lower_bound_bytes;       /* its largest sum of live bytes, or what the plan's search proved */
+  int64_t height_bytes;            /* of the plan; means nothing without one */
+  int32_t state;                   /* an ebbtide_plan_state; of a checked plan EBBTIDE_PLAN_FEASIBLE */
+  int32_t has_plan;
+} ebbtide_arena;
 
 /* "0.1.0". */
 EBBTIDE_API const char* ebbtide_version(void);
@@ -273,8 +284,22 @@ EBBTIDE_API void ebbtide_problem_free(ebbtide_problem* problem);
 EBBTIDE_API ebbtide_status ebbtide_problem_add(ebbtide_problem* problem, const char* id,
                                                int64_t size, int64_t alignment, int64_t offset,
                                                const int64_t* ticks, size_t lives);
+/* The same in an arena of that name, which is new if no buffer is in it yet: buffers of different
+ * arenas share no addresses, and each arena has a height of its own. ebbtide_problem_add's arena is "". */
+EBBTIDE_API ebbtide_status ebbtide_problem_add_to(ebbtide_problem* problem, const char* arena,
+                                                  const char* id, int64_t size, int64_t alignment,
+                                                  int64_t offset, const int64_t* ticks,
+                                                  size_t lives);
 EBBTIDE_API ebbtide_status ebbtide_problem_get_info(const ebbtide_problem* problem,
                                                     ebbtide_problem_info* info);
+/* How many arenas there are, at least one; they are in the order in which they came first. */
+EBBTIDE_API size_t ebbtide_problem_arenas(const ebbtide_problem* problem);
+EBBTIDE_API ebbtide_status ebbtide_problem_get_arena(const ebbtide_problem* problem, size_t index,
+                                                     ebbtide_arena* arena);
+/* The bytes that an arena has, for planning and checking; -1: as many as needed. Where there are several
+ * arenas it is the only way: ebbtide_plan_options has no capacity then. */
+EBBTIDE_API ebbtide_status ebbtide_problem_set_capacity(ebbtide_problem* problem, const char* arena,
+                                                        int64_t bytes);
 /* Looks for the lowest plan, or for one that fits, until the time limit, a proof or should_stop.
  * Every plan is judged by the validator before it is kept. `options` may be NULL: 10 seconds, one
  * thread. That no plan fits is no error: see ebbtide_plan_result. */
@@ -290,8 +315,9 @@ EBBTIDE_API ebbtide_status ebbtide_problem_csv(ebbtide_problem* problem, const c
                                                size_t* size);
 /* Judges a plan, the bytes of a CSV with columns id and offset, as ebbtide_problem_csv writes it. At
  * most `capacity` bytes, unless that is -1. EBBTIDE_BAD_PLAN with the first broken rule and the ids of
- * its buffers. On success `height` is where the highest buffer ends. */
-EBBTIDE_API ebbtide_status ebbtide_problem_check(const ebbtide_problem* problem, const char* bytes,
+ * its buffers. On success `height` is where the highest buffer ends, summed up over the arenas, and the
+ * plan becomes the problem's. */
+EBBTIDE_API ebbtide_status ebbtide_problem_check(ebbtide_problem* problem, const char* bytes,
                                                  size_t size, const char* source, int64_t capacity,
                                                  int64_t* height);
 

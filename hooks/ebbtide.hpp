@@ -44,13 +44,22 @@ inline ebbtide_stats stats(int device) {
   return stats;
 }
 
+// One memory of several that are planned together, each by itself.
+struct ArenaPlan {
+  std::string name;
+  ebbtide_plan_state state = EBBTIDE_PLAN_UNKNOWN;
+  std::int64_t height = 0;
+  std::int64_t lower_bound = 0;
+};
+
 // What Planner::plan found. Sizes in bytes.
 struct Plan {
   ebbtide_plan_state state = EBBTIDE_PLAN_UNKNOWN;
-  std::int64_t height = 0;             // the arena's size; means nothing without offsets
+  std::int64_t height = 0;             // the arena's size, or the sum; means nothing without offsets
   std::int64_t lower_bound = 0;        // no plan is lower
   double seconds = 0;
   std::vector<std::int64_t> offsets;   // in the order of the buffers; empty: none was found
+  std::vector<ArenaPlan> arenas;       // in the order in which their first buffers came
 };
 
 // The planner by itself: buffers with sizes and lifetimes in, offsets out. Needs neither torch nor a
@@ -70,11 +79,19 @@ class Planner {
     problem_.reset(made);
   }
 
-  // A buffer that is live in [birth, death), anywhere or at a fixed offset.
+  // A buffer that is live in [birth, death), anywhere or at a fixed offset. Buffers of different
+  // arenas (device, host) share no addresses.
   void add(const std::string& id, std::int64_t size, std::int64_t birth, std::int64_t death,
-           std::int64_t alignment = 1, std::int64_t fixed_offset = -1) {
+           std::int64_t alignment = 1, std::int64_t fixed_offset = -1,
+           const std::string& arena = "") {
     const std::int64_t ticks[] = {birth, death};
-    check(ebbtide_problem_add(problem(), id.c_str(), size, alignment, fixed_offset, ticks, 1));
+    check(ebbtide_problem_add_to(problem(), arena.c_str(), id.c_str(), size, alignment, fixed_offset,
+                                 ticks, 1));
+  }
+  // The bytes of an arena that has buffers; -1: as many as needed. With several arenas instead of
+  // plan()'s.
+  void set_capacity(const std::string& arena, std::int64_t bytes) {
+    check(ebbtide_problem_set_capacity(problem(), arena.c_str(), bytes));
   }
 
   Plan plan(double time_limit = 10, std::int64_t capacity = -1, int threads = 1,
@@ -85,13 +102,20 @@ class Planner {
     result.struct_size = sizeof(result);
     check(ebbtide_problem_plan(problem(), &options, &result));
     Plan plan{static_cast<ebbtide_plan_state>(result.state), result.height_bytes,
-              result.lower_bound_bytes, result.seconds, {}};
+              result.lower_bound_bytes, result.seconds, {}, {}};
     if (result.has_plan == 0) return plan;
     ebbtide_problem_info info{};
     info.struct_size = sizeof(info);
     check(ebbtide_problem_get_info(problem(), &info));
     plan.offsets.resize(static_cast<std::size_t>(info.buffers));
     check(ebbtide_problem_get_offsets(problem(), plan.offsets.data(), plan.offsets.size()));
+    for (std::size_t i = 0; i < ebbtide_problem_arenas(problem()); ++i) {
+      ebbtide_arena arena{};
+      arena.struct_size = sizeof(arena);
+      check(ebbtide_problem_get_arena(problem(), i, &arena));
+      plan.arenas.push_back({arena.name, static_cast<ebbtide_plan_state>(arena.state),
+                             arena.height_bytes, arena.lower_bound_bytes});
+    }
     return plan;
   }
 

@@ -30,6 +30,8 @@ struct AnytimeOptions {
   double time_limit = 10;  // seconds; the first plan is made even if that takes longer
   unsigned threads = 1;    // zero counts as one
   std::uint64_t seed = 1;
+  // Repeated layers are not looked for (two_levels.h).
+  bool is_single_level = false;
   // Stop as soon as height <= capacity, or prove that it cannot be.
   std::optional<Bytes> capacity;
   // Asked often, from any of the threads, one at a time; true ends the search.
@@ -45,7 +47,8 @@ struct AnytimePlan {
   double seconds = 0;
 };
 
-// kInvalidArgument or kInfeasible when check(problem) refuses. The same problem, options and
+// kInvalidArgument or kInfeasible when check(problem) refuses; kInvalidArgument for buffers of
+// several arenas (arenas.h plans those). The same problem, options and
 // thread count give the same plan unless the time limit or should_stop cut the search short; with
 // more time the plan is never higher.
 Result<AnytimePlan> solve_anytime(const Problem& problem, const AnytimeOptions& options = {});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 #include <vector>
 
 namespace ebbtide {
@@ -17,10 +18,8 @@ std::vector<Event> events_of(std::span<const PlacedRange> placed) {
   std::vector<Event> events;
   events.reserve(placed.size() * 2);
   for (std::uint32_t slot = 0; slot < placed.size(); ++slot) {
-    for (const Interval& interval : *placed[slot].live) {
-      events.push_back({interval.birth.value, true, slot});
-      events.push_back({interval.death.value, false, slot});
-    }
+    events.push_back({placed[slot].when.birth.value, true, slot});
+    events.push_back({placed[slot].when.death.value, false, slot});
   }
   std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
     return a.tick != b.tick ? a.tick < b.tick : a.is_birth < b.is_birth;
@@ -30,16 +29,33 @@ std::vector<Event> events_of(std::span<const PlacedRange> placed) {
 
 }  // namespace
 
+void add_placed(const Buffer& buffer, std::uint32_t index, Offset offset,
+                std::vector<PlacedRange>& placed) {
+  if (buffer.size == Bytes{0}) return;
+  if (buffer.windows.empty()) {
+    for (const Interval& interval : buffer.live) {
+      placed.push_back({index, buffer.arena, offset, buffer.size, interval});
+    }
+    return;
+  }
+  for (const Segment& segment : segments_of(buffer)) {
+    placed.push_back({index, buffer.arena, Offset{offset.value + segment.low.value},
+                      segment.high - segment.low, segment.when});
+  }
+}
+
 std::optional<std::pair<std::uint32_t, std::uint32_t>> find_overlap(
     std::span<const PlacedRange> placed) {
-  // The live ones by offset. Until the first overlap they are disjoint, so a newcomer can only
-  // meet its two neighbours.
+  // The live ones by arena and offset. Until the first overlap they are disjoint, so a newcomer can
+  // only meet its two neighbours.
   const auto by_offset = [&](std::uint32_t a, std::uint32_t b) {
-    return placed[a].offset != placed[b].offset ? placed[a].offset < placed[b].offset : a < b;
+    return std::tuple(placed[a].arena, placed[a].offset, a) <
+           std::tuple(placed[b].arena, placed[b].offset, b);
   };
   std::set<std::uint32_t, decltype(by_offset)> live(by_offset);
   const auto meets = [&](std::uint32_t low, std::uint32_t high) {
-    return placed[low].offset + placed[low].size > placed[high].offset;
+    return placed[low].arena == placed[high].arena &&
+           placed[low].offset + placed[low].size > placed[high].offset;
   };
   for (const Event& event : events_of(placed)) {
     if (!event.is_birth) {

@@ -5,45 +5,43 @@
 
 namespace ebbtide {
 
-LoadProfile::LoadProfile(const CompactProblem& problem) {
-  starts_.reserve(problem.spans.size() * 2);
-  for (const Span32& span : problem.spans) {
-    starts_.push_back(span.birth);
-    starts_.push_back(span.death);
+LoadProfile::LoadProfile(const Sections& sections, SectionRange within)
+    : sections_(sections), first_(within.first) {
+  std::vector<std::int64_t> blocks((within.last - within.first + kBlock - 1) / kBlock, 0);
+  for (std::uint32_t s = within.first; s < within.last; ++s) {
+    std::int64_t& block = blocks[(s - first_) / kBlock];
+    block = std::max(block, sections.load(s));
   }
-  std::sort(starts_.begin(), starts_.end());
-  starts_.erase(std::unique(starts_.begin(), starts_.end()), starts_.end());
-  std::vector<std::int64_t> loads(starts_.size(), 0);
-  for (std::uint32_t i = 0; i < problem.count(); ++i) {
-    for (const Span32& span : problem.spans_of(i)) {
-      loads[section_of(span.birth)] += problem.sizes[i];
-      loads[section_of(span.death)] -= problem.sizes[i];
-    }
-  }
-  for (std::size_t i = 1; i < loads.size(); ++i) loads[i] += loads[i - 1];
-  levels_.push_back(std::move(loads));
-  for (std::size_t width = 1; width * 2 <= starts_.size(); width *= 2) {
+  levels_.push_back(std::move(blocks));
+  for (std::size_t width = 1; width * 2 <= levels_.front().size(); width *= 2) {
     const std::vector<std::int64_t>& below = levels_.back();
-    std::vector<std::int64_t> level(starts_.size() - width * 2 + 1);
+    std::vector<std::int64_t> level(levels_.front().size() - width * 2 + 1);
     for (std::size_t i = 0; i < level.size(); ++i) level[i] = std::max(below[i], below[i + width]);
     levels_.push_back(std::move(level));
   }
 }
 
-std::size_t LoadProfile::section_of(std::int32_t tick) const {
-  const auto at = std::lower_bound(starts_.begin(), starts_.end(), tick);
-  return static_cast<std::size_t>(at - starts_.begin());
+std::int64_t LoadProfile::max_of(SectionRange range) const {
+  std::int64_t load = 0;
+  const auto scan = [&](std::uint32_t from, std::uint32_t to) {
+    for (std::uint32_t s = from; s < to; ++s) load = std::max(load, sections_.load(s));
+  };
+  const std::uint32_t from = (range.first - first_ + kBlock - 1) / kBlock;  // whole blocks
+  const std::uint32_t to = (range.last - first_) / kBlock;
+  if (from >= to) {
+    scan(range.first, range.last);
+    return load;
+  }
+  scan(range.first, first_ + from * kBlock);
+  scan(first_ + to * kBlock, range.last);
+  const auto k = static_cast<std::size_t>(std::bit_width(to - from) - 1);
+  const std::vector<std::int64_t>& level = levels_[k];
+  return std::max({load, level[from], level[to - (std::size_t{1} << k)]});
 }
 
-std::int64_t LoadProfile::max_over(std::span<const Span32> live) const {
+std::int64_t LoadProfile::max_over(std::span<const SectionRange> ranges) const {
   std::int64_t load = 0;
-  for (const Span32& span : live) {
-    const std::size_t from = section_of(span.birth);
-    const std::size_t to = section_of(span.death);
-    const auto k = static_cast<std::size_t>(std::bit_width(to - from) - 1);
-    const std::vector<std::int64_t>& level = levels_[k];
-    load = std::max({load, level[from], level[to - (std::size_t{1} << k)]});
-  }
+  for (const SectionRange& range : ranges) load = std::max(load, max_of(range));
   return load;
 }
 

@@ -5,25 +5,28 @@
 #include <span>
 #include <vector>
 
-#include "allocator/plan/compact.h"
+#include "allocator/plan/sections.h"
 
 namespace ebbtide {
 
-// Immutable. Built in O(n log n), asked in O(log n). The time axis is cut at every birth and death
-// into sections; load is constant within one.
+// Immutable. Built in O(n) for some sections; asked in O(1).
 class LoadProfile {
  public:
-  explicit LoadProfile(const CompactProblem& problem);
+  // Speaks of the sections `within`. `sections` must outlive it.
+  LoadProfile(const Sections& sections, SectionRange within);
 
-  // The largest load at any tick of the spans.
-  std::int64_t max_over(std::span<const Span32> live) const;
+  // The largest load of the ranges, which lie inside; 0 for none.
+  std::int64_t max_over(std::span<const SectionRange> ranges) const;
 
  private:
-  std::size_t section_of(std::int32_t tick) const;
+  static constexpr std::uint32_t kBlock = 16;
 
-  std::vector<std::int32_t> starts_;  // section i begins at starts_[i]
-  std::vector<std::vector<std::int64_t>>
-      levels_;  // levels_[k][i]: largest of sections [i, i + 2^k)
+  std::int64_t max_of(SectionRange range) const;
+
+  const Sections& sections_;
+  std::uint32_t first_;
+  // levels_[k][i]: the largest of blocks [i, i + 2^k), each of kBlock sections.
+  std::vector<std::vector<std::int64_t>> levels_;
 };
 
 }  // namespace ebbtide

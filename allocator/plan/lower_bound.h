@@ -7,7 +7,8 @@
 
 namespace ebbtide {
 
-// The largest sum of live bytes at any tick. Requires: check(problem). O(n log n), exact.
+// The largest sum of bytes in use at any tick, of the arena where it is largest. Requires:
+// check(problem). O(n log n), exact.
 Bytes max_load(const Problem& problem);
 
 // max_load, and where it is first reached; no tick when nothing is ever live.

@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "allocator/plan/load_profile.h"
 
 namespace ebbtide {
 
-GreedyOrders::GreedyOrders(const CompactProblem& problem) : problem_(problem) {
-  const LoadProfile profile(problem);
+GreedyOrders::GreedyOrders(const CompactProblem& problem, const Sections& sections)
+    : problem_(problem) {
+  const LoadProfile profile(sections, {0, sections.count()});
   durations_.reserve(problem.count());
   crowds_.reserve(problem.count());
   for (std::uint32_t i = 0; i < problem.count(); ++i) {
@@ -17,7 +19,7 @@ GreedyOrders::GreedyOrders(const CompactProblem& problem) : problem_(problem) {
       duration += std::int64_t{span.death} - span.birth;
     }
     durations_.push_back(duration);
-    crowds_.push_back(profile.max_over(problem.spans_of(i)));
+    crowds_.push_back(profile.max_over(sections.of(i)));
   }
 }
 
@@ -62,6 +64,17 @@ std::vector<std::uint32_t> GreedyOrders::make(OrderRule rule) const {
   std::vector<std::uint32_t> order;
   order.reserve(entries.size());
   for (const Entry& entry : entries) order.push_back(entry.index);
+  return order;
+}
+
+std::vector<std::uint32_t> order_by_offset(const std::vector<std::int64_t>& offsets) {
+  std::vector<std::pair<std::int64_t, std::uint32_t>> keys;
+  keys.reserve(offsets.size());
+  for (std::uint32_t b = 0; b < offsets.size(); ++b) keys.emplace_back(offsets[b], b);
+  std::sort(keys.begin(), keys.end());
+  std::vector<std::uint32_t> order;
+  order.reserve(keys.size());
+  for (const auto& [offset, b] : keys) order.push_back(b);
   return order;
 }
 

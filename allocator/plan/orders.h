@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "allocator/plan/compact.h"
+#include "allocator/plan/sections.h"
 
 namespace ebbtide {
 
@@ -26,7 +27,7 @@ inline constexpr std::array kOrderRules{
 // Computes what the rules need once; the problem must outlive it. Not thread-safe.
 class GreedyOrders {
  public:
-  explicit GreedyOrders(const CompactProblem& problem);
+  GreedyOrders(const CompactProblem& problem, const Sections& sections);
 
   // All buffers, each once. O(n log n).
   std::vector<std::uint32_t> make(OrderRule rule) const;
@@ -36,5 +37,8 @@ class GreedyOrders {
   std::vector<std::int64_t> durations_;
   std::vector<std::int64_t> crowds_;  // the largest load at any tick of the buffer's life
 };
+
+// All buffers, the lowest offset first; ties go by index.
+std::vector<std::uint32_t> order_by_offset(const std::vector<std::int64_t>& offsets);
 
 }  // namespace ebbtide

@@ -7,7 +7,9 @@
 #include <thread>
 #include <utility>
 
+#include "allocator/plan/orders.h"
 #include "allocator/plan/solver.h"
+#include "allocator/plan/two_levels.h"
 
 namespace ebbtide {
 namespace {
@@ -23,11 +25,12 @@ constexpr std::uint64_t kLocalEvery =
 constexpr std::uint64_t kAtTheBound = 6;  // attempts that ask for the lower bound before any other
 constexpr std::int64_t kLocalSteps = 200'000;
 
-bool is_small_enough(const CompactProblem& problem, const Sections& sections) {
-  if (problem.count() > kMostForExact) return false;
+bool is_small_enough(const Instance& instance) {
+  const std::uint32_t count = instance.buffers.count();
+  if (count > kMostForExact) return false;
   std::uint64_t members = 0;
-  for (std::uint32_t b = 0; b < problem.count(); ++b) {
-    for (const SectionRange& range : sections.of(b)) members += range.last - range.first;
+  for (std::uint32_t b = 0; b < count; ++b) {
+    for (const SectionRange& range : instance.sections.of(b)) members += range.last - range.first;
   }
   return members <= kMostMembers;
 }
@@ -62,15 +65,14 @@ std::int64_t luby(std::uint64_t i) {
 }  // namespace
 
 Portfolio::Portfolio(const Problem& problem, const AnytimeOptions& options)
-    : problem_(problem),
-      options_(options),
+    : options_(options),
       begin_(std::chrono::steady_clock::now()),
-      compacted_(compact(problem)),
-      sections_(compacted_),
-      step_(common_step(compacted_)),
-      is_exact_(is_small_enough(compacted_, sections_)),
+      instance_(problem),
+      step_(common_step(instance_.buffers)),
+      is_exact_(is_small_enough(instance_)),
+      is_large_(instance_.buffers.count() > kMostForLocal),
       threads_(std::max(1U, options.threads)),
-      bound_(round_up_to_step(std::max(sections_.max_load(), compacted_.fixed_top))) {
+      bound_(round_up_to_step(instance_.bound)) {
   searches_.resize(threads_);
 }
 
@@ -117,24 +119,75 @@ void Portfolio::raise_bound(std::int64_t bound) {
 
 // In SolveOptions::improvement_steps.
 std::int64_t Portfolio::pass_cost() const {
-  const std::int64_t n = compacted_.count();
+  const std::int64_t n = instance_.buffers.count();
   return n + n * n / 1000;
+}
+
+// Work that is shared out: `work(i)` for each i below `count`, on all threads.
+void Portfolio::share_out(std::size_t count, const std::function<void(std::size_t)>& work) const {
+  std::atomic<std::size_t> next{0};
+  const auto run = [&] {
+    for (std::size_t i = next++; i < count; i = next++) work(i);
+  };
+  std::vector<std::jthread> others;
+  for (unsigned t = 1; t < threads_ && t < count; ++t) others.emplace_back(run);
+  run();
+}
+
+// Every part by one rule after another, on all threads.
+ValleyPlan Portfolio::fill_parts(const Instance& instance) {
+  PartsFill filling(instance);
+  share_out(filling.count(), [&](std::size_t part) {
+    filling.fill(part, kFillRules, bound_, [this] { return must_stop(); });
+  });
+  return std::move(filling).plan();
+}
+
+void Portfolio::take_offsets(const std::vector<std::int64_t>& offsets) {
+  Solution solution;
+  solution.order = order_by_offset(offsets);
+  solution.offsets.reserve(offsets.size());
+  for (std::size_t b = 0; b < offsets.size(); ++b) {
+    solution.offsets.push_back({offsets[b]});
+    solution.height = std::max(solution.height, Bytes{offsets[b] + instance_.buffers.sizes[b]});
+  }
+  take(std::move(solution));
+}
+
+// What solve() does with so many buffers, on all threads.
+void Portfolio::plan_large() {
+  if (!options_.is_single_level) {
+    const auto offsets = plan_by_levels(
+        instance_, [this](const Instance& whole) { return fill_parts(whole).offsets; });
+    if (offsets) take_offsets(*offsets);
+    if (offsets && (is_over() || must_stop())) return;
+  }
+  take_offsets(fill_parts(instance_).offsets);
 }
 
 // The greedy orders and a little improvement; for problems too large for more, all there is.
 void Portfolio::first_plan() {
+  best_.height = {std::numeric_limits<std::int64_t>::max()};
+  if (is_large_) return plan_large();
+  // One to begin with, before solve() tries all it has.
+  if (!is_exact_) {
+    const FillRule rule = kFillRules.front();
+    const ValleyPlan plan = ebbtide::fill_parts(instance_, {&rule, 1}, bound_, {});
+    if (plan.is_packed) take_offsets(plan.offsets);
+    if (is_over()) return;
+  }
   SolveOptions options;
   options.seed = options_.seed;
+  options.is_single_level = options_.is_single_level;
   options.improvement_steps =
       is_exact_ ? 0 : std::max(SolveOptions{}.improvement_steps, 20 * pass_cost());
   options.should_stop = [this] { return must_stop(); };
-  best_.height = {std::numeric_limits<std::int64_t>::max()};
-  take(std::move(solve(problem_, options)).value());
+  take(solve(instance_, options));
 }
 
 Solution Portfolio::run() {
   first_plan();
-  if (compacted_.count() > kMostForLocal) return std::move(best_);
+  if (is_large_) return std::move(best_);
   for (std::uint64_t round = 0; !is_over() && !must_stop(); ++round) run_round(round);
   return std::move(best_);
 }
@@ -181,7 +234,7 @@ std::int64_t Portfolio::capacity_of(std::uint64_t number) const {
 
 Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thread) {
   auto& search = searches_[thread];
-  if (!search) search = std::make_unique<ExactSearch>(compacted_, sections_);
+  if (!search) search = std::make_unique<ExactSearch>(instance_.buffers, instance_.sections);
   constexpr std::array kValleys{ValleyRule::kTightest, ValleyRule::kConflicts, ValleyRule::kLowest};
   constexpr std::array kNoise{0.0, 0.1, 0.4, 1.0};
   SearchOptions options;
@@ -190,7 +243,8 @@ Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thre
   options.valley_rule = kValleys[number / 4 % kValleys.size()];
   options.noise = kNoise[number < kValleys.size() * 4 ? 0 : 1 + number / 12 % 3];
   // A little more than a plan needs without a single dead end: luck is cheap to try again.
-  const std::int64_t nodes = std::max<std::int64_t>(200, std::int64_t{compacted_.count()} * 9 / 8);
+  const std::int64_t nodes =
+      std::max<std::int64_t>(200, std::int64_t{instance_.buffers.count()} * 9 / 8);
   options.nodes = nodes * luby(number + 1) + static_cast<std::int64_t>(number);
   options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
   const std::int64_t capacity = capacity_of(number);
@@ -212,6 +266,7 @@ Portfolio::Finding Portfolio::search_exactly(std::uint64_t number, unsigned thre
 Portfolio::Finding Portfolio::search_locally(std::uint64_t number) {
   SolveOptions options;
   options.seed = options_.seed + number;
+  options.is_single_level = true;  // the first plan had it
   options.should_stop = [this, number] { return ended_by_ < number || must_stop(); };
   options.warm_orders.push_back(best_.order);
   const auto round =
@@ -219,16 +274,12 @@ Portfolio::Finding Portfolio::search_locally(std::uint64_t number) {
   options.improvement_steps =
       std::max(kLocalSteps, 20 * pass_cost()) * (1 + std::min<std::int64_t>(round, 1000));
   Finding finding;
-  finding.solution = std::move(solve(problem_, options)).value();
+  finding.solution = solve(instance_, options);
   return finding;
 }
 
 Solution Portfolio::solution_of(const std::vector<std::int64_t>& offsets) const {
-  std::vector<std::uint32_t> order(offsets.size());
-  std::iota(order.begin(), order.end(), 0U);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return offsets[a] < offsets[b]; });
-  return place(problem_, order);
+  return place(instance_.buffers, order_by_offset(offsets));
 }
 
 }  // namespace ebbtide

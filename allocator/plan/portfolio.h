@@ -9,22 +9,23 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
 
 #include "allocator/plan/anytime.h"
-#include "allocator/plan/compact.h"
 #include "allocator/plan/exact_search.h"
-#include "allocator/plan/sections.h"
+#include "allocator/plan/instance.h"
+#include "allocator/plan/parts_fill.h"
 
 namespace ebbtide {
 
 // Used once, by one thread (run() starts the others and joins them).
 class Portfolio {
  public:
-  // Requires: check(problem). Both must outlive it.
+  // Requires: check(problem). The options must outlive it.
   Portfolio(const Problem& problem, const AnytimeOptions& options);
 
   Solution run();
@@ -42,10 +43,14 @@ class Portfolio {
   bool must_stop();
   std::int64_t round_up_to_step(std::int64_t height) const;
   void take(Solution solution);
+  void take_offsets(const std::vector<std::int64_t>& offsets);
   void raise_bound(std::int64_t bound);
   void report();
   std::int64_t pass_cost() const;
   void first_plan();
+  void share_out(std::size_t count, const std::function<void(std::size_t)>& work) const;
+  ValleyPlan fill_parts(const Instance& instance);
+  void plan_large();
   void run_round(std::uint64_t round);
   Finding attempt(std::uint64_t number, unsigned thread);
   Finding search_exactly(std::uint64_t number, unsigned thread);
@@ -53,13 +58,12 @@ class Portfolio {
   std::int64_t capacity_of(std::uint64_t number) const;
   Solution solution_of(const std::vector<std::int64_t>& offsets) const;
 
-  const Problem& problem_;
   const AnytimeOptions& options_;
   std::chrono::steady_clock::time_point begin_;
-  CompactProblem compacted_;
-  Sections sections_;
+  Instance instance_;
   std::int64_t step_;  // every height that a plan needs is a multiple of it
   bool is_exact_;      // small enough for ExactSearch
+  bool is_large_;      // so large that all there is to try is tried at once
   unsigned threads_;
   std::int64_t bound_;
   Solution best_;

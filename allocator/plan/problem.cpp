@@ -1,5 +1,6 @@
 #include "allocator/plan/problem.h"
 
+#include <algorithm>
 #include <string>
 
 #include "allocator/base/check.h"
@@ -12,6 +13,22 @@ Error refuse(const std::string& name, const std::string& reason) {
   return {ErrorCode::kInvalidArgument, name + " " + reason};
 }
 
+bool are_valid_windows(const Buffer& buffer) {
+  Tick last = buffer.live.front().birth;
+  for (const Window& window : buffer.windows) {
+    const bool is_inside =
+        std::any_of(buffer.live.begin(), buffer.live.end(), [&](const Interval& interval) {
+          return interval.birth <= window.when.birth && window.when.death <= interval.death;
+        });
+    if (!is_inside || !window.when.is_valid() || window.when.birth < last) return false;
+    if (window.low < Bytes{0} || window.low >= window.high || window.high > buffer.size) {
+      return false;
+    }
+    last = window.when.death;
+  }
+  return true;
+}
+
 // The reason why the buffer alone is not acceptable, or an empty string.
 std::string fault_of(const Buffer& buffer) {
   if (buffer.size.value < 0) {
@@ -22,6 +39,13 @@ std::string fault_of(const Buffer& buffer) {
   }
   if (buffer.live.empty()) return "is never live";
   if (!buffer.live.is_valid()) return "has live intervals that are empty, unsorted or overlapping";
+  if (buffer.arena >= kMostArenas) {
+    return "is in arena " + std::to_string(buffer.arena) + ", there may be " +
+           std::to_string(kMostArenas);
+  }
+  if (!are_valid_windows(buffer)) {
+    return "has windows that are empty, out of order, not inside its life or not inside its size";
+  }
   if (!buffer.fixed) return "";
   const std::int64_t offset = buffer.fixed->value;
   if (offset < 0) return "is fixed at a negative offset (" + std::to_string(offset) + ")";
@@ -46,8 +70,7 @@ Status check_fixed(const Problem& problem, std::span<const std::string> names) {
   std::vector<PlacedRange> placed;
   for (std::size_t i = 0; i < problem.buffers.size(); ++i) {
     const Buffer& buffer = problem.buffers[i];
-    if (!buffer.fixed || buffer.size == Bytes{0}) continue;
-    placed.push_back({static_cast<std::uint32_t>(i), *buffer.fixed, buffer.size, &buffer.live});
+    if (buffer.fixed) add_placed(buffer, static_cast<std::uint32_t>(i), *buffer.fixed, placed);
   }
   const auto clash = find_overlap(placed);
   if (!clash) return Nothing{};
@@ -77,6 +100,27 @@ Buffer wrapping(Bytes size, Tick birth, Tick death, Tick period) {
   if (zero < end) buffer.live.push_back({zero, end});
   buffer.live.push_back({birth, period});
   return buffer;
+}
+
+std::vector<Segment> segments_of(const Buffer& buffer) {
+  std::vector<Segment> segments;
+  auto window = buffer.windows.begin();
+  for (Interval rest : buffer.live) {
+    for (; window != buffer.windows.end() && window->when.death <= rest.death; ++window) {
+      if (rest.birth < window->when.birth) {
+        segments.push_back({{rest.birth, window->when.birth}, Bytes{0}, buffer.size});
+      }
+      segments.push_back({window->when, window->low, window->high});
+      rest.birth = window->when.death;
+    }
+    if (rest.is_valid()) segments.push_back({rest, Bytes{0}, buffer.size});
+  }
+  return segments;
+}
+
+bool has_windows(const Problem& problem) {
+  return std::any_of(problem.buffers.begin(), problem.buffers.end(),
+                     [](const Buffer& buffer) { return !buffer.windows.empty(); });
 }
 
 std::string name_of(std::size_t index, std::span<const std::string> names) {

@@ -13,7 +13,7 @@
 namespace ebbtide {
 namespace {
 
-enum Column { kId, kLower, kUpper, kSize, kAlignment, kOffset, kGaps, kHint, kColumns };
+enum Column { kId, kLower, kUpper, kSize, kAlignment, kOffset, kGaps, kHint, kArena, kColumns };
 constexpr int kRequired = kSize + 1;
 
 // The first name of each column is the one that messages use.
@@ -22,7 +22,7 @@ struct ColumnName {
   Column column;
   bool inclusive = false;
 };
-constexpr std::array<ColumnName, 13> kNames{{{"id", kId},
+constexpr std::array<ColumnName, 14> kNames{{{"id", kId},
                                              {"lower", kLower},
                                              {"upper", kUpper},
                                              {"size", kSize},
@@ -30,6 +30,7 @@ constexpr std::array<ColumnName, 13> kNames{{{"id", kId},
                                              {"offset", kOffset},
                                              {"gaps", kGaps},
                                              {"hint", kHint},
+                                             {"arena", kArena},
                                              {"buffer", kId},
                                              {"buffer_id", kId},
                                              {"begin", kLower},
@@ -51,8 +52,10 @@ class ProblemReader {
   Status read_name(const CsvField& field);
   Result<std::int64_t> number(Column column) const;
   Result<Tick> tick(const CsvField& field, std::string_view name, bool is_end) const;
-  Status cut_gap(const CsvField& gap, Interval& rest, LiveRanges& live) const;
-  Result<LiveRanges> read_live() const;
+  Result<Interval> read_gap(const CsvField& gap, Interval allowed) const;
+  Result<Window> read_window(const CsvField& text, Interval when, Bytes size) const;
+  Status read_gaps(Interval rest, Buffer& buffer) const;
+  Status read_live(Buffer& buffer) const;
   Result<Buffer> read_buffer() const;
   Status read_offset(Buffer& buffer) const;
   const CsvField& field(Column column) const { return table_.fields()[*places_[column]]; }
@@ -70,7 +73,7 @@ Status ProblemReader::read_name(const CsvField& field) {
   if (name == kNames.end()) {
     return table_.fault(field.column, "unknown column " + quoted(field.text) +
                                           "; known are id, lower, upper (or end), size, alignment, "
-                                          "offset, gaps, hint");
+                                          "offset, gaps, hint, arena");
   }
   if (places_[name->column]) {
     return table_.fault(field.column,
@@ -106,49 +109,79 @@ Result<Tick> ProblemReader::tick(const CsvField& field, std::string_view name, b
   return Tick{value.value() + (is_end && inclusive_ ? 1 : 0)};
 }
 
-// Moves what lies before the gap from `rest` to `live`.
-Status ProblemReader::cut_gap(const CsvField& gap, Interval& rest, LiveRanges& live) const {
-  if (gap.text.find('@') != std::string_view::npos) {
-    return table_.fault(gap.column, "gap " + quoted(gap.text) +
-                                        " is a window (a-b@lo:hi), which is not supported: without "
-                                        "it the buffer is whole there");
-  }
+// "a-b", inside what is allowed.
+Result<Interval> ProblemReader::read_gap(const CsvField& gap, Interval allowed) const {
   const std::size_t dash = gap.text.find('-', 1);
   if (dash == std::string_view::npos) {
-    return table_.fault(gap.column, "gap " + quoted(gap.text) + " is not of the form a-b");
+    return table_.fault(gap.column,
+                        "gap " + quoted(gap.text) + " is not of the form a-b or a-b@lo:hi");
   }
   const auto from = tick({gap.text.substr(0, dash), gap.column}, "a gap's start", false);
   if (!from.ok()) return from.error();
   const auto to = tick({gap.text.substr(dash + 1), gap.column + dash + 1}, "a gap's end", true);
   if (!to.ok()) return to.error();
-  if (from.value() < rest.birth || from.value() >= to.value() || to.value() > rest.death) {
+  if (from.value() < allowed.birth || from.value() >= to.value() || to.value() > allowed.death) {
     return table_.fault(gap.column, "gap " + quoted(gap.text) +
                                         " is empty, out of order or not inside the lifetime");
   }
-  if (rest.birth < from.value()) live.push_back({rest.birth, from.value()});
-  rest.birth = to.value();
-  return Nothing{};
+  return Interval{from.value(), to.value()};
 }
 
-Result<LiveRanges> ProblemReader::read_live() const {
+// "lo:hi".
+Result<Window> ProblemReader::read_window(const CsvField& text, Interval when, Bytes size) const {
+  const std::size_t colon = text.text.find(':');
+  if (colon == std::string_view::npos) {
+    return table_.fault(text.column, "window " + quoted(text.text) + " is not of the form lo:hi");
+  }
+  const auto low = table_.number({text.text.substr(0, colon), text.column}, "a window's start");
+  if (!low.ok()) return low.error();
+  const auto high =
+      table_.number({text.text.substr(colon + 1), text.column + colon + 1}, "a window's end");
+  if (!high.ok()) return high.error();
+  if (low.value() < 0 || low.value() > high.value() || high.value() > size.value) {
+    return table_.fault(text.column,
+                        "window " + quoted(text.text) + " is out of order or not inside the size");
+  }
+  return Window{when, Bytes{low.value()}, Bytes{high.value()}};
+}
+
+// Cuts the gaps out of the lifetime `rest`. A window that leaves no byte is a gap.
+Status ProblemReader::read_gaps(Interval rest, Buffer& buffer) const {
+  constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
+  Tick next = rest.birth;  // where the next gap may begin
+  for (const CsvField& text : split_field(field(kGaps), ' ', kAll)) {
+    if (text.text.empty()) continue;
+    const std::size_t at = std::min(text.text.find('@'), text.text.size());
+    const auto gap = read_gap({text.text.substr(0, at), text.column}, {next, rest.death});
+    if (!gap.ok()) return gap.error();
+    next = gap.value().death;
+    if (at < text.text.size()) {
+      const auto window =
+          read_window({text.text.substr(at + 1), text.column + at + 1}, gap.value(), buffer.size);
+      if (!window.ok()) return window.error();
+      if (window.value().low < window.value().high) {
+        buffer.windows.push_back(window.value());
+        continue;
+      }
+    }
+    if (rest.birth < gap.value().birth) buffer.live.push_back({rest.birth, gap.value().birth});
+    rest.birth = gap.value().death;
+  }
+  if (rest.is_valid()) buffer.live.push_back(rest);
+  if (!buffer.live.empty()) return Nothing{};
+  return table_.fault(field(kGaps).column, "the gaps leave nothing of the lifetime");
+}
+
+Status ProblemReader::read_live(Buffer& buffer) const {
   const auto lower = tick(field(kLower), kNames[kLower].text, false);
   if (!lower.ok()) return lower.error();
   const auto upper = tick(field(kUpper), inclusive_ ? "end" : kNames[kUpper].text, true);
   if (!upper.ok()) return upper.error();
-  Interval rest{lower.value(), upper.value()};
-  if (!rest.is_valid()) return table_.fault(field(kUpper).column, "the lifetime is empty");
-  LiveRanges live;
-  if (is_given(kGaps)) {
-    constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
-    for (const CsvField& gap : split_field(field(kGaps), ' ', kAll)) {
-      if (gap.text.empty()) continue;
-      if (const Status cut = cut_gap(gap, rest, live); !cut.ok()) return cut.error();
-    }
-  }
-  if (rest.is_valid()) live.push_back(rest);
-  if (live.empty())
-    return table_.fault(field(kGaps).column, "the gaps leave nothing of the lifetime");
-  return live;
+  const Interval whole{lower.value(), upper.value()};
+  if (!whole.is_valid()) return table_.fault(field(kUpper).column, "the lifetime is empty");
+  if (is_given(kGaps)) return read_gaps(whole, buffer);
+  buffer.live.push_back(whole);
+  return Nothing{};
 }
 
 Status ProblemReader::read_offset(Buffer& buffer) const {
@@ -165,12 +198,11 @@ Status ProblemReader::read_offset(Buffer& buffer) const {
 }
 
 Result<Buffer> ProblemReader::read_buffer() const {
-  auto live = read_live();
-  if (!live.ok()) return live.error();
   const auto size = number(kSize);
   if (!size.ok()) return size.error();
   if (size.value() < 0) return table_.fault(field(kSize).column, "size is negative");
-  Buffer buffer{Bytes{size.value()}, std::move(live).value(), Bytes{1}, std::nullopt};
+  Buffer buffer{Bytes{size.value()}, {}, Bytes{1}, std::nullopt};
+  if (const Status live = read_live(buffer); !live.ok()) return live.error();
   if (is_given(kAlignment)) {
     const auto alignment = number(kAlignment);
     if (!alignment.ok()) return alignment.error();
@@ -195,6 +227,14 @@ Status ProblemReader::read_rows(NamedProblem& named) {
     auto buffer = read_buffer();
     if (!buffer.ok()) return buffer.error();
     named.problem.buffers.push_back(std::move(buffer).value());
+    if (places_[kArena]) {
+      const std::uint32_t arena = named.arena_named(field(kArena).text);
+      if (arena >= kMostArenas) {
+        return table_.fault(field(kArena).column,
+                            "there are more than " + std::to_string(kMostArenas) + " arenas");
+      }
+      named.problem.buffers.back().arena = arena;
+    }
     named.ids.emplace_back(field(kId).text);
   }
   return Nothing{};
@@ -211,20 +251,46 @@ Status check_rows(const NamedProblem& named, const std::string& source) {
   return Error{checked.error().code, source + ": " + checked.error().message};
 }
 
-void write_gaps(std::ostream& output, const LiveRanges& live) {
-  for (std::size_t i = 1; i < live.size(); ++i) {
-    if (i > 1) output << ' ';
-    output << live[i - 1].death.value << '-' << live[i].birth.value;
+// Gaps and windows in order of time.
+void write_gaps(std::ostream& output, const Buffer& buffer) {
+  struct Gap {
+    Interval when;
+    const Window* window;
+  };
+  std::vector<Gap> gaps;
+  for (std::size_t i = 1; i < buffer.live.size(); ++i) {
+    const Interval gap{buffer.live[i - 1].death, buffer.live[i].birth};
+    if (gap.is_valid()) gaps.push_back({gap, nullptr});
+  }
+  for (const Window& window : buffer.windows) gaps.push_back({window.when, &window});
+  std::sort(gaps.begin(), gaps.end(),
+            [](const Gap& a, const Gap& b) { return a.when.birth < b.when.birth; });
+  const char* separator = "";
+  for (const Gap& gap : gaps) {
+    output << separator << gap.when.birth.value << '-' << gap.when.death.value;
+    if (gap.window != nullptr) {
+      output << '@' << gap.window->low.value << ':' << gap.window->high.value;
+    }
+    separator = " ";
   }
 }
 
 }  // namespace
 
+std::uint32_t NamedProblem::arena_named(std::string_view name) {
+  const auto found = std::find(arenas.begin(), arenas.end(), name);
+  const auto arena = static_cast<std::uint32_t>(found - arenas.begin());
+  if (found == arenas.end()) arenas.emplace_back(name);
+  return arena;
+}
+
 Result<NamedProblem> read_problem_csv(std::istream& input, const std::string& source) {
   ProblemReader reader(input, source);
   if (const Status header = reader.read_header(); !header.ok()) return header.error();
   NamedProblem named;
+  named.arenas.clear();
   if (const Status rows = reader.read_rows(named); !rows.ok()) return rows.error();
+  if (named.arenas.empty()) named.arenas.emplace_back();
   if (const Status checked = check_rows(named, source); !checked.ok()) return checked.error();
   return named;
 }
@@ -236,7 +302,8 @@ Result<NamedProblem> read_problem_csv(const std::string& path) {
 }
 
 void write_problem_csv(std::ostream& output, const NamedProblem& named, const Solution* solution) {
-  output << "id,lower,upper,size,alignment,offset,gaps\n";
+  const bool has_arenas = named.arenas.size() > 1 || !named.arenas.front().empty();
+  output << "id,lower,upper,size,alignment,offset,gaps" << (has_arenas ? ",arena\n" : "\n");
   for (std::size_t i = 0; i < named.ids.size(); ++i) {
     const Buffer& buffer = named.problem.buffers[i];
     output << named.ids[i] << ',' << buffer.live.front().birth.value << ','
@@ -248,7 +315,8 @@ void write_problem_csv(std::ostream& output, const NamedProblem& named, const So
       output << buffer.fixed->value;
     }
     output << ',';
-    write_gaps(output, buffer.live);
+    write_gaps(output, buffer);
+    if (has_arenas) output << ',' << named.arenas[buffer.arena];
     output << '\n';
   }
 }

@@ -6,11 +6,14 @@
 //   ends too.
 //
 //   Optional columns: alignment (default 1), offset (fixed; empty or negative: none), gaps ("5-7
-//   8-9": not live in [5, 7) and [8, 9)), hint (of a solver of theirs; read and not used).
+//   8-9": not live in [5, 7) and [8, 9); "5-7@0:64": only its bytes 0 to 64 are in use there), hint
+//   (of a solver of theirs; read and not used). Ours: arena (any name: buffers of different arenas
+//   share no addresses).
 #pragma once
 
 #include <iosfwd>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "allocator/base/result.h"
@@ -22,6 +25,12 @@ namespace ebbtide {
 struct NamedProblem {
   Problem problem;
   std::vector<std::string> ids;  // ids[i] belongs to buffers[i]; may repeat
+  // arenas[a] is the name of arena a; in the order in which they come first. One with an empty name
+  // where the problem names none. Not empty.
+  std::vector<std::string> arenas = {""};
+
+  // Which arena has the name: one that is new if none has.
+  std::uint32_t arena_named(std::string_view name);
 };
 
 // Reads up to the first empty line or the end, in any order of columns; LF or CRLF. The problem has

@@ -1,5 +1,6 @@
 #include "allocator/plan/skyline.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 
@@ -14,6 +15,17 @@ Skyline::Skyline(std::uint32_t sections)
       lasts_(sections, 0),
       floors_(sections, 0) {
   add(0, sections, 0);
+}
+
+Skyline Skyline::slice(SectionRange sections) const {
+  Skyline part(sections.last - sections.first);
+  for (std::uint32_t s = sections.first; s < sections.last;) {
+    const std::uint32_t start = start_of(s);
+    const std::uint32_t last = std::min(lasts_[start], sections.last);
+    part.add(s - sections.first, last - sections.first, floors_[start]);
+    s = last;
+  }
+  return part;
 }
 
 std::uint32_t Skyline::start_of(std::uint32_t section) const {
@@ -65,6 +77,15 @@ void Skyline::raise(SectionRange range, std::int64_t floor) {
     remove(last);
   }
   add(new_start, new_last, floor);
+}
+
+void Skyline::lift(SectionRange range, std::int64_t floor) {
+  for (std::uint32_t s = range.first; s < range.last;) {
+    const std::uint32_t start = start_of(s);
+    const std::uint32_t last = std::min(lasts_[start], range.last);
+    if (floors_[start] < floor) raise({s, last}, floor);
+    s = last;
+  }
 }
 
 void Skyline::raise_to_wall(std::uint32_t start) {

@@ -13,7 +13,11 @@ namespace ebbtide {
 // that touch have different floors. Requires: at least one section.
 class Skyline {
  public:
+  // All at floor 0.
   explicit Skyline(std::uint32_t sections);
+
+  // The part of it over the sections [first, last), which become [0, last - first).
+  Skyline slice(SectionRange sections) const;
 
   // The lowest stretch, the leftmost of them. Amortised O(log n).
   SectionRange lowest();
@@ -25,6 +29,8 @@ class Skyline {
   }
   // Requires: the range lies inside one stretch, whose floor is below.
   void raise(SectionRange range, std::int64_t floor);
+  // No floor of the range is lower than this from now on.
+  void lift(SectionRange range, std::int64_t floor);
   // Raises the stretch that begins here to the lower of its walls. Requires: it has a wall.
   void raise_to_wall(std::uint32_t start);
 

@@ -1,21 +1,22 @@
 #include "allocator/plan/solver.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
+#include <utility>
 
 #include "allocator/base/check.h"
 #include "allocator/plan/compact.h"
 #include "allocator/plan/improve.h"
-#include "allocator/plan/lower_bound.h"
 #include "allocator/plan/orders.h"
+#include "allocator/plan/parts_fill.h"
 #include "allocator/plan/pass.h"
-#include "allocator/plan/sections.h"
-#include "allocator/plan/valley_fill.h"
+#include "allocator/plan/two_levels.h"
 
 namespace ebbtide {
 namespace {
 
+// Below this size all strategies take less than a millisecond.
+constexpr std::uint32_t kFewBuffers = 500;
 // Past this size a greedy order that is clearly worse than the best is given up half-way, and the
 // slower best-fit variants are not tried.
 constexpr std::uint32_t kManyBuffers = 3000;
@@ -54,9 +55,7 @@ Status check_options(const SolveOptions& options, std::size_t n) {
 }
 
 // The height at which the search is over.
-std::int64_t target_height(const Problem& problem, const CompactProblem& compacted,
-                           double good_enough) {
-  const std::int64_t bound = std::max(max_load(problem).value, compacted.fixed_top);
+std::int64_t target_height(std::int64_t bound, double good_enough) {
   if (!(good_enough > 1.0)) return bound;
   const double slack = (good_enough - 1.0) * static_cast<double>(bound);
   return bound + static_cast<std::int64_t>(std::min(slack, static_cast<double>(bound)));
@@ -72,20 +71,29 @@ Solution to_solution(const std::vector<std::int64_t>& offsets, std::int64_t heig
   return solution;
 }
 
+std::vector<std::int64_t> offsets_of(const Solution& solution) {
+  std::vector<std::int64_t> offsets;
+  offsets.reserve(solution.offsets.size());
+  for (const Offset offset : solution.offsets) offsets.push_back(offset.value);
+  return offsets;
+}
+
 // One solve: collects candidates, best first, until one reaches the target.
 class Solve {
  public:
-  Solve(const CompactProblem& problem, const SolveOptions& options, std::int64_t target)
-      : problem_(problem),
+  Solve(const Instance& instance, const SolveOptions& options)
+      : instance_(instance),
+        problem_(instance.buffers),
         options_(options),
-        target_(target),
+        target_(target_height(instance.bound, options.good_enough)),
         effort_(options.improvement_steps, options.should_stop),
-        improver_(problem, options.first, target, options.seed, effort_) {}
+        improver_(problem_, options.first, target_, options.seed, effort_) {}
 
   Candidate run() {
     try_warm_orders();
+    if (!is_done()) try_levels();
+    if (options_.first.empty() && problem_.count() > kTooManyForPasses) return fill_only();
     const bool can_fill = options_.first.empty() && problem_.fixed_buffers.empty();
-    if (can_fill && problem_.count() > kTooManyForPasses) return fill_only();
     // Where there are many buffers one fill costs less than two orders.
     const std::size_t early = can_fill && problem_.count() > kManyBuffers ? 1 : 0;
     if (!is_done()) try_valleys(0, early);
@@ -124,12 +132,24 @@ class Solve {
     }
   }
 
+  // Whole layers, each kind planned once (Note [Two levels]).
+  void try_levels() {
+    if (options_.is_single_level || !options_.first.empty() || problem_.count() < kFewBuffers) {
+      return;
+    }
+    SolveOptions above;
+    above.is_single_level = true;
+    above.improvement_steps = 0;
+    above.should_stop = options_.should_stop;
+    auto offsets = plan_by_levels(
+        instance_, [&](const Instance& whole) { return offsets_of(solve(whole, above)); });
+    if (offsets) keep(improver_.adopt(std::move(*offsets), false));
+  }
+
   // The rules [begin, end).
   void try_valleys(std::size_t begin, std::size_t end) {
-    if (begin == end) return;
-    const Sections sections(problem_);
     for (std::size_t i = begin; i < end; ++i) {
-      ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, kFillRules[i]));
+      ValleyPlan plan = fill_parts(instance_, std::span(kFillRules).subspan(i, 1), target_, {});
       if (plan.height >= limit()) continue;
       keep(improver_.adopt(std::move(plan.offsets), plan.is_packed));
       if (is_done()) return;
@@ -138,21 +158,9 @@ class Solve {
 
   // Plans by valleys alone.
   Candidate fill_only() {
-    const Sections sections(problem_);
-    Candidate best;
-    for (const FillRule rule : kFillRules) {
-      ValleyPlan plan = fill_valleys(problem_, sections, fill_order(problem_, rule));
-      if (plan.height < best.height) {
-        best.height = plan.height;
-        best.offsets = std::move(plan.offsets);
-      }
-      if (best.height <= target_ || is_stopped()) break;
-    }
-    best.order.resize(problem_.count());
-    std::iota(best.order.begin(), best.order.end(), 0U);
-    std::stable_sort(best.order.begin(), best.order.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return best.offsets[a] < best.offsets[b];
-    });
+    ValleyPlan plan = fill_parts(instance_, kFillRules, target_, options_.should_stop);
+    Candidate best{plan.height, std::move(plan.offsets), {}};
+    best.order = order_by_offset(best.offsets);
     return best;
   }
 
@@ -182,7 +190,7 @@ class Solve {
   }
 
   void try_orders() {
-    const GreedyOrders orders(problem_);
+    const GreedyOrders orders(problem_, instance_.sections);
     for (const OrderRule rule : kOrderRules) {
       keep(improver_.evaluate(orders.make(rule), FitRule::kFirst, limit()));
       if (is_done()) return;
@@ -209,7 +217,8 @@ class Solve {
     sort();
   }
 
-  const CompactProblem& problem_;
+  const Instance& instance_;
+  const CompactProblem& problem_;  // the instance's
   const SolveOptions& options_;
   std::int64_t target_;
   Effort effort_;
@@ -224,17 +233,22 @@ Result<Solution> solve(const Problem& problem, const SolveOptions& options) {
   if (!checked.ok()) return checked.error();
   const Status valid_options = check_options(options, problem.buffers.size());
   if (!valid_options.ok()) return valid_options.error();
-  const CompactProblem compacted = compact(problem);
-  const std::int64_t target = target_height(problem, compacted, options.good_enough);
-  Candidate best = Solve(compacted, options, target).run();
+  return solve(Instance(problem), options);
+}
+
+Solution solve(const Instance& instance, const SolveOptions& options) {
+  Candidate best = Solve(instance, options).run();
   return to_solution(best.offsets, best.height, std::move(best.order));
 }
 
 Solution place(const Problem& problem, std::span<const std::uint32_t> order) {
-  EBBTIDE_CHECK_OP(order.size(), ==, problem.buffers.size());
-  EBBTIDE_CHECK(are_distinct(order, problem.buffers.size()));
-  const CompactProblem compacted = compact(problem);
-  Pass pass(compacted);
+  return place(compact(problem), order);
+}
+
+Solution place(const CompactProblem& problem, std::span<const std::uint32_t> order) {
+  EBBTIDE_CHECK_OP(order.size(), ==, problem.count());
+  EBBTIDE_CHECK(are_distinct(order, problem.count()));
+  Pass pass(problem);
   const std::int64_t height = pass.run(order, FitRule::kFirst);
   return to_solution(pass.offsets(), height, {order.begin(), order.end()});
 }

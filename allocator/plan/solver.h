@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "allocator/base/result.h"
+#include "allocator/plan/instance.h"
 #include "allocator/plan/problem.h"
 #include "allocator/plan/solution.h"
 
@@ -32,15 +33,24 @@ struct SolveOptions {
   // The work of improvement: one pass over n buffers costs n * (1 + n / 1000) steps. The default
   // takes about 50 ms. Zero: the greedy orders only.
   std::int64_t improvement_steps = 500'000;
+  // Repeated layers are not looked for (two_levels.h).
+  bool is_single_level = false;
 };
 
 // The lowest plan found: greedy orders, then improvement, ending at the lower bound. The same for
-// the same input and seed as long as should_stop does not fire. kInvalidArgument or kInfeasible
-// when check(problem) refuses, kInvalidArgument for an order that is not one.
+// the same input and seed as long as should_stop does not fire. Arenas and windows are not made use
+// of: buffers are whole and, unless they are fixed, share no address with any that lives beside
+// them. kInvalidArgument or kInfeasible when check(problem) refuses, kInvalidArgument for an order
+// that is not one.
 Result<Solution> solve(const Problem& problem, const SolveOptions& options = {});
+
+// The same for an instance that exists. Requires: no fixed buffers overlap; `first` and the warm
+// orders hold indices of buffers as SolveOptions says.
+Solution solve(const Instance& instance, const SolveOptions& options);
 
 // One first-fit pass over the order; fixed buffers are placed before it. Requires: check(problem),
 // order holds every buffer once. About 0.2 us for each buffer and 0.1 us for each 100 live at once.
 Solution place(const Problem& problem, std::span<const std::uint32_t> order);
+Solution place(const CompactProblem& problem, std::span<const std::uint32_t> order);
 
 }  // namespace ebbtide

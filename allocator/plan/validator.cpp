@@ -11,9 +11,8 @@ using Names = std::span<const std::string>;
 
 std::string describe(const Problem& problem, const Solution& solution, std::size_t index,
                      Names names) {
-  return name_of(index, names) + " (size " +
-         std::to_string(problem.buffers[index].size.value) + ", offset " +
-         std::to_string(solution.offsets[index].value) + ")";
+  return name_of(index, names) + " (size " + std::to_string(problem.buffers[index].size.value) +
+         ", offset " + std::to_string(solution.offsets[index].value) + ")";
 }
 
 // The rule that the buffer's own offset breaks, or an empty string.
@@ -50,8 +49,7 @@ Status validate(const Problem& problem, const Solution& solution, Names names) {
     if (!fault.empty()) {
       return Error{ErrorCode::kBadPlan, describe(problem, solution, i, names) + " " + fault};
     }
-    if (buffer.size == Bytes{0}) continue;
-    placed.push_back({static_cast<std::uint32_t>(i), offset, buffer.size, &buffer.live});
+    add_placed(buffer, static_cast<std::uint32_t>(i), offset, placed);
   }
   const auto clash = find_overlap(placed);
   if (!clash) return Nothing{};

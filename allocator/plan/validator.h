@@ -14,9 +14,10 @@ namespace ebbtide {
 //   1. one offset for each buffer, each >= 0 and a multiple of the buffer's alignment;
 //   2. a fixed buffer is at its offset;
 //   3. offset + size <= height;
-//   4. two buffers that are live at the same tick share no byte.
+//   4. two buffers of one arena share no byte that both have in use at the same tick.
 // `order` is not judged: it makes no plan unsafe. O(n log n), cheap enough to be always on.
-// Requires: check(problem). Any solution is accepted as input, however broken. `names` as in check().
+// Requires: check(problem). Any solution is accepted as input, however broken. `names` as in
+// check().
 Status validate(const Problem& problem, const Solution& solution,
                 std::span<const std::string> names = {});
 

@@ -1,14 +1,13 @@
 #include "allocator/plan/valley_fill.h"
 
 #include <algorithm>
-#include <limits>
+#include <optional>
 #include <span>
 #include <tuple>
 
 #include "allocator/base/units.h"
 #include "allocator/plan/contained_index.h"
 #include "allocator/plan/load_profile.h"
-#include "allocator/plan/skyline.h"
 
 namespace ebbtide {
 namespace {
@@ -19,31 +18,27 @@ constexpr int kAsked = 16;
 
 }  // namespace
 
-std::vector<std::uint32_t> fill_order(const CompactProblem& problem, FillRule rule) {
+std::vector<std::uint32_t> fill_order(const CompactProblem& problem, const Sections& sections,
+                                      SectionRange within, std::span<const std::uint32_t> buffers,
+                                      FillRule rule) {
   struct Entry {
     double first;
     double second;
     double third;
     std::uint32_t buffer;
   };
-  const bool needs_crowd = rule == FillRule::kCrowdWidth || rule == FillRule::kCrowdArea;
-  std::vector<std::int64_t> crowds;
-  if (needs_crowd) {
-    const LoadProfile profile(problem);
-    crowds.reserve(problem.count());
-    for (std::uint32_t b = 0; b < problem.count(); ++b) {
-      crowds.push_back(problem.sizes[b] > 0 ? profile.max_over(problem.spans_of(b)) : 0);
-    }
+  std::optional<LoadProfile> profile;
+  if (rule == FillRule::kCrowdWidth || rule == FillRule::kCrowdArea) {
+    profile.emplace(sections, within);
   }
   std::vector<Entry> entries;
-  entries.reserve(problem.count());
-  for (std::uint32_t b = 0; b < problem.count(); ++b) {
-    if (problem.sizes[b] == 0) continue;
+  entries.reserve(buffers.size());
+  for (const std::uint32_t b : buffers) {
     double width = 0;
     for (const Span32& span : problem.spans_of(b))
       width += span.death - static_cast<double>(span.birth);
     const double size = static_cast<double>(problem.sizes[b]);
-    const double crowd = needs_crowd ? static_cast<double>(crowds[b]) : 0;
+    const double crowd = profile ? static_cast<double>(profile->max_over(sections.of(b))) : 0;
     switch (rule) {
       case FillRule::kCrowdWidth:
       case FillRule::kWidth:
@@ -68,25 +63,27 @@ std::vector<std::uint32_t> fill_order(const CompactProblem& problem, FillRule ru
   return order;
 }
 
-ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
-                        std::span<const std::uint32_t> order) {
-  ValleyPlan plan;
-  plan.offsets.assign(problem.count(), 0);
-  if (order.empty()) return plan;
+Fill fill_valleys(const CompactProblem& problem, const Sections& sections, SectionRange within,
+                  std::span<const std::uint32_t> order, Skyline skyline,
+                  std::span<std::int64_t> offsets) {
+  Fill result;
+  if (order.empty()) return result;
+  const auto shifted = [&](SectionRange range) {
+    return SectionRange{range.first - within.first, range.last - within.first};
+  };
   std::vector<SectionRange> firsts;  // of each buffer, its first range
   firsts.reserve(order.size());
-  for (const std::uint32_t b : order) firsts.push_back(sections.of(b).front());
+  for (const std::uint32_t b : order) firsts.push_back(shifted(sections.of(b).front()));
   ContainedIndex waiting(firsts);
-  Skyline skyline(sections.count());
   for (std::size_t left = order.size(); left > 0;) {
     const SectionRange valley = skyline.lowest();
-    const std::int64_t floor = skyline.floor_at(valley.first);
+    const std::int64_t lowest = skyline.floor_at(valley.first);
     int asked = 0;
     const auto is_level = [&](std::uint32_t rank) {
       const auto ranges = sections.of(order[rank]).subspan(1);
       if (ranges.empty()) return true;
       return asked++ < kAsked && std::ranges::all_of(ranges, [&](const SectionRange& range) {
-               return skyline.is_level(range, floor);
+               return skyline.is_level(shifted(range), lowest);
              });
     };
     const std::uint32_t rank = waiting.best(valley, is_level);
@@ -97,14 +94,14 @@ ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
     const std::uint32_t b = order[rank];
     waiting.erase(rank);
     --left;
-    const std::int64_t offset = align_up(floor, problem.alignments[b]);
+    const std::int64_t offset = align_up(lowest, problem.alignments[b]);
     const std::int64_t end = offset + problem.sizes[b];
-    plan.offsets[b] = offset;
-    plan.height = std::max(plan.height, end);
-    plan.is_packed &= offset == floor && sections.of(b).size() == 1;
-    for (const SectionRange& range : sections.of(b)) skyline.raise(range, end);
+    offsets[b] = offset;
+    result.height = std::max(result.height, end);
+    result.is_packed &= offset == lowest && sections.of(b).size() == 1;
+    for (const SectionRange& range : sections.of(b)) skyline.raise(shifted(range), end);
   }
-  return plan;
+  return result;
 }
 
 }  // namespace ebbtide

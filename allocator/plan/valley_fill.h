@@ -17,6 +17,7 @@
 
 #include "allocator/plan/compact.h"
 #include "allocator/plan/sections.h"
+#include "allocator/plan/skyline.h"
 
 namespace ebbtide {
 
@@ -26,12 +27,13 @@ enum class FillRule : std::uint8_t { kCrowdWidth, kWidth, kCrowdArea, kArea, kSi
 inline constexpr std::array kFillRules{FillRule::kCrowdWidth, FillRule::kWidth,
                                        FillRule::kCrowdArea, FillRule::kArea, FillRule::kSize};
 
-// The buffers that take room, in the rule's order.
-std::vector<std::uint32_t> fill_order(const CompactProblem& problem, FillRule rule);
+// The buffers in the rule's order. Requires: they take room and live inside `within` only.
+std::vector<std::uint32_t> fill_order(const CompactProblem& problem, const Sections& sections,
+                                      SectionRange within, std::span<const std::uint32_t> buffers,
+                                      FillRule rule);
 
-struct ValleyPlan {
-  std::vector<std::int64_t> offsets;
-  std::int64_t height = 0;
+struct Fill {
+  std::int64_t height = 0;  // the highest end
   // First fit in order of offset gives the same plan: every buffer has one range and none was
   // moved up by its alignment. (A hole under a raised valley is as wide as the valley, which the
   // buffers placed later do not fit into; and two holes that touch are never at one height, because
@@ -39,9 +41,11 @@ struct ValleyPlan {
   bool is_packed = true;
 };
 
-// A valid plan. Requires: no fixed buffers; the order holds every buffer that takes room once.
-// Pure.
-ValleyPlan fill_valleys(const CompactProblem& problem, const Sections& sections,
-                        std::span<const std::uint32_t> order);
+// Places the buffers of the order, which live inside `within`, on the skyline of these sections,
+// and writes their offsets. Requires: none is fixed. Calls for different buffers may run at the
+// same time.
+Fill fill_valleys(const CompactProblem& problem, const Sections& sections, SectionRange within,
+                  std::span<const std::uint32_t> order, Skyline skyline,
+                  std::span<std::int64_t> offsets);
 
 }  // namespace ebbtide

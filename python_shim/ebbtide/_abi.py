@@ -213,6 +213,20 @@ class ProblemInfoStruct(c.Structure):
     ]
 
 
+class ArenaStruct(c.Structure):
+    """ebbtide_arena."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("name", c.c_char_p),
+        ("buffers", c.c_int64),
+        ("lower_bound_bytes", c.c_int64),
+        ("height_bytes", c.c_int64),
+        ("state", c.c_int32),
+        ("has_plan", c.c_int32),
+    ]
+
+
 # Name: (result, arguments). ebbtide_status and ebbtide_mark_kind are C ints.
 FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_version": (c.c_char_p, []),
@@ -275,6 +289,22 @@ PLAN_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
             c.c_size_t,
         ],
     ),
+    "ebbtide_problem_add_to": (
+        c.c_int,
+        [
+            c.c_void_p,
+            c.c_char_p,
+            c.c_char_p,
+            c.c_int64,
+            c.c_int64,
+            c.c_int64,
+            c.POINTER(c.c_int64),
+            c.c_size_t,
+        ],
+    ),
+    "ebbtide_problem_arenas": (c.c_size_t, [c.c_void_p]),
+    "ebbtide_problem_get_arena": (c.c_int, [c.c_void_p, c.c_size_t, c.POINTER(ArenaStruct)]),
+    "ebbtide_problem_set_capacity": (c.c_int, [c.c_void_p, c.c_char_p, c.c_int64]),
     "ebbtide_problem_get_info": (c.c_int, [c.c_void_p, c.POINTER(ProblemInfoStruct)]),
     "ebbtide_problem_plan": (
         c.c_int,

@@ -7,12 +7,15 @@ import math
 import os
 import pathlib
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ._errors import EbbtideError, print_line
 from ._sizes import parse_size
+
+if TYPE_CHECKING:
+    from ._problem import Problem
 
 _DRAWINGS = (".svg", ".html")
 
@@ -24,7 +27,11 @@ ProblemArgument = Annotated[
     ),
 ]
 CapacityOption = Annotated[
-    str, typer.Option(metavar="SIZE", help="Bytes of the arena, e.g. 16GiB: does it fit?")
+    list[str] | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Bytes of the arena, e.g. 16GiB: does it fit? Of one of several: ARENA=SIZE, once for each.",
+    ),
 ]
 DeviceOption = Annotated[
     int | None, typer.Option(min=0, max=4095, help="Which device of a snapshot that holds several.")
@@ -42,7 +49,7 @@ def plan(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Write the plan there, as CSV; - is stdout.")
     ] = "",
-    capacity: CapacityOption = "",
+    capacity: CapacityOption = None,
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="End the search after so long.")
     ] = 10.0,
@@ -66,7 +73,7 @@ def plan(
 
     if not math.isfinite(time_limit):
         raise EbbtideError(f"--time-limit {time_limit}: give a number of seconds")
-    options = Options(time_limit, _capacity(capacity), seed, threads)
+    options = Options(time_limit, None, seed, threads)
     if draw and pathlib.Path(draw).suffix.lower() not in _DRAWINGS:
         raise EbbtideError(f"--draw {draw}: the name must end in {' or '.join(_DRAWINGS)}")
     if output == "-" and as_json:
@@ -76,16 +83,18 @@ def plan(
     try:
         loaded = Problem(read_bytes(problem), source_name(problem), device)
         info = loaded.info()
+        capacities = _set_capacities(loaded, capacity or [])
         planned = _plan_run.run(loaded, options)
     except Infeasible as error:
         if as_json:
             print(json.dumps(_plan_run.infeasible_json(), indent=2))
         raise error
+    arenas = loaded.arenas()
     content = loaded.csv() if planned.fits else b""
     if output and content:
         _write(output, content)
     if draw and content:
-        drawing = _plan_draw.draw(content, planned, source_name(problem), options.capacity, draw)
+        drawing = _plan_draw.draw(content, planned, arenas, source_name(problem), capacities, draw)
         _write(draw, drawing.encode())
     if info.streams > 1:
         print_line(
@@ -94,9 +103,9 @@ def plan(
             "reuse each other's memory, which needs the streams to be ordered",
         )
     if as_json:
-        print(json.dumps(_plan_run.as_json(planned, info.buffers), indent=2))
+        print(json.dumps(_plan_run.as_json(planned, info.buffers, arenas), indent=2))
     else:
-        text = _plan_run.as_text(planned, info.buffers, options.capacity)
+        text = _plan_run.as_text(planned, info.buffers, arenas, capacities)
         print(text, end="", file=sys.stderr if output == "-" else sys.stdout)
     raise typer.Exit(0 if planned.fits else 1)
 
@@ -104,7 +113,7 @@ def plan(
 def check(
     problem: ProblemArgument,
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="CSV with columns id and offset.")],
-    capacity: CapacityOption = "",
+    capacity: CapacityOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Judge a plan, whoever made it: the first broken rule with the buffers that break it.
@@ -119,20 +128,38 @@ def check(
 
     if problem == plan == "-":
         raise EbbtideError("only one of problem and plan can be stdin")
-    limit = _capacity(capacity)
     loaded = Problem(read_bytes(problem), source_name(problem), device)
     info = loaded.info()
-    height = loaded.check(read_bytes(plan), source_name(plan), limit)
-    print(_plan_run.checked_text(info.buffers, height, info.lower_bound_bytes), end="")
+    _set_capacities(loaded, capacity or [])
+    height = loaded.check(read_bytes(plan), source_name(plan))
+    print(
+        _plan_run.checked_text(info.buffers, height, info.lower_bound_bytes, loaded.arenas()),
+        end="",
+    )
 
 
-def _capacity(text: str) -> int | None:
-    if not text:
-        return None
-    size = parse_size(text)
-    if size is None or size >= 1 << 63:
-        raise EbbtideError(f"--capacity {text}: not a size; write e.g. 1048576, 512MiB or 16GiB")
-    return size
+def _set_capacities(problem: Problem, texts: list[str]) -> dict[str, int]:
+    """By the arena's name: SIZE is the only arena's, ARENA=SIZE the named one's."""
+    names = [arena.name for arena in problem.arenas()] if texts else []
+    capacities: dict[str, int] = {}
+    for text in texts:
+        name, equals, size_text = text.rpartition("=")
+        size = parse_size(size_text)
+        if size is None or size >= 1 << 63:
+            raise EbbtideError(f"--capacity {text}: not a size; write e.g. 1048576, 512MiB or 16GiB")
+        if not equals and len(names) > 1:
+            raise EbbtideError(
+                f"--capacity {text}: the problem has {len(names)} arenas; write e.g. {names[0]}={text}"
+            )
+        if not equals:
+            name = names[0]
+        if name not in names:
+            raise EbbtideError(f"--capacity {text}: no arena {name!r}; there are {', '.join(names)}")
+        if name in capacities:
+            raise EbbtideError(f"--capacity {text}: the arena has a capacity already")
+        capacities[name] = size
+        problem.set_capacity(name, size)
+    return capacities
 
 
 def _check_writable(option: str, path: str) -> None:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from ._plan_run import gap_text
-from ._problem import Planned
+from ._problem import Arena, Planned
 from ._report import size_text
 
 _MOST_IN_SVG = 20_000
@@ -25,6 +25,8 @@ _TEMPLATE = "_plan_page.html"
 _WIDTH, _HEIGHT = 1280, 800
 _LEFT, _RIGHT, _TOP, _BOTTOM = 100, 20, 70, 50
 _TO_NEXT_ROUND = [fractions.Fraction(2), fractions.Fraction(5, 2), fractions.Fraction(2)]
+_GAP = re.compile(r"(-?\d+)-(-?\d+)(?:@(\d+):(\d+))?")
+_KEY_WORDS = ("lower bound", "height", "capacity")  # of lines that a key beside the title explains
 Scale = Callable[[int], float]  # from ticks or bytes to places on the paper
 # What XML cannot hold, even escaped.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -32,13 +34,15 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclasses.dataclass(frozen=True)
 class Life:
-    """One rectangle: a buffer during one of its live intervals."""
+    """One rectangle: the bytes of a buffer that are in use during a stretch of its life."""
 
     id: str
     birth: int
     death: int
     offset: int
     size: int
+    arena: str = ""
+    base: int = 0  # arenas are drawn on top of each other: where its own begins
 
     @property
     def area(self) -> int:
@@ -57,25 +61,41 @@ class Picture:
     top: int
 
 
-def draw(plan_csv: bytes, planned: Planned, title: str, capacity: int | None, path: str) -> str:
+def draw(
+    plan_csv: bytes,
+    planned: Planned,
+    arenas: list[Arena],
+    title: str,
+    capacities: dict[str, int],
+    path: str,
+) -> str:
     """The drawing in the format that the path's ending names."""
     is_html = pathlib.Path(path).suffix.lower() == ".html"
     most = _MOST_IN_HTML if is_html else _MOST_IN_SVG
-    return (to_html if is_html else to_svg)(_picture(plan_csv, planned, title, capacity, most))
+    return (to_html if is_html else to_svg)(
+        _picture(plan_csv, planned, arenas, title, capacities, most)
+    )
 
 
 def _picture(
-    plan_csv: bytes, planned: Planned, title: str, capacity: int | None, most: int
+    plan_csv: bytes,
+    planned: Planned,
+    arenas: list[Arena],
+    title: str,
+    capacities: dict[str, int],
+    most: int,
 ) -> Picture:
-    lives = [life for life in _lives(plan_csv) if life.size > 0]
+    bases, levels = _stack(planned, arenas, capacities)
+    lives = [
+        dataclasses.replace(life, base=bases[life.arena])
+        for life in _lives(plan_csv)
+        if life.size > 0
+    ]
     buffers = plan_csv.count(b"\n") - 1
     kept = lives
     if len(lives) > most:
         kept = sorted(lives, key=lambda life: -life.area)[:most]
     height = planned.height or 0
-    levels = [("lower bound", planned.lower_bound), ("height", height)]
-    if capacity is not None:
-        levels.append(("capacity", capacity))
     return Picture(
         title=pathlib.PurePath(title).name,
         summary=f"{buffers} buffers, height {size_text(height)}, "
@@ -89,16 +109,44 @@ def _picture(
     )
 
 
+def _stack(
+    planned: Planned, arenas: list[Arena], capacities: dict[str, int]
+) -> tuple[dict[str, int], list[tuple[str, int]]]:
+    """Where each arena begins, and the horizontal lines."""
+    if len(arenas) == 1:
+        levels = [("lower bound", planned.lower_bound), ("height", planned.height or 0)]
+        levels += [("capacity", capacity) for capacity in capacities.values()]
+        return {arenas[0].name: 0}, levels
+    bases: dict[str, int] = {}
+    levels = []
+    top = 0
+    for arena in arenas:
+        bases[arena.name] = top
+        top += arena.plan.height or 0
+        levels.append((arena.name, top))
+    return bases, levels
+
+
 def _lives(plan_csv: bytes) -> Iterator[Life]:
     # As the library writes it: no quoting, and ids of any bytes but these two.
     for line in plan_csv.decode(errors="replace").split("\n")[1:-1]:
-        name, lower, upper, size, _, offset, gaps = line.split(",")
-        birth = int(lower)
+        name, lower, upper, size, _, offset, gaps, *arena = line.split(",")
+        whole = Life(name, int(lower), int(upper), int(offset), int(size), *arena)
         for gap in gaps.split():
-            from_, to = re.fullmatch(r"(-?\d+)-(-?\d+)", gap).groups()  # type: ignore[union-attr]
-            yield Life(name, birth, int(from_), int(offset), int(size))
-            birth = int(to)
-        yield Life(name, birth, int(upper), int(offset), int(size))
+            from_, to, low, high = _GAP.fullmatch(gap).groups()  # type: ignore[union-attr]
+            if whole.birth < int(from_):
+                yield dataclasses.replace(whole, death=int(from_))
+            if low is not None:
+                yield dataclasses.replace(
+                    whole,
+                    birth=int(from_),
+                    death=int(to),
+                    offset=whole.offset + int(low),
+                    size=int(high) - int(low),
+                )
+            whole = dataclasses.replace(whole, birth=int(to))
+        if whole.birth < whole.death:
+            yield whole
 
 
 def hue_of(size: int) -> int:
@@ -153,8 +201,8 @@ def to_svg(picture: Picture) -> str:
 
 
 def _svg_life(index: int, life: Life, x: Scale, y: Scale) -> str:
-    left, top = x(life.birth), y(life.offset + life.size)
-    width, height = x(life.death) - left, y(life.offset) - top
+    left, top = x(life.birth), y(life.base + life.offset + life.size)
+    width, height = x(life.death) - left, y(life.base + life.offset) - top
     tiny = " tiny" if width < 3 or height < 3 else ""
     text = ""
     if height >= 12 and width >= 8 + 6.5 * len(life.id):
@@ -200,8 +248,14 @@ def _svg_levels(picture: Picture, y: Scale) -> list[str]:
         if level > picture.top:
             continue
         kind = "level bound" if name == "lower bound" else "level"
+        line = f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{y(level):.1f}" y2="{y(level):.1f}"/>'
+        if name not in _KEY_WORDS:
+            parts.append(
+                f'{line}<text class="small" x="{_LEFT + 6}" y="{y(level) + 14:.1f}">{_xml(name)}</text>'
+            )
+            continue
         parts.append(
-            f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{y(level):.1f}" y2="{y(level):.1f}"/>'
+            f'{line}'
             f'<line class="{kind}" x1="{right - 330 + 120 * i}" x2="{right - 305 + 120 * i}" y1="62" '
             f'y2="62"/><text class="small" x="{right - 300 + 120 * i}" y="66">{name}</text>'
         )
@@ -215,6 +269,7 @@ def to_html(picture: Picture) -> str:
         "deaths": [life.death for life in picture.lives],
         "offsets": [life.offset for life in picture.lives],
         "sizes": [life.size for life in picture.lives],
+        "bases": [life.base for life in picture.lives],
         "hues": [hue_of(life.size) for life in picture.lives],
         "begin": picture.begin,
         "end": picture.end,
@@ -241,6 +296,7 @@ def _tooltip(life: Life) -> str:
     return (
         f"{life.id}\nsize {life.size} ({size_text(life.size)})\n"
         f"life [{life.birth}, {life.death})\noffset {life.offset}"
+        + (f" in {life.arena}" if life.arena else "")
     )
 
 

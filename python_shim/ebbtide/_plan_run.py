@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ._errors import print_line
-from ._problem import Options, Planned, Problem
+from ._problem import Arena, Options, Planned, Problem
 from ._report import size_text
 
 _INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
@@ -109,8 +109,9 @@ def gap_text(planned: Planned) -> str:
     return f"{100 * planned.gap:.{digits}f} %"
 
 
-def as_json(planned: Planned, buffers: int) -> dict[str, Any]:
-    return {
+def as_json(planned: Planned, buffers: int, arenas: list[Arena]) -> dict[str, Any]:
+    """Of several arenas, the sums, and what is true of all."""
+    told: dict[str, Any] = {
         "height": planned.height,
         "lower_bound": planned.lower_bound,
         "optimal": planned.is_lowest,
@@ -118,6 +119,23 @@ def as_json(planned: Planned, buffers: int) -> dict[str, Any]:
         "buffers": buffers,
         "status": planned.status,
     }
+    if are_named(arenas):
+        told["arenas"] = [
+            {
+                "name": arena.name,
+                "height": arena.plan.height,
+                "lower_bound": arena.plan.lower_bound,
+                "optimal": arena.plan.is_lowest,
+                "buffers": arena.buffers,
+                "status": arena.plan.status,
+            }
+            for arena in arenas
+        ]
+    return told
+
+
+def are_named(arenas: list[Arena]) -> bool:
+    return len(arenas) > 1 or arenas[0].name != ""
 
 
 def infeasible_json() -> dict[str, Any]:
@@ -132,7 +150,9 @@ def infeasible_json() -> dict[str, Any]:
     }
 
 
-def as_text(planned: Planned, buffers: int, capacity: int | None) -> str:
+def as_text(
+    planned: Planned, buffers: int, arenas: list[Arena], capacities: dict[str, int]
+) -> str:
     rows = [("buffers", str(buffers))]
     if planned.height is not None:
         rows.append(("height", _exact(planned.height)))
@@ -140,17 +160,32 @@ def as_text(planned: Planned, buffers: int, capacity: int | None) -> str:
     rows.append(("gap", gap_text(planned)))
     rows.append(("proved optimal", "yes" if planned.is_lowest else "no"))
     rows.append(("seconds", f"{planned.seconds:.3f}"))
-    if capacity is not None:
-        answers = {
-            "infeasible": "no, proved: no plan does",
-            "unknown": "not found; a longer --time-limit may find one",
-        }
-        answer = "yes" if planned.fits else answers[planned.status]
-        rows.append((f"fits {size_text(capacity)}", answer))
+    rows += _arena_rows(arenas)
+    for arena in arenas:
+        if arena.name in capacities:
+            where = f" in {arena.name}" if are_named(arenas) else ""
+            fits = f"fits {size_text(capacities[arena.name])}{where}"
+            rows.append((fits, _ANSWERS.get(arena.plan.status, "yes")))
     return _table(rows)
 
 
-def checked_text(buffers: int, height: int, lower_bound: int) -> str:
+_ANSWERS = {
+    "infeasible": "no, proved: no plan does",
+    "unknown": "not found; a longer --time-limit may find one",
+}
+
+
+def _arena_rows(arenas: list[Arena]) -> list[tuple[str, str]]:
+    if not are_named(arenas):
+        return []
+    rows = []
+    for arena in arenas:
+        height = "no plan" if arena.plan.height is None else _exact(arena.plan.height)
+        rows.append((f"arena {arena.name}", f"{height}, gap {gap_text(arena.plan)}"))
+    return rows
+
+
+def checked_text(buffers: int, height: int, lower_bound: int, arenas: list[Arena]) -> str:
     gap = Planned(height, lower_bound, 0.0, "feasible")
     return _table(
         [
@@ -159,6 +194,7 @@ def checked_text(buffers: int, height: int, lower_bound: int) -> str:
             ("height", _exact(height)),
             ("lower bound", _exact(lower_bound)),
             ("gap", gap_text(gap)),
+            *_arena_rows(arenas),
         ]
     )
 

@@ -55,6 +55,15 @@ class Planned:
         return self.height / self.lower_bound - 1 if self.lower_bound else 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Arena:
+    """One memory of a problem: its name ("" where the problem names none) and its plan, if there is one."""
+
+    name: str
+    buffers: int
+    plan: Planned
+
+
 @dataclasses.dataclass
 class Options:
     """How to plan; see ebbtide_plan_options. `on_progress` is called from another thread."""
@@ -139,6 +148,24 @@ class Problem:
             self._library.ebbtide_problem_plan(self._handle, c.byref(given), c.byref(result))
         )
         return _planned(result)
+
+    def arenas(self) -> list[Arena]:
+        """Each memory by itself, in the order in which they come first."""
+        arenas = []
+        for index in range(self._library.ebbtide_problem_arenas(self._handle)):
+            given = _abi.ArenaStruct(struct_size=c.sizeof(_abi.ArenaStruct))
+            _check(self._library.ebbtide_problem_get_arena(self._handle, index, c.byref(given)))
+            height = given.height_bytes if given.has_plan else None
+            status = _abi.PlanState(given.state).name.lower()
+            plan = Planned(height, given.lower_bound_bytes, 0.0, status)
+            arenas.append(Arena(given.name.decode(errors="replace"), given.buffers, plan))
+        return arenas
+
+    def set_capacity(self, arena: str, size: int) -> None:
+        """For planning and checking. EbbtideError if there is no such arena."""
+        _check(
+            self._library.ebbtide_problem_set_capacity(self._handle, arena.encode(), size)
+        )
 
     def csv(self) -> bytes:
         """The problem with the plan's offsets, once there is one."""

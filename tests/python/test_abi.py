@@ -45,6 +45,7 @@ C_TYPES = {
     "ebbtide_problem*": ctypes.c_void_p,
     "const ebbtide_problem*": ctypes.c_void_p,
     "ebbtide_problem**": ctypes.POINTER(ctypes.c_void_p),
+    "ebbtide_arena*": ctypes.POINTER(_abi.ArenaStruct),
     "ebbtide_problem_info*": ctypes.POINTER(_abi.ProblemInfoStruct),
     "ebbtide_plan_stop": _abi.PlanStop,
     "ebbtide_plan_progress": _abi.PlanProgress,
@@ -65,7 +66,7 @@ def fields(name: str) -> list[tuple[str, object]]:
     sizes = {"EBBTIDE_DIVERGENCE_COUNT": len(_abi.Divergence)}
     found: list[tuple[str, object]] = []
     for declaration in filter(None, (part.strip() for part in body[1].split(";"))):
-        kind, names = re.fullmatch(r"(\w+\*?) (.*)", declaration, re.DOTALL).groups()
+        kind, names = re.fullmatch(r"((?:const )?\w+\*?) (.*)", declaration, re.DOTALL).groups()
         for field in names.split(","):
             match = re.fullmatch(r"\s*(\w+)(?:\[(\w+)\])?\s*", field)
             assert match, f"not understood: {declaration}"
@@ -122,6 +123,7 @@ def test_there_are_as_many_divergences_as_the_header_counts():
         ("ebbtide_plan_result", _abi.PlanResultStruct),
         ("ebbtide_plan_options", _abi.PlanOptionsStruct),
         ("ebbtide_problem_info", _abi.ProblemInfoStruct),
+        ("ebbtide_arena", _abi.ArenaStruct),
     ],
 )
 def test_structures_have_the_headers_fields_in_order(c_name, python):

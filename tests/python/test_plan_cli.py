@@ -129,6 +129,46 @@ def test_check_names_the_first_broken_rule_and_both_buffers(ebbtide, problem, tm
     assert done.returncode == 2 and "missing.csv: No such file" in done.stderr
 
 
+ARENAS = """id,lower,upper,size,gaps,arena
+a,0,10,8192,5-10@0:4096,device
+b,5,10,4096,,device
+c,0,4,2048,,host
+d,2,8,2048,,host
+"""
+
+
+def test_arenas_and_windows_are_planned_checked_and_drawn(ebbtide, tmp_path):
+    (tmp_path / "p.csv").write_text(ARENAS)
+    capacities = ["--capacity", "device=8KiB", "--capacity", "host=4KiB"]
+    done = ebbtide("plan", "p.csv", "--json", "-o", "plan.csv", "--draw", "plan.svg", *capacities)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["height"] == 12288
+    assert [(a["name"], a["height"], a["status"]) for a in told["arenas"]] == [
+        ("device", 8192, "optimal"),
+        ("host", 4096, "optimal"),
+    ]
+    drawn = (tmp_path / "plan.svg").read_text()
+    assert drawn.count("<title>a\n") == 2  # whole, then its lower half
+    assert "size 4096 (4.00 KiB)\nlife [5, 10)\noffset 0 in device" in drawn
+    done = ebbtide("check", "p.csv", "plan.csv", *capacities)
+    assert done.returncode == 0, done.stderr
+    assert "arena host" in done.stdout
+    done = ebbtide("check", "p.csv", "plan.csv", "--capacity", "host=3KiB")
+    assert done.returncode == 1
+    assert "above the capacity 3072 of its arena" in done.stderr
+
+
+@pytest.mark.parametrize(("capacity", "said"), [
+    ("8KiB", "the problem has 2 arenas; write e.g. device=8KiB"),
+    ("disk=8KiB", "no arena 'disk'; there are device, host"),
+])
+def test_a_capacity_of_several_arenas_names_one(ebbtide, tmp_path, capacity, said):
+    (tmp_path / "p.csv").write_text(ARENAS)
+    done = ebbtide("plan", "p.csv", "--capacity", capacity)
+    assert (done.returncode, done.stderr) == (2, f"ebbtide error --capacity {capacity}: {said}\n")
+
+
 def test_packed_input_is_read_by_what_it_is_not_by_its_name(ebbtide, problem, tmp_path):
     (tmp_path / "p.csv.gz").write_bytes(gzip.compress(PROBLEM.replace("\n", "\r\n").encode()))
     assert json.loads(ebbtide("plan", "p.csv.gz", "--json").stdout)["height"] == 100

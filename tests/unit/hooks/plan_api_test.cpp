@@ -106,6 +106,36 @@ TEST_F(PlanApi, BuffersThatAreAddedMayLiveInSeveralIntervals) {
   EXPECT_EQ(offsets, (std::array<std::int64_t, 2>{0, 0}));
 }
 
+TEST_F(PlanApi, ArenasHaveTheirOwnAddressesHeightsAndCapacities) {
+  ASSERT_EQ(ebbtide_problem_new(&problem_), EBBTIDE_OK);
+  const std::array<std::int64_t, 2> life{0, 9};
+  for (const char* arena : {"device", "host", "device"}) {
+    ASSERT_EQ(ebbtide_problem_add_to(problem_, arena, "x", 64, 1, -1, life.data(), 1), EBBTIDE_OK);
+  }
+  ASSERT_EQ(ebbtide_problem_arenas(problem_), 2U);
+  const ebbtide_plan_result result = plan();
+  EXPECT_EQ(result.height_bytes, 192);
+  EXPECT_EQ(result.state, EBBTIDE_PLAN_OPTIMAL);
+  ebbtide_arena arena{};
+  arena.struct_size = sizeof(arena);
+  ASSERT_EQ(ebbtide_problem_get_arena(problem_, 0, &arena), EBBTIDE_OK);
+  EXPECT_STREQ(arena.name, "device");
+  EXPECT_EQ(arena.buffers, 2);
+  EXPECT_EQ(arena.height_bytes, 128);
+  ASSERT_EQ(ebbtide_problem_get_arena(problem_, 1, &arena), EBBTIDE_OK);
+  EXPECT_EQ(arena.height_bytes, 64);
+  EXPECT_EQ(ebbtide_problem_get_arena(problem_, 2, &arena), EBBTIDE_INVALID_ARGUMENT);
+
+  EXPECT_EQ(ebbtide_problem_set_capacity(problem_, "disk", 1), EBBTIDE_INVALID_ARGUMENT);
+  ASSERT_EQ(ebbtide_problem_set_capacity(problem_, "host", 63), EBBTIDE_OK);
+  EXPECT_EQ(plan().state, EBBTIDE_PLAN_INFEASIBLE);
+  EXPECT_EQ(check("id,offset\nx,0\nx,0\nx,64\n"), EBBTIDE_BAD_PLAN);
+  ASSERT_EQ(ebbtide_problem_set_capacity(problem_, "host", -1), EBBTIDE_OK);
+  EXPECT_EQ(check("id,offset\nx,0\nx,0\nx,64\n"), EBBTIDE_OK);
+  EXPECT_EQ(check("id,offset\nx,0\nx,0\nx,63\n"), EBBTIDE_BAD_PLAN);
+  EXPECT_EQ(check("id,offset\nx,0\nx,0\nx,64\n", 128), EBBTIDE_INVALID_ARGUMENT);
+}
+
 TEST_F(PlanApi, WhatNoSearchCanAnswerIsRefused) {
   ASSERT_EQ(read(kProblem), EBBTIDE_OK);
   std::array<std::int64_t, 3> offsets{};
@@ -150,6 +180,15 @@ TEST(Planner, PlansInCpp) {
   EXPECT_EQ(plan.offsets, (std::vector<std::int64_t>{0, 0}));
   EXPECT_THROW(planner.add("never", 1, 3, 3), std::runtime_error);
   EXPECT_THROW(ebbtide::Planner("id\n", "p.csv"), std::runtime_error);
+  ebbtide::Planner two;
+  two.add("activation", 64, 0, 4);
+  two.add("copy", 96, 0, 4, 1, -1, "host");
+  two.set_capacity("host", 100);
+  const ebbtide::Plan both = two.plan(1);
+  ASSERT_EQ(both.arenas.size(), 2U);
+  EXPECT_EQ(both.height, 160);
+  EXPECT_EQ(both.arenas[1].name, "host");
+  EXPECT_EQ(both.arenas[1].height, 96);
 }
 
 }  // namespace

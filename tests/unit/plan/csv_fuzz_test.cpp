@@ -14,10 +14,10 @@ namespace ebbtide {
 namespace {
 
 const std::string kProblem =
-    "id,lower,upper,size,alignment,offset,gaps,hint\n"
-    "a,0,10,4096,512,,2-4 7-8,-1\n"
-    "b,3,9,100,1,8192,,3\r\n"
-    "c,-5,4611686018427387,1152921504606846976,64,-1,,\n";
+    "id,lower,upper,size,alignment,offset,gaps,hint,arena\n"
+    "a,0,10,4096,512,,2-4@0:512 7-8,-1,device\n"
+    "b,3,9,100,1,8192,,3,host\r\n"
+    "c,-5,4611686018427387,1152921504606846976,64,-1,0-9@64:128,,device\n";
 const std::string kInclusive = "buffer,start,end,size\nx,0,5,12\ny,6,9,12\n";
 const std::string kPlan = "id,offset\nb,8192\na,0\nc,16384\n";
 

@@ -106,7 +106,7 @@ TEST(ProblemCsv, SaysWhereAndWhatIsWrong) {
   EXPECT_EQ(refusal("id,lower,upper\n"), "p.csv:1:1: column 'size' is missing");
   EXPECT_EQ(refusal("id,lower,upper,size,colour\n"),
             "p.csv:1:21: unknown column 'colour'; known are id, lower, upper (or end), size, "
-            "alignment, offset, gaps, hint");
+            "alignment, offset, gaps, hint, arena");
   EXPECT_EQ(refusal("id,buffer,upper,size\n"), "p.csv:1:4: column 'id' appears twice");
   EXPECT_EQ(refusal("id,lower,upper,end,size\n"), "p.csv:1:16: column 'upper' appears twice");
   EXPECT_EQ(refusal(header + "a,0,1,4\nb,0,1\n"),
@@ -121,15 +121,54 @@ TEST(ProblemCsv, SaysWhereAndWhatIsWrong) {
             "p.csv:2:5: upper is not between -2^61 and 2^61");
 }
 
+TEST(ProblemCsv, WindowsAndGapsAndArenasAreReadAndWritten) {
+  const std::string text =
+      "id,lower,upper,size,alignment,offset,gaps,arena\n"
+      "a,0,20,64,1,,2-4@0:16 4-6 8-10@8:64,device\n"
+      "b,0,9,4,1,,,host\n"
+      "c,0,9,4,1,,,device\n";
+  std::istringstream input(text);
+  const NamedProblem named = read_problem_csv(input, "p.csv").value();
+  const Buffer& first = named.problem.buffers[0];
+  EXPECT_EQ(first.live, (LiveRanges{{{0}, {4}}, {{6}, {20}}}));
+  ASSERT_EQ(first.windows.size(), 2U);
+  EXPECT_EQ(first.windows[0], (Window{{{2}, {4}}, Bytes{0}, Bytes{16}}));
+  EXPECT_EQ(first.windows[1], (Window{{{8}, {10}}, Bytes{8}, Bytes{64}}));
+  EXPECT_EQ(named.arenas, (std::vector<std::string>{"device", "host"}));
+  EXPECT_EQ(named.problem.buffers[1].arena, 1U);
+  EXPECT_EQ(named.problem.buffers[2].arena, 0U);
+  std::ostringstream output;
+  write_problem_csv(output, named);
+  EXPECT_EQ(output.str(), text);
+}
+
+TEST(ProblemCsv, AWindowThatLeavesNothingIsAGap) {
+  std::istringstream input("id,lower,upper,size,gaps\na,0,9,4,2-4@1:1\n");
+  const Buffer buffer = read_problem_csv(input, "p.csv").value().problem.buffers[0];
+  EXPECT_TRUE(buffer.windows.empty());
+  EXPECT_EQ(buffer.live, (LiveRanges{{{0}, {2}}, {{4}, {9}}}));
+}
+
+TEST(ProblemCsv, FixedBuffersOfDifferentArenasMayHaveTheSameOffset) {
+  const std::string rows = "id,lower,upper,size,offset,arena\na,0,9,4,0,x\nb,0,9,4,0,";
+  std::istringstream apart(rows + "y\n");
+  EXPECT_TRUE(read_problem_csv(apart, "p.csv").ok());
+  std::istringstream together(rows + "x\n");
+  EXPECT_EQ(read_problem_csv(together, "p.csv").error().code, ErrorCode::kInfeasible);
+}
+
 TEST(ProblemCsv, SaysWhereAnOptionalColumnIsWrong) {
   const std::string gaps = "id,lower,upper,size,gaps\na,0,9,4,";
   EXPECT_EQ(refusal(gaps + "2-4 3-5\n"),
             "p.csv:2:13: gap '3-5' is empty, out of order or not inside the lifetime");
-  EXPECT_EQ(refusal(gaps + "2\n"), "p.csv:2:9: gap '2' is not of the form a-b");
+  EXPECT_EQ(refusal(gaps + "2\n"), "p.csv:2:9: gap '2' is not of the form a-b or a-b@lo:hi");
   EXPECT_EQ(refusal(gaps + "0-9\n"), "p.csv:2:9: the gaps leave nothing of the lifetime");
-  EXPECT_EQ(refusal(gaps + "2-4@0:2\n"),
-            "p.csv:2:9: gap '2-4@0:2' is a window (a-b@lo:hi), which is not supported: without it "
-            "the buffer is whole there");
+  EXPECT_EQ(refusal(gaps + "2-4@0\n"), "p.csv:2:13: window '0' is not of the form lo:hi");
+  EXPECT_EQ(refusal(gaps + "2-4@0:5\n"),
+            "p.csv:2:13: window '0:5' is out of order or not inside the size");
+  EXPECT_EQ(refusal(gaps + "2-4@3:x\n"), "p.csv:2:15: a window's end is not an integer: 'x'");
+  EXPECT_EQ(refusal(gaps + "2-4@0:2 3-5\n"),
+            "p.csv:2:17: gap '3-5' is empty, out of order or not inside the lifetime");
   EXPECT_EQ(refusal("id,lower,upper,size,alignment\na,0,9,4,0\n"),
             "p.csv:2:9: alignment is not positive");
   EXPECT_EQ(refusal("id,lower,upper,size,alignment,offset\na,0,9,4,8,12\n"),

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <numeric>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -33,6 +34,38 @@ inline bool live_together(const Buffer& a, const Buffer& b) {
     }
   }
   return false;
+}
+
+// The bytes [first, second) of a buffer that are in use at a tick, or none.
+inline std::pair<std::int64_t, std::int64_t> in_use(const Buffer& buffer, std::int64_t tick) {
+  for (const Window& window : buffer.windows) {
+    if (window.when.birth.value <= tick && tick < window.when.death.value) {
+      return {window.low.value, window.high.value};
+    }
+  }
+  for (const Interval& interval : buffer.live) {
+    if (interval.birth.value <= tick && tick < interval.death.value) return {0, buffer.size.value};
+  }
+  return {0, 0};
+}
+
+// Whether no two buffers of one arena have a byte in use at the same tick of [0, ticks).
+inline bool are_apart(const Problem& problem, std::span<const Offset> offsets, std::int64_t ticks) {
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (problem.buffers[i].arena != problem.buffers[j].arena) continue;
+      for (std::int64_t tick = 0; tick < ticks; ++tick) {
+        const auto [low, high] = in_use(problem.buffers[i], tick);
+        const auto [other_low, other_high] = in_use(problem.buffers[j], tick);
+        if (low == high || other_low == other_high) continue;
+        if (offsets[i].value + low < offsets[j].value + other_high &&
+            offsets[j].value + other_low < offsets[i].value + high) {
+          return false;
+        }
+      }
+    }
+  }
+  return true;
 }
 
 // The rules of validator.h, pair by pair.
@@ -77,9 +110,8 @@ inline std::int64_t first_fit_height(const Problem& problem,
     const auto is_free = [&](std::int64_t at) {
       return std::none_of(placed.begin(), placed.end(), [&](const auto& entry) {
         const Buffer& other = problem.buffers[entry.first];
-        return newcomer.size.value > 0 && other.size.value > 0 &&
-               live_together(newcomer, other) && at < entry.second + other.size.value &&
-               entry.second < at + newcomer.size.value;
+        return newcomer.size.value > 0 && other.size.value > 0 && live_together(newcomer, other) &&
+               at < entry.second + other.size.value && entry.second < at + newcomer.size.value;
       });
     };
     const std::int64_t at = *std::find_if(places.begin(), places.end(), is_free);

@@ -1,11 +1,14 @@
 #include "allocator/plan/valley_fill.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <random>
 
+#include "allocator/plan/anytime.h"
 #include "allocator/plan/contained_index.h"
+#include "allocator/plan/parts_fill.h"
 #include "allocator/plan/pass.h"
 #include "allocator/plan/skyline.h"
 #include "allocator/plan/validator.h"
@@ -98,10 +101,10 @@ TEST(ValleyFill, PlansAreValidAndFirstFitGivesThePackedOnesAgain) {
     const Problem problem = reference::random_problem(
         random,
         {.buffers = 60, .ticks = 30, .has_wrapping = !is_plain, .has_alignment = !is_plain});
-    const CompactProblem compacted = compact(problem);
-    const Sections sections(compacted);
+    const Instance instance(problem);
+    const CompactProblem& compacted = instance.buffers;
     for (const FillRule rule : kFillRules) {
-      const ValleyPlan plan = fill_valleys(compacted, sections, fill_order(compacted, rule));
+      const ValleyPlan plan = fill_parts(instance, {&rule, 1}, 0, {});
       Solution solution;
       for (const std::int64_t offset : plan.offsets) solution.offsets.push_back({offset});
       solution.height = {plan.height};
@@ -123,12 +126,79 @@ TEST(ValleyFill, PlansAreValidAndFirstFitGivesThePackedOnesAgain) {
 }
 
 TEST(ValleyFill, ManyIterationsOfTrainingAreAtTheBound) {
-  const Problem problem = fakes::training_problem({.layers = 200});
-  const CompactProblem compacted = compact(problem);
-  const Sections sections(compacted);
-  const ValleyPlan plan =
-      fill_valleys(compacted, sections, fill_order(compacted, FillRule::kCrowdWidth));
-  EXPECT_EQ(plan.height, sections.max_load());
+  const Instance instance(fakes::training_problem({.layers = 200}));
+  EXPECT_EQ(fill_parts(instance, kFillRules, instance.bound, {}).height, instance.bound);
+}
+
+TEST(Parts, AreCutWhereNoBufferLivesOnBothSides) {
+  const Problem problem{
+      {buffer(1, 0, 4), buffer(2, 2, 5), buffer(4, 5, 7), buffer(0, 0, 20), buffer(8, 8, 9)}};
+  const Instance instance(problem);
+  const Parts parts(instance.buffers, instance.sections, std::vector<bool>(5, false));
+  ASSERT_EQ(parts.count(), 3U);
+  EXPECT_THAT(parts.buffers(0), testing::ElementsAre(0, 1));
+  EXPECT_THAT(parts.buffers(1), testing::ElementsAre(2));
+  EXPECT_THAT(parts.buffers(2), testing::ElementsAre(4));
+}
+
+TEST(Parts, OneThatLivesThroughAllHoldsThemTogetherUnlessLeftOut) {
+  const Problem problem{{buffer(1, 0, 4), buffer(2, 4, 8), buffer(4, 0, 8)}};
+  const Instance instance(problem);
+  EXPECT_EQ(Parts(instance.buffers, instance.sections, {false, false, false}).count(), 1U);
+  EXPECT_EQ(Parts(instance.buffers, instance.sections, {false, false, true}).count(), 2U);
+}
+
+// `parts` random problems one after another, and some buffers that live through many of them.
+Problem long_trace(std::mt19937_64& random, std::int64_t parts) {
+  constexpr std::int64_t kTicks = 40;
+  Problem problem;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    for (Buffer one : reference::random_problem(random, {.buffers = 60, .ticks = kTicks}).buffers) {
+      LiveRanges moved;
+      for (const Interval& i : one.live) {
+        moved.push_back({i.birth + part * kTicks, i.death + part * kTicks});
+      }
+      one.live = moved;
+      problem.buffers.push_back(std::move(one));
+    }
+  }
+  const std::int64_t end = parts * kTicks;
+  for (int i = 0; i < 200; ++i) {
+    const auto cut = static_cast<std::int64_t>(random() % 1000) * end / 2000;
+    const auto size = static_cast<std::int64_t>(1 + random() % 50);
+    Buffer wide = buffer(size, i % 3 == 0 ? 0 : cut, end);
+    if (i % 5 == 0) wide.live = {{{0}, {cut / 2 + 1}}, {{end / 2}, {end}}};
+    if (i % 7 == 0) wide.alignment = Bytes{16};
+    problem.buffers.push_back(std::move(wide));
+  }
+  return problem;
+}
+
+TEST(ValleyFill, PlansOfLongTracesWithABaseAreValidAndTheSameForAnyNumberOfThreads) {
+  std::mt19937_64 random(44);
+  // 150,000 buffers are past all other strategies.
+  const Problem problem = long_trace(random, 2600);
+  AnytimeOptions options;
+  options.time_limit = 0;
+  const AnytimePlan first = solve_anytime(problem, options).value();
+  EXPECT_TRUE(validate(problem, first.solution).ok());
+  EXPECT_LE(first.solution.height.value, first.lower_bound.value * 11 / 10);
+  options.threads = 2;
+  const AnytimePlan second = solve_anytime(problem, options).value();
+  EXPECT_EQ(first.solution, second.solution);
+}
+
+TEST(ValleyFill, FixedBuffersStay) {
+  std::mt19937_64 random(45);
+  Problem problem = long_trace(random, 40);
+  for (std::int64_t i = 0; i < 50; ++i) {
+    problem.buffers.push_back(reference::fixed_buffer(100, i * 30, i * 30 + 400, 128 * i));
+  }
+  const ValleyPlan plan = fill_parts(Instance(problem), kFillRules, 0, {});
+  Solution solution;
+  for (const std::int64_t offset : plan.offsets) solution.offsets.push_back({offset});
+  solution.height = {plan.height};
+  EXPECT_TRUE(validate(problem, solution).ok());
 }
 
 }  // namespace
