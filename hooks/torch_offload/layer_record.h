@@ -88,7 +88,7 @@ struct LayerRecord {
   std::optional<SavedRows> x, out;
   LandingHandle x_landing;
   SavedAttention attention;
-  at::Tensor attention_state;  // random state before attention, if that is to run again
+  at::Tensor attention_state;           // random state before attention, if that is to run again
   std::weak_ptr<LayerRecord> previous;  // the layer whose backward comes next
   bool is_used = false;
 };

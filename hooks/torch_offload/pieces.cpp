@@ -51,7 +51,8 @@ bool LayerBudget::stays() const {
   const Options& options = state_.options;
   if (!options.hbm) return later() <= options.keep_last;
   const double rest = options.alpha * rest_per_token() * static_cast<double>(x_.size(1));
-  return static_cast<double>(later()) * (static_cast<double>(always()) + rest) <= static_cast<double>(*options.hbm);
+  return static_cast<double>(later()) * (static_cast<double>(always()) + rest) <=
+         static_cast<double>(*options.hbm);
 }
 
 double LayerBudget::rest_allowance() const {

@@ -46,8 +46,8 @@ class SwapBatch final : public torch::CustomClassHolder {
   std::vector<std::shared_ptr<Swapped>> saved_;
 };
 
-using SavedBatch = std::tuple<c10::intrusive_ptr<SwapBatch>, std::vector<std::int64_t>,
-                              std::vector<std::int64_t>>;
+using SavedBatch =
+    std::tuple<c10::intrusive_ptr<SwapBatch>, std::vector<std::int64_t>, std::vector<std::int64_t>>;
 
 class PythonSwapStore final : public torch::CustomClassHolder {
  public:
@@ -88,9 +88,8 @@ TORCH_LIBRARY(ebbtide, library) {
                           std::vector<at::Tensor> tensors) { return self->save_all(tensors); })
       .def("layer_ended", &PythonSwapStore::layer_ended)
       .def("let_go", &PythonSwapStore::let_go)
-      .def("held_bytes", [](const c10::intrusive_ptr<PythonSwapStore>& self) {
-        return self->held_bytes();
-      })
+      .def("held_bytes",
+           [](const c10::intrusive_ptr<PythonSwapStore>& self) { return self->held_bytes(); })
       .def("number",
            [](const c10::intrusive_ptr<PythonSwapStore>& self) { return self->number(); });
 }

@@ -31,7 +31,8 @@ std::vector<std::shared_ptr<Swapped>> SwapStore::swap_all(const Tensors& tensors
     if (!places.back() && bytes.nbytes() == 0) {
       places.back() = Place{std::make_shared<SwapEntry>(engine_, Tensors{bytes}), 0};
     }
-    numbers.push_back(places.back() ? 0 : places_in_group.try_emplace(key, keys.size()).first->second);
+    numbers.push_back(places.back() ? 0
+                                    : places_in_group.try_emplace(key, keys.size()).first->second);
     if (places.back() || numbers.back() < keys.size()) continue;
     keys.push_back(key);
     group.push_back(std::move(bytes));
@@ -69,7 +70,8 @@ at::Tensor SwapStore::flat(const at::Tensor& tensor) const {
   }
   // Bytes alone do not carry these marks.
   const bool is_marked = tensor.is_conj() || tensor.is_neg();
-  const at::Tensor plain = is_marked ? tensor.detach().resolve_conj().resolve_neg() : alias_of(tensor);
+  const at::Tensor plain =
+      is_marked ? tensor.detach().resolve_conj().resolve_neg() : alias_of(tensor);
   return plain.is_contiguous() ? plain : plain.as_strided({span_of(plain)}, {1});
 }
 

@@ -323,6 +323,20 @@ def test_an_impossible_budget_is_named(budget):
         SwapStore("cpu", budget)
 
 
+def test_built_for_another_torch_it_keeps_saved_tensors_on_the_device(run_python, tmp_path):
+    from fakes import build
+
+    code = (
+        "import torch\n"
+        "from ebbtide._offload._store_choice import make_store\n"
+        "print(type(make_store(torch.device('cpu'), 1 << 20)).__name__)\n"
+    )
+    done = run_python(["-c", code], EBBTIDE_NATIVE_DIR=str(build(tmp_path, "2.5.1")))
+    assert done.stdout.strip() == "KeepStore"
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("ebbtide"))
+    assert "built for torch 2.5.1" in line and "saved tensors stay on the device" in line
+
+
 def test_a_tensor_of_another_device_is_refused(store):
     with pytest.raises(RuntimeError, match="a tensor on meta was given to a store of cpu"):
         store.save(torch.empty(8, device="meta"))

@@ -1,4 +1,5 @@
-// The example of docs/offload.md, "In C++", line by line: tests/python/test_libtorch_offload.py compares them.
+// The example of docs/offload.md, "In C++", line by line: tests/python/test_libtorch_offload.py
+// compares them.
 #include <gtest/gtest.h>
 
 #include "small_gpt.h"
