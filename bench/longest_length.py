@@ -92,7 +92,8 @@ def run(row: Row, timeout: float) -> dict[str, Any]:
         return {"error": f"no result after {timeout:.0f} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
-        said = [line for line in done.stderr.splitlines() if not line.startswith("ebbtide ")]
+        # Not what reports print at exit.
+        said = [line for line in done.stderr.splitlines() if not line.startswith(("ebbtide ", " "))]
         return {"error": said[-1].strip() if said else f"exit {done.returncode}"}
     result: dict[str, Any] = json.loads(lines[-1])
     return result
@@ -106,7 +107,7 @@ def cells(row: Row, found: dict[str, Any]) -> list[str]:
     if row.must_reach:
         wanted = f">= {row.must_reach}K {'yes' if reached >= row.must_reach else 'NO'}"
     slope = f"{found['bytes_per_token'] / _KI:.1f}" if "bytes_per_token" in found else "-"
-    host = f"{found['host_peak_bytes'] / _GIB:.1f}" if "host_peak_bytes" in found else "-"
+    host = f"{found['host_bytes'] / _GIB:.1f}" if "host_bytes" in found else "-"
     peak = f"{found['peak_bytes'] / _GIB:.1f}" if "peak_bytes" in found else "-"
     return [row.device, row.name, f"{reached}K", row.anchor or "-", wanted, peak, slope, host]
 

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 
 WAYS = ("plain", "checkpointing", "save_on_cpu", "trl", "ours")
 _KI = 1024
+_PATIENCE_S, _TRIFLE_BYTES = 2.0, 1 << 20  # how long a failed step's memory is waited for; how much is none
 
 
 def make_model(options: argparse.Namespace) -> Any:
@@ -66,7 +68,9 @@ class Trainer:
     def __init__(self, model: Any, in_backward: bool, context: Callable[[], Any]) -> None:
         self._model, self._context = model, context
         self.peaks: dict[int, int] = {}  # peak live bytes of each length that ran
+        self.swapped: dict[int, int] = {}  # and what it had in host memory
         parameters = [p for p in model.parameters() if p.requires_grad]
+        self._at_rest = 0  # bytes between steps
         self._optimizer = None
         if not in_backward:
             self._optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
@@ -80,6 +84,11 @@ class Trainer:
 
             parameter.register_post_accumulate_grad_hook(update)
 
+    def warm_up(self) -> None:
+        """One short step: from here on there are optimizer states."""
+        self.step(256)
+        self._at_rest = torch.cuda.memory_allocated()
+
     def step(self, tokens: int) -> None:
         ids = torch.zeros(1, tokens, dtype=torch.long, device="cuda")
         with self._context():
@@ -91,16 +100,38 @@ class Trainer:
 
     def runs_at(self, tokens: int) -> bool:
         torch.cuda.reset_peak_memory_stats()
+        swapped = swapped_out_bytes()
         try:
             self.step(tokens)
             self.peaks[tokens] = int(torch.cuda.max_memory_allocated())
+            self.swapped[tokens] = swapped_out_bytes() - swapped
             return True
         except torch.OutOfMemoryError:
             return False
         finally:
+            self._forget_step()
+
+    def _forget_step(self) -> None:
+        """Of a failed backward, autograd's thread lets go a moment after the error has reached this one."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
             self._model.zero_grad()
             gc.collect()
-            torch.cuda.empty_cache()
+            if torch.cuda.memory_allocated() - self._at_rest < _TRIFLE_BYTES or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        torch.cuda.empty_cache()
+
+
+def swapped_out_bytes() -> int:
+    """Since the start; 0 without offload."""
+    offload = sys.modules.get("ebbtide._offload")
+    if offload is None:
+        return 0
+    import ebbtide
+
+    host = ebbtide.stats().offload.models[0].host
+    return int(host.swapped_out_bytes) if host else 0
 
 
 def longest(trainer: Trainer, options: argparse.Namespace) -> int:
@@ -119,7 +150,7 @@ def longest(trainer: Trainer, options: argparse.Namespace) -> int:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     model = make_model(options)
     trainer = Trainer(model, options.in_backward, around(options, model))
-    trainer.step(256)  # from here on there are states
+    trainer.warm_up()
     reached = longest(trainer, options)
     found: dict[str, Any] = {"way": options.way, "longest": reached}
     if reached:
@@ -127,11 +158,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         trainer.runs_at(half)
         found["peak_bytes"] = trainer.peaks[reached]
         found["bytes_per_token"] = (trainer.peaks[reached] - trainer.peaks[half]) / (reached - half)
-    if options.way == "ours":
-        import ebbtide
-
-        host = ebbtide.stats().offload.models[0].host
-        found["host_peak_bytes"] = host.peak_live_bytes if host else 0
+        if options.way == "ours":
+            found["host_bytes"] = trainer.swapped[reached]
     return found
 
 

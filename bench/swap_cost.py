@@ -3,8 +3,9 @@
 On a simulated GPU, whose copies of what was not computed cost next to nothing, so that what is left is
 the host's own work: Python, the engine, the driver calls (of the stand-in). Processor time of the calling
 thread, which other processes do not lengthen. Every layer saves the given number of tensors, one by one
-or (`together`) in groups, as a piece of tokens does. The bar is 1 ms for a layer, and a cost that does
-not grow with the layers.
+or (`together`) in groups, as a piece of tokens does. Beside it, in turns with it, one detach() from
+Python for each: the least that a hook written in Python does, and a measure of how fast and how idle
+the machine is. The bar is 1 ms for a layer, and a cost that does not grow with the layers.
 
     EBBTIDE_NATIVE_DIR=build/native python bench/swap_cost.py --json swap_cost.json
 """
@@ -57,6 +58,17 @@ def one_step(store: object, layers: int, tensors: int, group: int) -> float:
     return spent + time.thread_time() - begin
 
 
+def detaches(tensors: int) -> float:
+    """Processor seconds of one layer's tensors for a detach() of each."""
+    import torch
+
+    made = [torch.empty(TENSOR_BYTES, dtype=torch.uint8, device="cuda") for _ in range(tensors)]
+    begin = time.thread_time()
+    for tensor in made:
+        tensor.detach()
+    return time.thread_time() - begin
+
+
 def measure() -> list[dict[str, float]]:
     from ebbtide._offload._swap_store import SwapStore
 
@@ -65,7 +77,10 @@ def measure() -> list[dict[str, float]]:
         for layers in LAYERS:
             store = SwapStore("cuda", 1 << 42)
             one_step(store, layers, tensors, group)  # host memory is pinned in the first one
-            times = [one_step(store, layers, tensors, group) / layers * 1e3 for _ in range(TURNS)]
+            times, detached = [], []
+            for _ in range(TURNS):
+                times.append(one_step(store, layers, tensors, group) / layers * 1e3)
+                detached.append(detaches(tensors) * 1e3)
             rows.append(
                 {
                     "layers": layers,
@@ -73,6 +88,7 @@ def measure() -> list[dict[str, float]]:
                     "together": group,
                     "layer_ms": statistics.median(times),
                     "layer_ms_spread": max(times) - min(times),
+                    "detach_ms": statistics.median(detached),
                     "tensor_us": statistics.median(times) / tensors * 1e3,
                     "host_waits": store.stats().host_waits,
                 }
@@ -95,11 +111,11 @@ def main() -> None:
         [sys.executable, __file__, "--inside"], env=environment, check=True, capture_output=True, text=True
     )
     rows = json.loads(done.stdout.strip().splitlines()[-1])
-    print(" layers  tensors  together  ms a layer  spread  us a tensor  host waits")
+    print(" layers  tensors  together  ms a layer  spread  us a tensor  detach ms  host waits")
     for row in rows:
         print(
             f"{row['layers']:>7} {row['tensors']:>8} {row['together']:>9} {row['layer_ms']:>11.3f}"
-            f" {row['layer_ms_spread']:>7.3f} {row['tensor_us']:>12.1f} {row['host_waits']:>11}"
+            f" {row['layer_ms_spread']:>7.3f} {row['tensor_us']:>12.1f} {row['detach_ms']:>10.3f} {row['host_waits']:>11}"
         )
     if options.json:
         options.json.write_text(json.dumps({"schema": "ebbtide.swap-cost/1", "rows": rows}, indent=1))

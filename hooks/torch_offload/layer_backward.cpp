@@ -28,13 +28,12 @@ class Backward {
   explicit Backward(LayerRecord& record) : record_(record), x_(record.land_x()) {}
 
   LayerGradients run(at::Tensor dy, bool overwrites) {
-    record_.attention.prefetch();
-    at::Tensor out = record_.land_out();
+    at::Tensor out = record_.repeats_attention() ? attend_again() : land_out();
     at::Tensor dx = overwrites && dy.scalar_type() == x_.scalar_type() ? dy : at::empty_like(x_);
     at::Tensor dout = at::empty_like(out);
     Tensors sums = after(dy, dx, out, dout);
     dy.reset();
-    record_.attention.put_back(take_parts());
+    if (!record_.repeats_attention()) record_.attention.put_back(take_parts());
     record_.pieces.front().prefetch_before();
     Tape::Gradients attention = record_.attention.backward(dout, record_.trainable);
     out.reset();
@@ -47,6 +46,24 @@ class Backward {
   }
 
  private:
+  at::Tensor land_out() {
+    record_.attention.prefetch();
+    return record_.land_out();
+  }
+
+  // Attention's output once more, from q, k, v of all pieces.
+  at::Tensor attend_again() {
+    for (auto& piece : record_.pieces) put_parts(piece);
+    const Tensors parts = take_parts();
+    if (record_.attention_state.defined()) record_.random.set(record_.attention_state);
+    record_.tally->stats.attention_forwards += 1;
+    at::Tensor out = record_.attention.forward(record_.layer.attention, parts, *record_.state->kept,
+                                               record_.externals);
+    record_.attention.put_back(parts);
+    record_.attention.out_landing()->put(out);
+    return out;
+  }
+
   // The after parts: their gradients of attention's output go to `dout`, those of x to `dx`.
   Tensors after(const at::Tensor& dy, const at::Tensor& dx, const at::Tensor& out,
                 const at::Tensor& dout) {
@@ -54,7 +71,7 @@ class Backward {
     for (std::size_t i = 0; i < record_.pieces.size(); ++i) {
       Piece& piece = record_.pieces[i];
       if (i + 1 < record_.pieces.size()) record_.pieces[i + 1].prefetch_after();
-      put_parts(piece);
+      if (!record_.repeats_attention()) put_parts(piece);
       Tape tape = after_tape(piece, out);
       Tape::Gradients found = tape.gradients({piece.span.of(dy)}, record_.trainable);
       fill_rows(piece.span.of(dx), found.inputs[0]);

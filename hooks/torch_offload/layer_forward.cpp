@@ -38,6 +38,10 @@ at::Tensor run_attention(LayerRecord& record, const Tensors& parts) {
   // Half a layer's time is enough to copy what half a layer saves, if that is attention's output
   // alone.
   if (record.state->options.alpha == 0) record.state->leaving().layer_ended();
+  if (record.repeats_attention()) {
+    record.attention_state = record.random.now();
+    return record.layer.attention(parts);
+  }
   at::Tensor out =
       record.attention.forward(record.layer.attention, parts, record.store, record.externals);
   record.out.emplace(record.store, out);

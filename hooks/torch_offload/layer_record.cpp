@@ -85,6 +85,7 @@ std::vector<SavedHandle> LayerRecord::hand_over(Piece& piece, Recorder& recorder
 void LayerRecord::forget_unused_states() {
   if (!random.now().is_same(pieces.front().begin)) return;
   for (auto& piece : pieces) piece.begin = piece.middle = at::Tensor();
+  attention_state.reset();
 }
 
 at::Tensor LayerRecord::land_x() {
@@ -100,7 +101,7 @@ at::Tensor LayerRecord::land_out() {
 }
 
 void LayerRecord::prefetch() const {
-  out->prefetch();
+  if (out) out->prefetch();
   x->prefetch();
   pieces.front().prefetch_after();
 }

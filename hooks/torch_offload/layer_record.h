@@ -63,7 +63,9 @@ struct LayerRecord {
   // Forward has run. If it drew no random numbers, backward has none to draw again.
   void forget_unused_states();
   at::Tensor land_x();
+  // Attention's output. Not if attention is to run again.
   at::Tensor land_out();
+  bool repeats_attention() const { return state->options.recomputes_attention; }
   // Asks for what the after parts' backward begins with.
   void prefetch() const;
   // Throws std::runtime_error if what forward used was changed in place since.
@@ -86,6 +88,7 @@ struct LayerRecord {
   std::optional<SavedRows> x, out;
   LandingHandle x_landing;
   SavedAttention attention;
+  at::Tensor attention_state;           // random state before attention, if that is to run again
   std::weak_ptr<LayerRecord> previous;  // the layer whose backward comes next
   bool is_used = false;
 };

@@ -49,10 +49,14 @@ struct Options {
   // Last layers whose saved tensors stay on the device: there is no time for them to return.
   std::int64_t keep_last = 1;
   // Device bytes for saved tensors: as many last layers stay as fit. Decides instead of keep_last.
+  // None: EBBTIDE_HBM, if that is set.
   std::optional<std::int64_t> hbm;
-  // Most bytes of pinned host memory; none: three quarters of what is free; 0: nothing leaves the
-  // device.
+  // Most bytes of pinned host memory; 0: nothing leaves the device. None: EBBTIDE_HOST, or three
+  // quarters of what is free.
   std::optional<std::int64_t> host;
+  // Attention's output is not saved; its forward runs again in backward. For lengths at which
+  // neither memory holds it.
+  bool recomputes_attention = false;
 };
 
 struct LossOptions {

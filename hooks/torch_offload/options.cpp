@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 
@@ -46,6 +48,30 @@ std::string gib(std::int64_t bytes) {
   return text.str();
 }
 
+// "110GiB", "1.5TB", "1048576"; as python_shim/ebbtide/_sizes.py reads them.
+std::optional<std::int64_t> parse_size(const std::string& text) {
+  static const std::regex form(R"(\s*(\d+(?:\.\d+)?) ?(?:B|([KMGT])(i?)B)?\s*)");
+  std::smatch found;
+  if (!std::regex_match(text, found, form)) return std::nullopt;
+  long double bytes = std::stold(found[1]);
+  const std::string prefix = found[2];
+  const auto power = prefix.empty() ? 0 : std::string("KMGT").find(prefix) + 1;
+  for (std::size_t i = 0; i < power; ++i) bytes *= found[3].length() > 0 ? 1024 : 1000;
+  if (!(bytes < 0x1p62L)) return std::nullopt;
+  return static_cast<std::int64_t>(bytes);
+}
+
+// An empty value counts as unset.
+std::optional<std::int64_t> size_in_environment(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || std::string(value).find_first_not_of(" \t\n") == std::string::npos) {
+    return std::nullopt;
+  }
+  const auto bytes = parse_size(value);
+  if (!bytes) refuse(name, value, "a size, such as 110GiB or a number of bytes");
+  return bytes;
+}
+
 }  // namespace
 
 void check(const Options& options, at::Device device) {
@@ -60,6 +86,12 @@ void check(const Options& options, at::Device device) {
     refuse("host", gib(*options.host), "up to " + gib(host_memory()) + ", this machine's memory");
   }
   if (!device.is_cpu() && !device.is_cuda()) refuse("device", device, "a CPU or CUDA device");
+}
+
+Options with_environment(Options options) {
+  if (!options.hbm) options.hbm = size_in_environment("EBBTIDE_HBM");
+  if (!options.host) options.host = size_in_environment("EBBTIDE_HOST");
+  return options;
 }
 
 void check(const LossOptions& options) {

@@ -11,6 +11,9 @@ namespace ebbtide::offload {
 
 // Throws std::invalid_argument, which names the option, its value and what is allowed.
 void check(const Options& options, at::Device device);
+// With budgets that the program leaves open taken from EBBTIDE_HBM and EBBTIDE_HOST. Throws
+// std::invalid_argument for what is no size.
+Options with_environment(Options options);
 void check(const LossOptions& options);
 
 // Bytes of memory that this process may use: the machine's, or its control group's limit. Beside a

@@ -51,8 +51,8 @@ bool LayerBudget::stays() const {
   const Options& options = state_.options;
   if (!options.hbm) return later() <= options.keep_last;
   const double rest = options.alpha * rest_per_token() * static_cast<double>(x_.size(1));
-  const double always = 2.0 * static_cast<double>(bytes_of(x_));
-  return static_cast<double>(later()) * (always + rest) <= static_cast<double>(*options.hbm);
+  return static_cast<double>(later()) * (static_cast<double>(always()) + rest) <=
+         static_cast<double>(*options.hbm);
 }
 
 double LayerBudget::rest_allowance() const {
@@ -62,13 +62,18 @@ double LayerBudget::rest_allowance() const {
   const ebbtide_swap_stats now = state_.swap->stats();
   const std::int64_t free =
       std::min(now.host_budget_bytes, now.pinned_limit_bytes) - now.live_bytes;
-  const double share = static_cast<double>(free - layers * 2 * bytes_of(x_));
+  const double share = static_cast<double>(free - layers * always());
   return std::max(0.0, share / static_cast<double>(layers));
 }
 
 // Layers from this one on.
 std::int64_t LayerBudget::later() const {
   return static_cast<std::int64_t>(state_.layers() - tally_.index);
+}
+
+// Bytes that a layer saves whatever becomes of its pieces: its input, and attention's output.
+std::int64_t LayerBudget::always() const {
+  return (state_.options.recomputes_attention ? 1 : 2) * bytes_of(x_);
 }
 
 // The results of the layer's matrix products, each as activation, as gradient, and as a temporary.

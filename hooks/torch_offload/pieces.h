@@ -32,6 +32,7 @@ class LayerBudget {
 
  private:
   std::int64_t later() const;
+  std::int64_t always() const;
   double estimate() const;
 
   const State& state_;

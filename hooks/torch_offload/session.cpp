@@ -51,9 +51,10 @@ std::vector<SavedHandle> TallyingStore::save_all(const Tensors& tensors) {
 }
 
 Session::Session(at::Device device, const Options& options) {
-  check(options, device);
+  const Options wanted = with_environment(options);
+  check(wanted, device);
   install_engine();
-  state_ = std::make_shared<State>(device, options);
+  state_ = std::make_shared<State>(device, wanted);
 }
 
 Stats Session::stats() const {

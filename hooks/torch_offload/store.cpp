@@ -39,9 +39,7 @@ Witness::Witness(const at::Tensor& tensor, std::string name)
       name_(std::move(name)) {}
 
 void Witness::check() const {
-  if (counter_.current_version() != version_) {
-    throw_changed(name_, version_, counter_.current_version());
-  }
+  if (has_changed()) throw_changed(name_, version_, counter_.current_version());
 }
 
 void throw_changed(const std::string& name, std::uint32_t saved, std::uint32_t found) {

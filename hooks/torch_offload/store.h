@@ -53,6 +53,7 @@ class Witness {
   Witness(const at::Tensor& tensor, std::string name);
   // Throws std::runtime_error if the tensor was changed in place since.
   void check() const;
+  bool has_changed() const { return counter_.current_version() != version_; }
 
  private:
   c10::VariableVersion counter_;

@@ -28,6 +28,8 @@ class SwapEngine {
   // The current compute stream of the device as a number; 0 for host tensors, whose caller is the
   // stream.
   std::uint64_t stream() const;
+  // Under which the C interface knows it.
+  ebbtide_swap number() const { return number_; }
   // How much of `wanted` bytes one swap_out could take now.
   std::int64_t room(std::int64_t wanted) const;
   // Queues copies to the host. None: there is no host memory for them.

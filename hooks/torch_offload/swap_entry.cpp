@@ -4,6 +4,7 @@
 #include <c10/util/Exception.h>
 
 #include <cstdio>
+#include <numeric>
 #include <stdexcept>
 
 #include "hooks/torch_offload/tensor_layout.h"
@@ -40,12 +41,23 @@ SwapEntry::SwapEntry(std::shared_ptr<SwapEngine> engine, Tensors sources)
 }
 
 SwapEntry::~SwapEntry() {
+  if (held_ != nullptr) *held_ -= rest_bytes();
   if (ticket_) engine_->release(*ticket_, stream_, is_leaving(), !is_awaited_);
 }
 
 std::int64_t SwapEntry::swapped_bytes(std::size_t number) const {
   if (!ticket_) return 0;
   return sizes_[number] - (rest_.defined() ? bytes_of(rest_) : 0);
+}
+
+std::int64_t SwapEntry::rest_bytes() const {
+  if (rest_.defined()) return bytes_of(rest_);
+  return ticket_ ? 0 : std::accumulate(sizes_.begin(), sizes_.end(), std::int64_t{0});
+}
+
+void SwapEntry::count_in(HeldBytes held) {
+  held_ = std::move(held);
+  *held_ += rest_bytes();
 }
 
 bool SwapEntry::swap_out() {
@@ -78,12 +90,14 @@ void SwapEntry::let_go() {
   sources_.clear();
 }
 
-void SwapEntry::prefetch() {
-  if (!sources_.empty() || landed_.defined() || !ticket_) return;
+bool SwapEntry::prefetch() {
+  if (is_leaving()) return false;
+  if (landed_.defined() || !ticket_) return true;
   try {
     land();
+    return true;
   } catch (const c10::OutOfMemoryError&) {
-    // It is asked for again when it is needed, with more memory free.
+    return false;  // it is asked for again when it is needed, with more memory free
   }
 }
 
@@ -112,9 +126,8 @@ at::Tensor SwapEntry::get(std::size_t number, at::IntArrayRef size, at::IntArray
     engine_->await_in(*ticket_, stream);
     is_awaited_ = true;
   }
-  const at::Tensor typed = landed_.view(types_[number]);
   // With a version of its own: a change of one of several is no change of all.
-  return typed.as_strided(size, stride, starts_[number] / typed.element_size()).variable_data();
+  return typed_part(landed_, starts_[number], types_[number], size, stride);
 }
 
 }  // namespace ebbtide::offload

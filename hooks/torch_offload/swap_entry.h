@@ -9,6 +9,7 @@
 // on it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -17,6 +18,9 @@
 #include "hooks/torch_offload/swap_engine.h"
 
 namespace ebbtide::offload {
+
+// Of one store: saved, not released, and on the device to stay.
+using HeldBytes = std::shared_ptr<std::atomic<std::int64_t>>;
 
 // What one ticket of the engine stands for: contiguous tensors, one after the other.
 //   kept        sources, and no ticket
@@ -32,24 +36,33 @@ class SwapEntry {
   SwapEntry(const SwapEntry&) = delete;
   SwapEntry& operator=(const SwapEntry&) = delete;
 
-  bool is_leaving() const { return !sources_.empty() && ticket_.has_value(); }
+  bool is_leaving() const { return is_here() && ticket_.has_value(); }
+  // Whether the sources themselves are still held: what get() returns is then the program's, too.
+  bool is_here() const { return !sources_.empty(); }
+  // Whether source `number` was changed in place since: get() will throw.
+  bool is_changed(std::size_t number) const { return witnesses_[number].has_changed(); }
   std::int64_t size_of(std::size_t number) const { return sizes_[number]; }
   // From its first byte to its last.
   std::int64_t size() const { return starts_.back() + sizes_.back(); }
   // Of source `number`, bytes that are on the host, or on their way there.
   std::int64_t swapped_bytes(std::size_t number) const;
 
+  // From now until its end, what of it stays on the device counts there.
+  void count_in(HeldBytes held);
+
   // Starts on the way to the host, with the first part if not all of a single source fits there.
   // False: nothing did, or one of several did not; then nothing has changed.
   bool swap_out();
   // Drops the sources; the compute stream waits until they are copied.
   void let_go();
-  void prefetch();
+  // Whether it is here, or on its way.
+  bool prefetch();
   // Source `number` in this shape, on the device, for work on the current stream.
   at::Tensor get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride);
 
  private:
   void land();
+  std::int64_t rest_bytes() const;
 
   std::shared_ptr<SwapEngine> engine_;
   at::Device device_;
@@ -58,6 +71,7 @@ class SwapEntry {
   std::vector<std::int64_t> sizes_, starts_;  // in bytes
   Tensors sources_;
   at::Tensor rest_, landed_;
+  HeldBytes held_;  // null: not counted
   std::optional<std::uint64_t> ticket_;
   std::uint64_t stream_;    // where the sources, or what landed, may be freed
   bool is_awaited_ = true;  // no copy in is under way that its target must outlive

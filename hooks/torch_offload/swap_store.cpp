@@ -2,38 +2,24 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "hooks/torch_offload/tensor_layout.h"
 
 namespace ebbtide::offload {
-namespace {
 
-constexpr std::int64_t kMostInFlight = std::int64_t{1} << 30;  // bytes, without layers to go by
-
-class Swapped final : public Saved {
- public:
-  Swapped(std::shared_ptr<SwapEntry> entry, std::size_t number, const at::Tensor& tensor)
-      : entry_(std::move(entry)),
-        number_(number),
-        size_(tensor.sizes().vec()),
-        stride_(tensor.strides().vec()) {}
-  std::int64_t size_bytes() const override { return entry_->size_of(number_); }
-  std::int64_t swapped_bytes() const override { return entry_->swapped_bytes(number_); }
-  void prefetch() override { entry_->prefetch(); }
-  at::Tensor get() override { return entry_->get(number_, size_, stride_); }
-
- private:
-  std::shared_ptr<SwapEntry> entry_;
-  std::size_t number_;
-  std::vector<std::int64_t> size_, stride_;
-};
-
-}  // namespace
-
-SwapStore::SwapStore(at::Device device, std::int64_t host_budget)
-    : device_(device), engine_(std::make_shared<SwapEngine>(device, host_budget)) {}
+SwapStore::SwapStore(at::Device device, std::int64_t host_budget, std::int64_t most_in_flight)
+    : device_(device),
+      engine_(std::make_shared<SwapEngine>(device, host_budget)),
+      most_in_flight_(most_in_flight) {}
 
 std::vector<SavedHandle> SwapStore::save_all(const Tensors& tensors) {
+  const auto swapped = swap_all(tensors);
+  return {swapped.begin(), swapped.end()};
+}
+
+std::vector<std::shared_ptr<Swapped>> SwapStore::swap_all(const Tensors& tensors) {
+  std::map<Key, std::size_t> places_in_group;
   std::vector<Key> keys;
   Tensors group;
   std::vector<std::optional<Place>> places;  // none: `numbers` is its place in the group
@@ -41,19 +27,19 @@ std::vector<SavedHandle> SwapStore::save_all(const Tensors& tensors) {
   for (const auto& tensor : tensors) {
     at::Tensor bytes = flat(tensor);
     const Key key = key_of(bytes);
-    const auto same = std::find(keys.begin(), keys.end(), key);
-    numbers.push_back(static_cast<std::size_t>(same - keys.begin()));
     places.push_back(find(key));
-    if (places.back() || same != keys.end()) continue;
-    if (bytes.nbytes() == 0) {
+    if (!places.back() && bytes.nbytes() == 0) {
       places.back() = Place{std::make_shared<SwapEntry>(engine_, Tensors{bytes}), 0};
-      continue;
     }
+    numbers.push_back(places.back() ? 0
+                                    : places_in_group.try_emplace(key, keys.size()).first->second);
+    if (places.back() || numbers.back() < keys.size()) continue;
     keys.push_back(key);
     group.push_back(std::move(bytes));
   }
   const std::vector<Place> taken = group.empty() ? std::vector<Place>{} : take_over(group, keys);
-  std::vector<SavedHandle> saved;
+  std::vector<std::shared_ptr<Swapped>> saved;
+  saved.reserve(tensors.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const Place& place = places[i] ? *places[i] : taken[numbers[i]];
     saved.push_back(std::make_shared<Swapped>(place.entry, place.number, tensors[i]));
@@ -62,7 +48,7 @@ std::vector<SavedHandle> SwapStore::save_all(const Tensors& tensors) {
 }
 
 void SwapStore::layer_ended() {
-  unled_bytes_ = 0;
+  has_layers_ = true;
   let_go_of_one_layer();
 }
 
@@ -80,10 +66,12 @@ SwapStore::Key SwapStore::key_of(const at::Tensor& flat) {
 at::Tensor SwapStore::flat(const at::Tensor& tensor) const {
   if (tensor.device() != device_) {
     throw std::runtime_error("offload: a tensor on " + tensor.device().str() +
-                             " was given to a session of " + device_.str());
+                             " was given to a store of " + device_.str());
   }
   // Bytes alone do not carry these marks.
-  const at::Tensor plain = tensor.detach().resolve_conj().resolve_neg();
+  const bool is_marked = tensor.is_conj() || tensor.is_neg();
+  const at::Tensor plain =
+      is_marked ? tensor.detach().resolve_conj().resolve_neg() : alias_of(tensor);
   return plain.is_contiguous() ? plain : plain.as_strided({span_of(plain)}, {1});
 }
 
@@ -102,26 +90,28 @@ std::vector<SwapStore::Place> SwapStore::take_over(const Tensors& flats,
   auto entry = std::make_shared<SwapEntry>(engine_, flats);
   std::vector<Place> places;
   if (entry->swap_out()) {
-    layers_[1].push_back(entry);
-    unled_bytes_ += entry->size();
+    layers_[1].entries.push_back(entry);
+    layers_[1].bytes += entry->size();
     for (std::size_t i = 0; i < keys.size(); ++i) in_flight_[keys[i]] = {entry, i};
-    if (unled_bytes_ > kMostInFlight) layer_ended();
+    while (!has_layers_ && layers_[0].bytes + layers_[1].bytes > most_in_flight_) {
+      let_go_of_one_layer();
+    }
   } else if (flats.size() > 1) {
     for (std::size_t i = 0; i < flats.size(); ++i) {
       places.push_back(take_over({flats[i]}, {keys[i]}).front());
     }
     return places;
   }
+  entry->count_in(held_);
   for (std::size_t i = 0; i < flats.size(); ++i) places.push_back({entry, i});
   return places;
 }
 
 void SwapStore::let_go_of_one_layer() {
-  for (const auto& weak : layers_[0]) {
+  for (const auto& weak : layers_[0].entries) {
     if (const Entry entry = weak.lock()) entry->let_go();
   }
-  layers_[0] = std::move(layers_[1]);
-  layers_[1].clear();
+  layers_[0] = std::exchange(layers_[1], {});
   std::erase_if(in_flight_, [](const auto& item) {
     const Entry entry = item.second.entry.lock();
     return entry == nullptr || !entry->is_leaving();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <map>
 #include <tuple>
 
@@ -11,21 +12,53 @@
 
 namespace ebbtide::offload {
 
+// One tensor in a SwapStore.
+class Swapped final : public Saved {
+ public:
+  Swapped(std::shared_ptr<SwapEntry> entry, std::size_t number, const at::Tensor& tensor)
+      : entry_(std::move(entry)),
+        number_(number),
+        size_(tensor.sizes().vec()),
+        stride_(tensor.strides().vec()) {}
+  std::int64_t size_bytes() const override { return entry_->size_of(number_); }
+  std::int64_t swapped_bytes() const override { return entry_->swapped_bytes(number_); }
+  void prefetch() override { entry_->prefetch(); }
+  // Whether it is there, or on its way now.
+  bool try_prefetch() { return entry_->prefetch(); }
+  at::Tensor get() override { return entry_->get(number_, size_, stride_); }
+  // Whether the program's own tensor is held, and whether it, or what was made of it, has changed.
+  bool is_here() const { return size_bytes() > 0 && entry_->is_here(); }
+  bool is_changed() const { return entry_->is_changed(number_); }
+
+ private:
+  std::shared_ptr<SwapEntry> entry_;
+  std::size_t number_;
+  std::vector<std::int64_t> size_, stride_;
+};
+
 // Takes tensors of one device over into host memory. What does not fit there stays on the device,
 // split by token: the first rows of a tensor leave, the others are kept. Tensors that are saved
 // together leave, return and take memory as one. The same bytes saved again while they are on their
 // way are stored once.
 class SwapStore final : public Store {
  public:
-  SwapStore(at::Device device, std::int64_t host_budget);
+  static constexpr std::int64_t kMostInFlight = std::int64_t{1} << 30;
+
+  // `most_in_flight`: bytes on their way out at a time, as long as no layer has ended to go by.
+  SwapStore(at::Device device, std::int64_t host_budget,
+            std::int64_t most_in_flight = kMostInFlight);
 
   std::vector<SavedHandle> save_all(const Tensors& tensors) override;
+  std::vector<std::shared_ptr<Swapped>> swap_all(const Tensors& tensors);
   // The next layer's work on the current stream begins when the copies have ended of what the layer
   // before the one that ended saved; the host does not wait.
   void layer_ended() override;
   // Everything on its way out leaves the device: the current stream waits for the copies.
   void let_go();
   ebbtide_swap_stats stats() const { return engine_->stats(); }
+  ebbtide_swap number() const { return engine_->number(); }
+  // What found no room on the host and stays on the device until it is released.
+  std::int64_t held_bytes() const { return *held_; }
 
  private:
   using Entry = std::shared_ptr<SwapEntry>;
@@ -48,12 +81,19 @@ class SwapStore final : public Store {
   std::vector<Place> take_over(const Tensors& flats, const std::vector<Key>& keys);
   void let_go_of_one_layer();
 
+  // What left together with one layer.
+  struct Leaving {
+    std::vector<std::weak_ptr<SwapEntry>> entries;
+    std::int64_t bytes = 0;
+  };
+
   at::Device device_;
   std::shared_ptr<SwapEngine> engine_;
-  std::array<std::vector<std::weak_ptr<SwapEntry>>, 2>
-      layers_;  // on their way: of the layer before, of this
+  HeldBytes held_ = std::make_shared<std::atomic<std::int64_t>>(0);
+  std::array<Leaving, 2> layers_;  // of the layer before, of this one
   std::map<Key, WeakPlace> in_flight_;
-  std::int64_t unled_bytes_ = 0;  // saved since layer_ended() was called, or the start
+  std::int64_t most_in_flight_;
+  bool has_layers_ = false;
 };
 
 }  // namespace ebbtide::offload

@@ -30,4 +30,20 @@ at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t s
   return at::empty(sizes, tensor.options()).permute(back);
 }
 
+at::Tensor alias_of(const at::Tensor& tensor) {
+  const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();
+  return at::Tensor(impl.shallow_copy_and_detach(impl.version_counter(),
+                                                 /*allow_tensor_metadata_change=*/false));
+}
+
+at::Tensor typed_part(const at::Tensor& bytes, std::int64_t start, at::ScalarType type,
+                      at::IntArrayRef size, at::IntArrayRef stride) {
+  const caffe2::TypeMeta meta = c10::scalarTypeToTypeMeta(type);
+  auto part = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(bytes.storage()),
+                                                       bytes.key_set(), meta);
+  const auto element = static_cast<std::int64_t>(meta.itemsize());
+  part.unsafeGetTensorImpl()->set_sizes_and_strides(size, stride, start / element);
+  return part;
+}
+
 }  // namespace ebbtide::offload

@@ -18,4 +18,13 @@ std::int64_t span_of(const at::Tensor& tensor);
 // Empty, without gaps, in `tensor`'s order of dimensions; dimension `dim` is of another size.
 at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t size);
 
+// The same bytes and version counter, without a graph: detach(), but for its detour through torch's
+// dispatcher, which would be most of what a saved tensor costs the host.
+at::Tensor alias_of(const at::Tensor& tensor);
+
+// A part of `bytes` as a tensor of its own, with a version of its own, from byte `start` on;
+// likewise.
+at::Tensor typed_part(const at::Tensor& bytes, std::int64_t start, at::ScalarType type,
+                      at::IntArrayRef size, at::IntArrayRef stride);
+
 }  // namespace ebbtide::offload

@@ -335,6 +335,11 @@ def declare_adaptor(library: c.CDLL, install: str) -> c.CDLL:
     """The same for a torch adaptor, whose `install` function has a name of its own."""
     getattr(library, install).restype = c.c_int
     getattr(library, install).argtypes = []
+    return declare_version(library)
+
+
+def declare_version(library: c.CDLL) -> c.CDLL:
+    """What every library says that was built for one torch."""
     library.ebbtide_torch_version.restype = c.c_char_p
     library.ebbtide_torch_version.argtypes = []
     return library

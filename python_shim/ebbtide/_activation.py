@@ -56,14 +56,23 @@ def wanted_adaptors() -> tuple[str, ...]:
 
 
 def load_adaptor(kind: str) -> ctypes.CDLL:
+    return _fitting(_native.adaptor(kind))
+
+
+def load_store() -> ctypes.CDLL:
+    """The offload's swap store: torch.classes.ebbtide.SwapStore is there afterwards."""
+    return _fitting(_native.store())
+
+
+def _fitting(library: ctypes.CDLL) -> ctypes.CDLL:
+    """A library that was built for this torch. EbbtideError for another."""
     import torch
 
-    adaptor = _native.adaptor(kind)
-    built = adaptor.ebbtide_torch_version().decode()
+    built = library.ebbtide_torch_version().decode()
     mismatch = version_mismatch(built, str(torch.__version__))
     if mismatch:
         raise EbbtideError(mismatch)
-    return adaptor
+    return library
 
 
 def _finish() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from . import __version__, _native
 from ._errors import EbbtideError, one_line
@@ -64,14 +65,10 @@ def _torch() -> Iterator[Finding]:
 
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     yield Finding("torch", True, f"{torch.__version__}, {cuda}")
-    kinds = ("cpu", "cuda") if torch.version.cuda else ("cpu",)
-    for kind in kinds:
-        try:
-            _activation.load_adaptor(kind)
-        except EbbtideError as error:
-            yield Finding(f"adaptor {kind}", False, str(error))
-        else:
-            yield Finding(f"adaptor {kind}", True, str(_native.folder() / _native.ADAPTORS[kind]))
+    for kind in ("cpu", "cuda") if torch.version.cuda else ("cpu",):
+        load = functools.partial(_activation.load_adaptor, kind)
+        yield _library(f"adaptor {kind}", _native.ADAPTORS[kind], load)
+    yield _library("offload", _native.STORE, _activation.load_store)
     if torch.version.cuda:
         backend = _upstream.backend()
         yield Finding("allocator", backend == "native", f"backend {backend}")
@@ -79,6 +76,14 @@ def _torch() -> Iterator[Finding]:
         yield Finding("devices", True, ", ".join(_activation.wanted_adaptors()))
     except EbbtideError as error:
         yield Finding("devices", False, str(error))
+
+
+def _library(what: str, name: str, load: Callable[[], object]) -> Finding:
+    try:
+        load()
+    except EbbtideError as error:
+        return Finding(what, False, str(error))
+    return Finding(what, True, str(_native.folder() / name))
 
 
 def findings() -> list[Finding]:

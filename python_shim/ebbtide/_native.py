@@ -13,6 +13,7 @@ from ._errors import EbbtideError, one_line
 
 ENGINE = "libebbtide.so"
 ADAPTORS = {"cpu": "libebbtide_torch_cpu.so", "cuda": "libebbtide_torch_cuda.so"}
+STORE = "libebbtide_torch_store.so"
 
 
 def folder() -> pathlib.Path:
@@ -69,6 +70,15 @@ def adaptor(kind: str) -> ctypes.CDLL:
     # Lazy: the version can then be asked of an adaptor that another torch lacks functions for.
     loaded = _load(folder() / ADAPTORS[kind], ctypes.RTLD_LOCAL | os.RTLD_LAZY)
     return _abi.declare_adaptor(loaded, install_name(kind))
+
+
+@functools.cache
+def store() -> ctypes.CDLL:
+    """The offload's swap store, as classes of torch's. Requires: torch is imported."""
+    library()
+    # Lazy, as adaptors are.
+    loaded = _load(folder() / STORE, ctypes.RTLD_LOCAL | os.RTLD_LAZY)
+    return _abi.declare_version(loaded)
 
 
 def install_name(kind: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from conftest import our_lines
+from conftest import ROOT, our_lines
 from dryrun_run import dryrun_module
 from libtorch_example import Example, attempt, call, example
 
@@ -64,6 +64,14 @@ def test_on_a_simulated_gpu_it_saves_most_of_the_peak(built: Example, tmp_path: 
     done = call([built.gpt, *options], **simulated)
     peaks = cells(done.stdout, "peak of live tensors")
     assert all(peak < 0.4 * peaks[0] for peak in peaks[1:])
+
+
+def test_the_example_in_the_docs_is_the_one_that_is_compiled_and_run() -> None:
+    test = (ROOT / "tests" / "unit" / "torch_offload" / "docs_example_test.cpp").read_text()
+    compiled = test.partition("The example begins here.\n")[2].partition("  // And ends here.")[0]
+    shown = (ROOT / "docs" / "offload.md").read_text().partition("```cpp\n")[2].partition("```")[0]
+    lines = [line.partition("//")[0].strip() for line in shown.splitlines()]
+    assert lines == [line.strip() for line in compiled.splitlines()]
 
 
 @pytest.mark.parametrize(

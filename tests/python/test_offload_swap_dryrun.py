@@ -22,9 +22,15 @@ GIB = 1 << 30
 """
 
 
-def run(code: str, tmp_path: pathlib.Path, count: int = 1, **variables: str) -> Simulated:
+def run(
+    code: str,
+    tmp_path: pathlib.Path,
+    count: int = 1,
+    capacity: str | None = None,
+    **variables: str,
+) -> Simulated:
     variables["EBBTIDE_NATIVE_DIR"] = str(_native.folder())
-    return simulate(BEGIN + code, tmp_path, count=count, **variables)
+    return simulate(BEGIN + code, tmp_path, count=count, capacity=capacity, **variables)
 
 
 def test_what_was_computed_goes_to_the_host_and_comes_back_as_it_was(tmp_path):
@@ -130,6 +136,27 @@ print(json.dumps({
     assert len(lines) == 1
     assert "pinned host memory" in lines[0]
     assert "going on with" in lines[0]
+
+
+def test_a_failed_prefetch_for_lack_of_device_memory_is_tried_again_by_get(tmp_path):
+    done = run(
+        """
+store = SwapStore("cuda", 64 * GIB)
+saved = store.save(torch.full((3 << 28,), 7, dtype=torch.int32, device="cuda"))
+store.let_go()
+others = torch.empty(3 * GIB, dtype=torch.uint8, device="cuda")
+saved.prefetch()
+try:
+    saved.get()
+except torch.OutOfMemoryError:
+    del others
+    print(json.dumps([store.stats().copies_in, int(saved.get()[-1])]))
+""",
+        tmp_path,
+        capacity="4GiB",
+        EBBTIDE_DRYRUN_COMPUTE_LIMIT="4GiB",
+    )
+    assert done.answer() == [0, 7]
 
 
 def test_the_device_stays_as_the_program_set_it(tmp_path):

@@ -11,12 +11,12 @@ ROOT = HERE.parents[2]
 
 
 def build(folder: pathlib.Path, torch_version: str) -> pathlib.Path:
-    """libebbtide.so and both adaptors, which say that they were built for `torch_version`."""
+    """libebbtide.so and the libraries for torch, which say that they were built for `torch_version`."""
     folder.mkdir(parents=True, exist_ok=True)
     compiler = [os.environ.get("CC", "cc"), "-shared", "-fPIC", f"-I{ROOT}"]
     engine = folder / "libebbtide.so"
     subprocess.run([*compiler, str(HERE / "fake_engine.c"), "-o", str(engine)], check=True)
-    for kind in ("cpu", "cuda"):
+    for kind in ("cpu", "cuda", "store"):
         defines = [f'-DFAKE_TORCH_VERSION="{torch_version}"', f"-DFAKE_KIND={kind}"]
         out = str(folder / f"libebbtide_torch_{kind}.so")
         command = [*compiler, *defines, str(HERE / "fake_adaptor.c"), "-o", out]

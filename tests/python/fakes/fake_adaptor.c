@@ -1,4 +1,4 @@
-/* A stand-in for libebbtide_torch_cpu.so and libebbtide_torch_cuda.so: installs nothing and notes that
+/* A stand-in for libebbtide_torch_cpu.so, _cuda.so and _store.so: installs nothing and notes that
  * it was asked to. FAKE_TORCH_VERSION and FAKE_KIND are given by the compiler's command line. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <torch/optim/adamw.h>
 
+#include <array>
+#include <cstdlib>
+
 #include "small_gpt.h"
 
 namespace ebbtide::offload {
@@ -28,13 +31,14 @@ struct Training {
   Stats stats;
 };
 
-// Three steps on lengths that differ, with dropout.
-Training train(const Options& options) {
+// Steps on lengths that differ, with dropout.
+Training train(const Options& options, int steps = 3) {
   Gpt model = make_gpt(3, at::kFloat, 0.1);
   Session session(at::kCPU, options);
   torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(1e-2));
   Training training;
-  for (const std::int64_t length : {50, 64, 33}) {
+  for (int step = 0; step < steps; ++step) {
+    const std::int64_t length = std::array{50, 64, 33}[static_cast<std::size_t>(step % 3)];
     optimizer.zero_grad();
     const auto loss = model->offloaded(session, some_tokens(2, length));
     loss.backward();
@@ -53,22 +57,58 @@ void expect_same_bits(const Training& some, const Training& other) {
   EXPECT_TRUE(same_bits(some.parameters, other.parameters));
 }
 
-TEST(Layers, EveryAlphaGivesTheBitsOfKeepingEverything) {
+TEST(Layers, EveryAlphaGivesTheBitsOfKeepingEverythingForTwentySteps) {
   Options keeps = options(1);
   keeps.host = 0;
-  const Training kept = train(keeps);
+  const Training kept = train(keeps, 20);
   EXPECT_FALSE(kept.stats.host.has_value());
   EXPECT_GT(kept.stats.layers[0].kept_bytes, 0);
   EXPECT_EQ(kept.stats.layers[0].recomputed_bytes, 0);
-  for (const double alpha : {0.0, 0.25, 0.5, 1.0}) {
+  for (int eighths = 0; eighths <= 8; ++eighths) {
+    const double alpha = eighths / 8.0;
     SCOPED_TRACE(alpha);
-    const Training swapped = train(options(alpha));
+    const Training swapped = train(options(alpha), 20);
     expect_same_bits(swapped, kept);
     EXPECT_EQ(swapped.stats.host->live_bytes, 0);
     EXPECT_EQ(swapped.stats.layers[0].recomputed_bytes > 0, alpha < 1);
     EXPECT_GT(swapped.stats.layers[0].swapped_bytes, 0);
     EXPECT_EQ(swapped.stats.host->refusals, 0);
   }
+}
+
+TEST(Layers, RecomputedAttentionGivesTheSameBitsAndSavesItsOutput) {
+  const Training saved = train(options(0));
+  for (const double alpha : {0.0, 0.5, 1.0}) {
+    SCOPED_TRACE(alpha);
+    Options again = options(alpha);
+    again.recomputes_attention = true;
+    const Training repeated = train(again);
+    expect_same_bits(repeated, saved);
+    EXPECT_EQ(repeated.stats.host->live_bytes, 0);
+    EXPECT_EQ(repeated.stats.layers[0].attention_forwards, 6);
+    if (alpha == 0) {
+      EXPECT_LT(repeated.stats.layers[0].swapped_bytes,
+                0.55 * static_cast<double>(saved.stats.layers[0].swapped_bytes));
+    }
+  }
+}
+
+TEST(Layers, BudgetsThatAProgramLeavesOpenAreReadFromTheEnvironment) {
+  const auto budget = [](const char* text, Options options = {}) {
+    ::setenv("EBBTIDE_HOST", text, 1);
+    const auto unset = [](void*) { ::unsetenv("EBBTIDE_HOST"); };
+    const std::unique_ptr<void, decltype(unset)> guard(&options, unset);
+    return Session(at::kCPU, options).stats().host->budget_bytes;
+  };
+  EXPECT_EQ(budget("3MiB"), 3 * kMiB);
+  EXPECT_EQ(budget(" 1.5 MB "), 1'500'000);
+  EXPECT_EQ(budget("4096"), 4096);
+  EXPECT_EQ(budget("3MiB", options(0)), 64 * kMiB);
+  EXPECT_GT(budget(""), 0);
+  EXPECT_THAT([&] { budget("much"); },
+              ThrowsMessage<std::invalid_argument>(
+                  "ebbtide offload: EBBTIDE_HOST=much: allowed is a size, such as 110GiB or a "
+                  "number of bytes"));
 }
 
 TEST(Layers, WhatFindsNoRoomOnTheHostStaysOrIsRecomputedWithTheSameBits) {
