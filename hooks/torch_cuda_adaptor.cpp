@@ -148,6 +148,29 @@ class CudaAdaptor final : public CudaForwarder {
     for (const auto& own : devices_) own->history().record({enabled, recorder, max_entries, when, clear, skip_actions});
   }
 
+  // Native's histories carry these along; so do the arenas'.
+  void setUserMetadata(const std::string& metadata) override {
+    upstream_.setUserMetadata(metadata);
+    for (const auto& own : devices_) own->history().set_user_metadata(metadata);
+  }
+  void pushCompileContext(std::string& context) override {
+    upstream_.pushCompileContext(context);
+    TorchCudaHistory::push_compile_context(context);
+  }
+  void popCompileContext() override {
+    upstream_.popCompileContext();
+    TorchCudaHistory::pop_compile_context();
+  }
+  std::shared_ptr<c10::GatheredContext> getContextForPointer(const void* address) override {
+    TorchCudaDevice* own = owner_of(address);
+    return own == nullptr ? CudaForwarder::getContextForPointer(address) : own->history().context_of(address);
+  }
+  void annotateMemory(const void* address, const std::string& metadata) override {
+    TorchCudaDevice* own = owner_of(address);
+    if (own == nullptr) return CudaForwarder::annotateMemory(address, metadata);
+    own->history().annotate(address, own->engine().block_at(address).size, metadata);
+  }
+
   void attachOutOfMemoryObserver(native::OutOfMemoryObserver observer) override { failures_.attach(std::move(observer)); }
 
   void* getBaseAllocation(void* address, std::size_t* size) override {

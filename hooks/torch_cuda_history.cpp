@@ -14,6 +14,7 @@ constexpr std::int64_t kGrain = 512;  // what upstream rounds blocks to
 constexpr std::int64_t kNsPerUs = 1000;
 
 thread_local TorchCudaHistory::Context gathered;
+thread_local std::vector<std::string> compile_contexts;
 
 std::size_t as_number(const void* address) { return reinterpret_cast<std::size_t>(address); }
 
@@ -78,7 +79,32 @@ void TorchCudaHistory::add(TraceEntry::Action action, const void* address, Bytes
   if (events_.size() >= recording_.max_entries) events_.pop_front();
   events_.emplace_back(action, device_, as_number(address), static_cast<std::size_t>(align_up(size.value, kGrain)),
                        reinterpret_cast<void*>(stream.value), c10::MempoolId_t{0, 0}, c10::getApproximateTime(),
-                       std::move(context));
+                       std::move(context), compile_contexts.empty() ? "" : compile_contexts.back(), user_metadata_);
+}
+
+void TorchCudaHistory::set_user_metadata(const std::string& metadata) {
+  const std::lock_guard lock(lock_);
+  user_metadata_ = metadata;
+}
+
+void TorchCudaHistory::push_compile_context(const std::string& context) { compile_contexts.push_back(context); }
+
+void TorchCudaHistory::pop_compile_context() {
+  if (!compile_contexts.empty()) compile_contexts.pop_back();
+}
+
+void TorchCudaHistory::annotate(const void* address, Bytes size, const std::string& metadata) {
+  const std::lock_guard lock(lock_);
+  if (!recording_.enabled) return;
+  const auto add_event = [&](auto action_of) {
+    if constexpr (requires { decltype(action_of)::ANNOTATE; }) {
+      const std::string usual = std::exchange(user_metadata_, metadata);
+      const auto live = live_.find(address);
+      add(decltype(action_of)::ANNOTATE, address, size, live == live_.end() ? StreamId{} : live->second.stream, nullptr);
+      user_metadata_ = usual;
+    }
+  };
+  add_event(TraceEntry(TraceEntry::ALLOC, device_, 0, 0, nullptr, {0, 0}, {}));
 }
 
 TorchCudaHistory::Context TorchCudaHistory::context_of(const void* address) const {

@@ -46,6 +46,13 @@ class TorchCudaHistory {
   void placed(const void* address, Bytes size, StreamId stream) noexcept;
   void released(const void* address, Bytes size) noexcept;
 
+  // As native's: metadata for all threads, compile contexts for the calling one.
+  void set_user_metadata(const std::string& metadata);
+  static void push_compile_context(const std::string& context);
+  static void pop_compile_context();
+  // An event of torch >= 2.14 about a live block; earlier versions have none.
+  void annotate(const void* address, Bytes size, const std::string& metadata);
+
   struct ArenaView {
     const void* base = nullptr;
     Bytes extent;
@@ -66,6 +73,7 @@ class TorchCudaHistory {
   std::atomic<bool> is_recording_{false};
   mutable std::mutex lock_;  // guards what follows
   Recording recording_;
+  std::string user_metadata_;
   c10::ApproximateClockToUnixTimeConverter clock_;
   std::deque<TraceEntry> events_;  // the newest max_entries
   struct Live {

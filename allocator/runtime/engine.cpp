@@ -41,7 +41,7 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamF
     : options_(options),
       arena_(std::move(range), fences),
       server_(arena_, options.alignment, options.smallest_planned),
-      worker_(std::move(book), options.alignment) {
+      worker_(std::move(book), options.alignment, options.planning_time) {
   book_ = worker_.published();
   plan_was_loaded_ = !book_->programs.empty();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -28,6 +29,7 @@ struct EngineOptions {
   Bytes alignment{512};
   bool observe_only = false;     // record and report, never serve
   bool upstream_caches = true;   // false: upstream holds what is live and nothing else (host memory)
+  std::chrono::milliseconds planning_time{2000};  // at most, for improving a plan; a first one is always made
   bool (*is_in_backward)() = nullptr;  // whether this thread is inside autograd's backward
   EventSink* sink = nullptr;     // trace; outlives the engine
   ArenaObserver* observer = nullptr;  // told of every block of the arena; outlives the engine

@@ -22,13 +22,13 @@ GROUPS = {
 SETTINGS = ("expandable_segments:True", "expandable_segments:False", "max_split_size_mb:32,expandable_segments:False")
 
 
-def conform(run_python, tmp_path: pathlib.Path, allocator: str, group: str, **variables: str) -> None:
+def conform(run_python, native, tmp_path: pathlib.Path, allocator: str, group: str, **variables: str) -> None:
     environment = simulated_environment(tmp_path, capacity="2GiB", count=2)
     done = run_python(
         [str(PROGRAMS / "conformance.py"), group],
         **environment,
         EBBTIDE=ALLOCATORS[allocator],
-        EBBTIDE_REPORT="off",
+        EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
         **variables,
     )
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def conform(run_python, tmp_path: pathlib.Path, allocator: str, group: str, **va
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_memory_functions(run_python, native, tmp_path, allocator, group):
-    conform(run_python, tmp_path, allocator, group, **GROUPS[group])
+    conform(run_python, native, tmp_path, allocator, group, **GROUPS[group])
 
 
 CHILDREN = """
@@ -109,7 +109,7 @@ def test_children_and_exit(run_python, native, tmp_path, allocator):
     program.write_text(CHILDREN)
     environment = simulated_environment(tmp_path, capacity="2GiB")
     done = run_python(
-        [str(program)], **environment, EBBTIDE=ALLOCATORS[allocator], EBBTIDE_REPORT="off"
+        [str(program)], **environment, EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off"
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     assert our_lines(done.stderr) == []
@@ -135,7 +135,7 @@ for asked in (700, 5000):
 
 def test_out_of_memory_says_what_is_free_and_who_holds_the_rest(run_python, native, tmp_path):
     environment = simulated_environment(tmp_path, capacity="1GiB")
-    done = run_python(OUT_OF_MEMORY, **environment, EBBTIDE="1", EBBTIDE_REPORT="off")
+    done = run_python(OUT_OF_MEMORY, **environment, EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off")
     assert done.returncode == 0, done.stderr
     first, ours, second, too_large = done.stdout.splitlines()
     assert first.startswith("CUDA out of memory. Tried to allocate 700.00 MiB.")
@@ -153,4 +153,4 @@ def test_out_of_memory_says_what_is_free_and_who_holds_the_rest(run_python, nati
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("allocator", ("native", "planned"))
 def test_memory_functions_with_settings(run_python, native, tmp_path, allocator, settings):
-    conform(run_python, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings)
+    conform(run_python, native, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings)
