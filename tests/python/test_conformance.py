@@ -22,6 +22,11 @@ GROUPS = {
 SETTINGS = ("expandable_segments:True", "expandable_segments:False", "max_split_size_mb:32,expandable_segments:False")
 
 
+def complaints(stderr: str) -> list[str]:
+    """Our lines, but for what torch asks of the simulated device and it does not have."""
+    return [line for line in our_lines(stderr) if "is not simulated" not in line]
+
+
 def conform(run_python, native, tmp_path: pathlib.Path, allocator: str, group: str, **variables: str) -> None:
     environment = simulated_environment(tmp_path, capacity="2GiB", count=2)
     done = run_python(
@@ -32,7 +37,7 @@ def conform(run_python, native, tmp_path: pathlib.Path, allocator: str, group: s
         **variables,
     )
     assert done.returncode == 0, done.stderr
-    assert [line for line in our_lines(done.stderr) if "is not simulated" not in line] == []
+    assert complaints(done.stderr) == []
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows, "no check ran"
     wrong = "\n".join(f"{row['check']} {row['wrong']}" for row in rows if row["wrong"])
@@ -112,7 +117,7 @@ def test_children_and_exit(run_python, native, tmp_path, allocator):
         [str(program)], **environment, EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off"
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-    assert our_lines(done.stderr) == []
+    assert complaints(done.stderr) == []
 
 
 OUT_OF_MEMORY = """
