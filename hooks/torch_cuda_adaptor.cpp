@@ -1,8 +1,11 @@
 // The engine in front of torch's CUDA caching allocator (reference for the rules: torch's
 // c10/cuda/CUDACachingAllocator.h, contracts of allocate, raw_deleter and recordStream).
+#include <c10/core/impl/GPUTrace.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/util/env.h>
 
 #include <atomic>
 #include <exception>
@@ -12,11 +15,9 @@
 
 #include "hooks/registry.h"
 #include "hooks/torch_adaptor.h"
-#include "hooks/torch_backward.h"
-#include "hooks/torch_cuda_attic.h"
-#include "hooks/torch_cuda_fences.h"
+#include "hooks/torch_cuda_device.h"
 #include "hooks/torch_cuda_forwarder.h"
-#include "hooks/torch_cuda_range.h"
+#include "hooks/torch_cuda_out_of_memory.h"
 
 namespace ebbtide {
 namespace {
@@ -25,76 +26,76 @@ namespace {
 constexpr Bytes kSmallestPlanned{kMiB.value + 1};
 // Above torch's own registration (0, in newer versions 1).
 constexpr std::uint8_t kPriority = 10;
-constexpr std::size_t kAggregate = 0;
-constexpr std::size_t kLargePool = 2;
 
 StreamId id_of(c10::cuda::CUDAStream stream) {
   return {reinterpret_cast<std::uint64_t>(stream.stream())};
 }
 
+bool is_capturing() {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
+
 // Requests that upstream serves get its DataPtr unchanged but for the deleter, which reports the end to
 // the engine and then calls upstream's. While any allocation pool is open (CUDA graph capture, MemPool),
 // and while caching is switched off, everything is upstream's alone.
+//
+// raw_deleter() frees whatever allocate() gave, of whatever size and from whomever: programs keep the pointer alone
+// and free it so. Blocks of pools carry it as well, because CUDA graph trees compare. Only small blocks keep
+// upstream's own, for speed.
 class CudaAdaptor final : public CudaForwarder {
  public:
-  using CudaForwarder::CudaForwarder;
+  explicit CudaAdaptor(native::CUDAAllocator& upstream)
+      : CudaForwarder(upstream),
+        failures_(*new OutOfMemoryRelay(upstream)),
+        is_forced_uncached_(c10::utils::has_env("PYTORCH_NO_CUDA_MEMORY_CACHING")) {}
   using CudaForwarder::recordStream;
 
   static CudaAdaptor* instance;
 
-  void add_engines(int device_count) {
-    for (int device = static_cast<int>(engines_.size()); device < device_count; ++device) {
-      Registry::Device added;
-      added.options.device = device;
-      added.options.smallest_planned = kSmallestPlanned;
-      added.options.is_in_backward = find_backward_probe();
-      added.range = std::make_unique<TorchCudaRange>(upstream_, device);
-      added.fences = std::make_unique<TorchCudaFences>(device);
-      fences_.push_back(std::make_unique<TorchCudaFences>(device));
-      attics_.push_back(std::make_unique<TorchCudaAttic>(upstream_, device, *fences_.back()));
-      engines_.push_back(&Registry::get().add(std::move(added)));
+  void add_devices(int device_count) {
+    for (int device = static_cast<int>(devices_.size()); device < device_count; ++device) {
+      devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, kSmallestPlanned));
     }
   }
 
   void init(int device_count) override {
     upstream_.init(device_count);
-    add_engines(device_count);
+    add_devices(device_count);
   }
 
   c10::DataPtr allocate(std::size_t count) override {
     const Bytes size{static_cast<std::int64_t>(count)};
+    const bool in_pool = open_pools_.load(std::memory_order_relaxed) > 0;
+    if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
+      c10::DataPtr block = insist(size, [&] { return upstream_.allocate(count); });
+      if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
+      return block;
+    }
     Device device = 0;
-    if (size < kSmallestPlanned || open_pools_.load(std::memory_order_relaxed) > 0 || !upstream_.isEnabled()) {
-      return upstream_.allocate(count);
-    }
     C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
-    if (static_cast<std::size_t>(device) >= engines_.size()) return upstream_.allocate(count);
-    Engine& engine = *engines_[static_cast<std::size_t>(device)];
+    TorchCudaDevice* own = find(device);
+    if (own == nullptr) return upstream_.allocate(count);
     const StreamId stream = id_of(c10::cuda::getCurrentCUDAStream(device));
-    const Engine::Grant grant = engine.allocate(size, stream);
-    if (grant.address != nullptr) {
-      return {grant.address, grant.address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
-    }
-    c10::DataPtr block;
-    try {
-      block = grant.is_lasting ? allocate_lasting(device, count) : allocate_upstream(engine, count);
-    } catch (const c10::OutOfMemoryError&) {
-      void* address = engine.allocate_anywhere(size, stream, grant);
-      if (address == nullptr) throw;
-      return {address, address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
-    }
-    engine.note_upstream(block.get(), size, stream, grant);
-    if (!block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block)) {
-      engine.forget_upstream(block.get());
-    }
-    return block;
+    if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
+    const Engine::Grant grant = own->engine().allocate(size, stream);
+    if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
+    return allocate_upstream(*own, device, size, stream, grant);
   }
 
+  // As upstream does: whoever allocates so is not seen by the engine.
+  void* raw_alloc(std::size_t count) override {
+    return insist({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc(count); });
+  }
+  void* raw_alloc_with_stream(std::size_t count, cudaStream_t stream) override {
+    return insist({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc_with_stream(count, stream); });
+  }
+
+  c10::DeleterFnPtr raw_deleter() const override { return &delete_block; }
   void raw_delete(void* address) override { release(address); }
 
   void recordStream(const c10::DataPtr& block, c10::cuda::CUDAStream stream) override {
-    if (Engine* engine = owner_of(block.get()); engine != nullptr) {
-      engine->record_stream(block.get(), id_of(stream));
+    if (TorchCudaDevice* own = owner_of(block.get()); own != nullptr) {
+      own->engine().record_stream(block.get(), id_of(stream));
       return;
     }
     if (block.get_deleter() != &delete_block) {
@@ -108,37 +109,79 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   native::DeviceStats getDeviceStats(Device device) override {
-    native::DeviceStats stats = upstream_.getDeviceStats(device);
-    if (static_cast<std::size_t>(device) >= engines_.size()) return stats;
-    // Upstream takes the whole arena for allocated: what is live in it is.
-    const Engine::Snapshot now = engines_[static_cast<std::size_t>(device)]->snapshot();
-    const std::int64_t idle = (now.arena - now.arena_live).value;
-    for (const std::size_t type : {kAggregate, kLargePool}) {
-      for (auto* stat : {&stats.allocated_bytes[type], &stats.active_bytes[type], &stats.requested_bytes[type]}) {
-        stat->current -= idle;
-        stat->peak = std::max(stat->current, now.arena.value > 0 ? now.counters.peak_live.value : stat->peak);
-      }
-    }
-    return stats;
+    TorchCudaDevice* own = find(device);
+    return own == nullptr ? upstream_.getDeviceStats(device) : own->stats();
   }
 
   void resetPeakStats(Device device) override {
-    upstream_.resetPeakStats(device);
-    if (static_cast<std::size_t>(device) < engines_.size()) engines_[static_cast<std::size_t>(device)]->reset_peak_live();
+    TorchCudaDevice* own = find(device);
+    if (own == nullptr) return upstream_.resetPeakStats(device);
+    own->statistics().reset_peaks();
+    own->engine().reset_peak_live();
   }
 
+  void resetAccumulatedStats(Device device) override {
+    TorchCudaDevice* own = find(device);
+    if (own == nullptr) return upstream_.resetAccumulatedStats(device);
+    own->reset_accumulated_stats();
+  }
+
+  // What the program wants back includes what is idle in the arenas.
+  void emptyCache(Pool pool) override {
+    if (pool == Pool{0, 0} && !is_capturing()) {
+      for (const auto& own : devices_) static_cast<void>(own->engine().release_idle());
+    }
+    upstream_.emptyCache(pool);
+  }
+
+  native::SnapshotInfo snapshot(Pool pool, bool include_traces) override {
+    native::SnapshotInfo info = upstream_.snapshot(pool, include_traces);
+    for (const auto& own : devices_) {
+      if (pool == Pool{0, 0}) own->show_in(info);
+    }
+    return info;
+  }
+
+  void recordHistory(bool enabled, native::CreateContextFn recorder, std::size_t max_entries, native::RecordContext when,
+                     bool clear, const std::vector<std::string>& skip_actions) override {
+    upstream_.recordHistory(enabled, recorder, max_entries, when, clear, skip_actions);
+    for (const auto& own : devices_) own->history().record({enabled, recorder, max_entries, when, clear, skip_actions});
+  }
+
+  // Native's histories carry these along; so do the arenas'.
+  void setUserMetadata(const std::string& metadata) override {
+    upstream_.setUserMetadata(metadata);
+    for (const auto& own : devices_) own->history().set_user_metadata(metadata);
+  }
+  void pushCompileContext(std::string& context) override {
+    upstream_.pushCompileContext(context);
+    TorchCudaHistory::push_compile_context(context);
+  }
+  void popCompileContext() override {
+    upstream_.popCompileContext();
+    TorchCudaHistory::pop_compile_context();
+  }
+  std::shared_ptr<c10::GatheredContext> getContextForPointer(const void* address) override {
+    TorchCudaDevice* own = owner_of(address);
+    return own == nullptr ? CudaForwarder::getContextForPointer(address) : own->history().context_of(address);
+  }
+  void annotateMemory(const void* address, const std::string& metadata) override {
+    TorchCudaDevice* own = owner_of(address);
+    if (own == nullptr) return CudaForwarder::annotateMemory(address, metadata);
+    own->history().annotate(address, own->engine().block_at(address).size, metadata);
+  }
+
+  void attachOutOfMemoryObserver(native::OutOfMemoryObserver observer) override { failures_.attach(std::move(observer)); }
+
   void* getBaseAllocation(void* address, std::size_t* size) override {
-    Engine* engine = owner_of(address);
-    if (engine == nullptr) return upstream_.getBaseAllocation(address, size);
-    return upstream_.getBaseAllocation(const_cast<void*>(engine->base()), size);
+    TorchCudaDevice* own = owner_of(address);
+    if (own == nullptr) return upstream_.getBaseAllocation(address, size);
+    return upstream_.getBaseAllocation(const_cast<void*>(own->engine().base()), size);
   }
 
   native::ShareableHandle shareIpcHandle(void* address) override {
-    Engine* engine = owner_of(address);
-    if (engine == nullptr) return upstream_.shareIpcHandle(address);
-    native::ShareableHandle handle = upstream_.shareIpcHandle(const_cast<void*>(engine->base()));
-    handle.offset += static_cast<const char*>(address) - static_cast<const char*>(engine->base());
-    return handle;
+    TorchCudaDevice* own = owner_of(address);
+    return own == nullptr ? upstream_.shareIpcHandle(address) : own->share(address);
   }
 
   void beginAllocateToPool(Device device, Pool pool, std::function<bool(cudaStream_t)> filter) override {
@@ -151,56 +194,140 @@ class CudaAdaptor final : public CudaForwarder {
     open_pools_.fetch_sub(1, std::memory_order_relaxed);
   }
 
+  native::CheckpointDelta setCheckpointPoolState(Device device, std::shared_ptr<native::AllocatorState> state) override {
+    native::CheckpointDelta delta = upstream_.setCheckpointPoolState(device, std::move(state));
+    for (c10::DataPtr& block : delta.dataptrs_allocd) {
+      static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
+    }
+    return delta;
+  }
+
  private:
   static void delete_block(void* address) { instance->release(address); }
 
-  Engine* owner_of(const void* address) const {
-    for (Engine* engine : engines_) {
-      if (engine->owns(address)) return engine;
+  TorchCudaDevice* find(Device device) const {
+    const auto index = static_cast<std::size_t>(device);
+    return index < devices_.size() ? devices_[index].get() : nullptr;
+  }
+
+  TorchCudaDevice* owner_of(const void* address) const {
+    for (const auto& own : devices_) {
+      if (own->engine().owns(address)) return own.get();
     }
     return nullptr;
   }
 
+  static bool is_watched() { return C10_UNLIKELY(c10::impl::GPUTrace::get_trace() != nullptr || c10::memoryProfilingEnabled()); }
+
+  // What upstream tells of its blocks is told of the arena's, too.
+  c10::DataPtr hand_out(void* address, Bytes size, TorchCudaDevice& own, Device device) const {
+    if (is_watched()) report(address, size, own, device);
+    return {address, address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
+  }
+
+  void report(void* address, Bytes change, TorchCudaDevice& own, Device device) const {
+    if (const auto* trace = c10::impl::GPUTrace::get_trace(); trace != nullptr) {
+      const auto number = reinterpret_cast<std::uintptr_t>(address);
+      change.value > 0 ? (*trace)->trace_gpu_memory_allocation(c10::kCUDA, number)
+                       : (*trace)->trace_gpu_memory_deallocation(c10::kCUDA, number);
+    }
+    if (!c10::memoryProfilingEnabled()) return;
+    const TorchCudaStatistics::Totals now = own.statistics().totals();
+    c10::reportMemoryUsageToProfiler(address, change.value, now.allocated, now.reserved,
+                                     c10::Device(c10::DeviceType::CUDA, device));
+  }
+
+  c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, StreamId stream, const Engine::Grant& grant) {
+    void* in_arena = nullptr;
+    const auto anywhere = [&] { return in_arena = own.engine().allocate_anywhere(size, stream, grant); };
+    c10::DataPtr block = insist(
+        size, [&] { return grant.is_lasting ? allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); },
+        anywhere);
+    if (in_arena != nullptr) return hand_out(in_arena, size, own, device);
+    own.engine().note_upstream(block.get(), size, stream, grant);
+    own.statistics().note_upstream(size);
+    if (!block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block)) {
+      own.engine().forget_upstream(block.get());
+    }
+    return block;
+  }
+
+  template <typename Ask>
+  auto insist(Bytes size, Ask ask) -> decltype(ask()) {
+    return insist(size, ask, [] { return static_cast<void*>(nullptr); });
+  }
+
+  // Asks upstream. Before the program sees that memory is out, the arena gives back what is idle above its highest
+  // block, and the request may go `elsewhere` (then the result is empty). An error says what is known here.
+  template <typename Ask, typename Elsewhere>
+  auto insist(Bytes size, Ask ask, Elsewhere elsewhere) -> decltype(ask()) {
+    Device device = 0;
+    TorchCudaDevice* own = nullptr;
+    try {
+      const OutOfMemoryRelay::Quiet quiet;
+      return ask();
+    } catch (const c10::OutOfMemoryError&) {
+      C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
+      own = find(device);
+      if (own != nullptr) own->statistics().hide_out_of_memory();
+    }
+    // While a graph is captured nothing may be synchronised, so nothing can be given back.
+    if (own == nullptr || is_capturing()) return ask();
+    const Bytes given_back = own->engine().release_idle();
+    if (given_back.value > 0) {
+      try {
+        const OutOfMemoryRelay::Quiet quiet;
+        upstream_.emptyCache();
+        return ask();
+      } catch (const c10::OutOfMemoryError&) {
+        own->statistics().hide_out_of_memory();
+      }
+    }
+    if (elsewhere() != nullptr) return {};
+    try {
+      return ask();
+    } catch (const c10::OutOfMemoryError& error) {
+      throw explained(error, *own, size, given_back);
+    }
+  }
+
+  static c10::OutOfMemoryError explained(const c10::OutOfMemoryError& error, TorchCudaDevice& own, Bytes size, Bytes given_back) {
+    const c10::SourceLocation here{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)};
+    return {here, own.explain(error.msg(), size, given_back)};
+  }
+
   void release(void* address) {
-    if (Engine* engine = owner_of(address); engine != nullptr) {
-      engine->deallocate(address);
+    if (TorchCudaDevice* own = owner_of(address); own != nullptr) {
+      const Device device = static_cast<Device>(own->engine().options().device);
+      if (own->history().is_recording()) own->history().gather(native::RecordContext::ALL);
+      if (is_watched()) report(address, Bytes{} - own->engine().block_at(address).size, *own, device);
+      own->engine().deallocate(address);
       return;
     }
-    for (Engine* engine : engines_) engine->forget_upstream(address);
+    for (const auto& own : devices_) own->engine().forget_upstream(address);
     if (!release_lasting(address)) upstream_.raw_delete(address);
   }
 
-  c10::DataPtr allocate_lasting(Device device, std::size_t count) {
+  c10::DataPtr allocate_lasting(Device device, Bytes size) {
     const std::lock_guard lock(attic_lock_);
     attic_is_used_.store(true, std::memory_order_relaxed);
-    void* address = attics_[static_cast<std::size_t>(device)]->allocate({static_cast<std::int64_t>(count)});
+    void* address = find(device)->attic().allocate(size);
     return {address, address, upstream_.raw_deleter(), c10::Device(c10::DeviceType::CUDA, device)};
   }
 
   bool release_lasting(void* address) {
     if (!attic_is_used_.load(std::memory_order_relaxed)) return false;
     const std::lock_guard lock(attic_lock_);
-    for (std::size_t device = 0; device < attics_.size(); ++device) {
-      if (attics_[device]->release(address, engines_[device]->home())) return true;
+    for (const auto& own : devices_) {
+      if (own->attic().release(address, own->engine().home())) return true;
     }
     return false;
   }
 
-  // An arena that is idle above its highest block is given back before the program sees an error.
-  c10::DataPtr allocate_upstream(Engine& engine, std::size_t count) {
-    try {
-      return upstream_.allocate(count);
-    } catch (const c10::OutOfMemoryError&) {
-      if (engine.release_idle().value == 0) throw;
-    }
-    upstream_.emptyCache();
-    return upstream_.allocate(count);
-  }
-
-  std::vector<Engine*> engines_;  // by device; filled once, before the first allocation
-  std::vector<std::unique_ptr<TorchCudaFences>> fences_;
-  std::vector<std::unique_ptr<TorchCudaAttic>> attics_;
-  std::mutex attic_lock_;          // guards the attics; taken before upstream's locks
+  std::vector<std::unique_ptr<TorchCudaDevice>> devices_;  // by index; filled once, before the first allocation
+  OutOfMemoryRelay& failures_;                             // leaked: upstream keeps it
+  const bool is_forced_uncached_;
+  std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
   std::atomic<bool> attic_is_used_{false};
   std::atomic<int> open_pools_{0};
 };
@@ -213,7 +340,7 @@ ebbtide_status install() {
   if (upstream == nullptr || upstream->name() != "native") return EBBTIDE_UNSUPPORTED;
   // Leaked on purpose: storages keep pointers to it beyond static destructors.
   CudaAdaptor::instance = new CudaAdaptor(*upstream);
-  if (upstream->initialized()) CudaAdaptor::instance->add_engines(c10::cuda::device_count());
+  if (upstream->initialized()) CudaAdaptor::instance->add_devices(c10::cuda::device_count());
   native::allocator.store(CudaAdaptor::instance);
   c10::SetAllocator(c10::DeviceType::CUDA, CudaAdaptor::instance, kPriority);
   return EBBTIDE_OK;

@@ -27,6 +27,9 @@ class CurrentDevice {
   int device_ = 0;
 };
 
+// A failure that was made up for is nobody else's: torch would report it at its next check.
+void forget_error() { static_cast<void>(cudaGetLastError()); }
+
 cudaStream_t handle(StreamId stream) { return reinterpret_cast<cudaStream_t>(stream.value); }
 
 }  // namespace
@@ -39,6 +42,8 @@ EventId TorchCudaFences::record(StreamId stream) {
   if (status == cudaSuccess) return {reinterpret_cast<std::uint64_t>(event)};
   // Without an event the order can only be had by waiting here; correct before fast.
   EBBTIDE_WARN("cuda:%d: recording an event failed (%s): synchronising instead", device_, cudaGetErrorString(status));
+  if (event != nullptr) cudaEventDestroy(event);
+  forget_error();
   cudaStreamSynchronize(handle(stream));
   return {};
 }
@@ -50,6 +55,7 @@ void TorchCudaFences::wait_and_destroy(StreamId stream, EventId event) {
   const cudaError_t status = cudaStreamWaitEvent(handle(stream), waited, 0);
   if (status != cudaSuccess) {
     EBBTIDE_WARN("cuda:%d: waiting for an event failed (%s): synchronising instead", device_, cudaGetErrorString(status));
+    forget_error();
     cudaEventSynchronize(waited);
   }
   cudaEventDestroy(waited);

@@ -1,6 +1,43 @@
 #include "hooks/torch_cuda_forwarder.h"
 
 namespace ebbtide {
+namespace {
+
+// Calls that exist in some versions of torch only are looked for where the type is a parameter.
+void mark_capture_begin(auto& upstream, CudaForwarder::Device device) {
+  if constexpr (requires { upstream.markCaptureBegin(device); }) upstream.markCaptureBegin(device);
+}
+
+void mark_capture_end(auto& upstream, CudaForwarder::Device device) {
+  if constexpr (requires { upstream.markCaptureEnd(device); }) upstream.markCaptureEnd(device);
+}
+
+std::shared_ptr<c10::GatheredContext> context_for(auto& upstream, const void* address) {
+  if constexpr (requires { upstream.getContextForPointer(address); }) return upstream.getContextForPointer(address);
+  return nullptr;
+}
+
+bool supports_user_metadata(auto& upstream) {
+  if constexpr (requires { upstream.supportsUserMetadata(); }) return upstream.supportsUserMetadata();
+  return false;
+}
+
+void annotate_memory(auto& upstream, const void* address, const std::string& metadata) {
+  if constexpr (requires { upstream.annotateMemory(address, metadata); }) upstream.annotateMemory(address, metadata);
+}
+
+void attach_rejection_observer(auto& upstream, native::OutOfMemoryObserver observer) {
+  if constexpr (requires { upstream.attachOomRejectionObserver(observer); }) {
+    upstream.attachOomRejectionObserver(std::move(observer));
+  }
+}
+
+c10::DataPtr allocate_with_address(auto& upstream, std::size_t size, void* address) {
+  if constexpr (requires { upstream.allocateWithAddress(size, address); }) return upstream.allocateWithAddress(size, address);
+  TORCH_CHECK(false, upstream.name(), " does not yet support allocateWithAddress.");
+}
+
+}  // namespace
 
 c10::DataPtr CudaForwarder::allocate(std::size_t count) { return upstream_.allocate(count); }
 
@@ -100,6 +137,20 @@ std::shared_ptr<native::AllocatorState> CudaForwarder::getCheckpointState(Device
 
 native::CheckpointDelta CudaForwarder::setCheckpointPoolState(
     Device device, std::shared_ptr<native::AllocatorState> state) { return upstream_.setCheckpointPoolState(device, std::move(state)); }
+
+void CudaForwarder::markCaptureBegin(Device device) { mark_capture_begin(upstream_, device); }
+
+void CudaForwarder::markCaptureEnd(Device device) { mark_capture_end(upstream_, device); }
+
+std::shared_ptr<c10::GatheredContext> CudaForwarder::getContextForPointer(const void* address) { return context_for(upstream_, address); }
+
+bool CudaForwarder::supportsUserMetadata() { return supports_user_metadata(upstream_); }
+
+void CudaForwarder::annotateMemory(const void* address, const std::string& metadata) { annotate_memory(upstream_, address, metadata); }
+
+void CudaForwarder::attachOomRejectionObserver(native::OutOfMemoryObserver observer) { attach_rejection_observer(upstream_, std::move(observer)); }
+
+c10::DataPtr CudaForwarder::allocateWithAddress(std::size_t size, void* address) { return allocate_with_address(upstream_, size, address); }
 
 std::string CudaForwarder::name() { return upstream_.name(); }
 

@@ -15,7 +15,7 @@ namespace native = c10::cuda::CUDACachingAllocator;
 
 // The part of the adaptor that does nothing of its own. Functions are declared without `override`, so
 // that one source serves every torch version: what a version does not have is merely not called, and a
-// pure virtual function that is missing here does not compile.
+// pure virtual function that is missing here does not compile, and a test lists what else is.
 class CudaForwarder : public native::CUDAAllocator {
  public:
   explicit CudaForwarder(native::CUDAAllocator& upstream) : upstream_(upstream) {}
@@ -81,6 +81,15 @@ class CudaForwarder : public native::CUDAAllocator {
   virtual native::CheckpointDelta setCheckpointPoolState(Device device,
                                                          std::shared_ptr<native::AllocatorState> state);
   virtual std::string name();
+
+  // Of later versions; what upstream does not have answers as torch's default does.
+  virtual void markCaptureBegin(Device device);
+  virtual void markCaptureEnd(Device device);
+  virtual std::shared_ptr<c10::GatheredContext> getContextForPointer(const void* address);
+  virtual bool supportsUserMetadata();
+  virtual void annotateMemory(const void* address, const std::string& metadata);
+  virtual void attachOomRejectionObserver(native::OutOfMemoryObserver observer);
+  virtual c10::DataPtr allocateWithAddress(std::size_t size, void* address);
 
  protected:
   native::CUDAAllocator& upstream_;

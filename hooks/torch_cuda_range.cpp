@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "allocator/base/log.h"
+#include "hooks/torch_cuda_out_of_memory.h"
 
 namespace ebbtide {
 namespace {
@@ -43,7 +44,12 @@ Status TorchCudaRange::extend_to(Bytes wanted) {
   }
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
-    if (stream_ == nullptr) C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    const OutOfMemoryRelay::Quiet quiet;  // the request has somewhere else to go
+    if (stream() == nullptr) {
+      cudaStream_t created = nullptr;
+      C10_CUDA_CHECK(cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking));
+      stream_.store(created, std::memory_order_release);
+    }
     trimmer_.trim_for(wanted - extent_);
     while (extent_ < wanted) {
       const Bytes missing = align_up(wanted - extent_, kGrain);
@@ -52,6 +58,9 @@ Status TorchCudaRange::extend_to(Bytes wanted) {
         return Error{ErrorCode::kUnsupported, "upstream did not extend its segment"};
       }
     }
+  } catch (const c10::OutOfMemoryError& error) {
+    statistics_.hide_out_of_memory();
+    return Error{ErrorCode::kOutOfDeviceMemory, error.what()};
   } catch (const std::exception& error) {
     return Error{ErrorCode::kOutOfDeviceMemory, error.what()};
   }
@@ -60,15 +69,30 @@ Status TorchCudaRange::extend_to(Bytes wanted) {
 
 // False when upstream put the piece anywhere but at the end of the range.
 bool TorchCudaRange::add_piece(Bytes size) {
-  void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream_);
+  const auto held = statistics_.hold();
+  void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());
   if (extent_.value > 0 && address != byte_at(base_, extent_)) {
     upstream_.raw_delete(address);
     return false;
   }
+  statistics_.piece_taken(size);
   if (extent_.value == 0) base_ = address;
+  const std::lock_guard lock(pieces_lock_);
   pieces_.push_back(size);
   extent_ += size;
   return true;
+}
+
+void* TorchCudaRange::piece_around(const void* address, Bytes size) const {
+  const std::lock_guard lock(pieces_lock_);
+  const Bytes begin{static_cast<const char*>(address) - static_cast<const char*>(base_)};
+  Bytes piece_begin;
+  for (const Bytes piece : pieces_) {
+    const Bytes piece_end = piece_begin + piece;
+    if (begin >= piece_begin && begin + size <= piece_end) return byte_at(base_, piece_begin);
+    piece_begin = piece_end;
+  }
+  return nullptr;
 }
 
 void TorchCudaRange::shrink_to(Bytes kept) {
@@ -78,9 +102,15 @@ void TorchCudaRange::shrink_to(Bytes kept) {
     // Upstream knows of the private stream only: work on the freed bytes may still run elsewhere.
     C10_CUDA_CHECK(cudaDeviceSynchronize());
     while (!pieces_.empty() && extent_ - pieces_.back() >= kept) {
-      extent_ -= pieces_.back();
-      pieces_.pop_back();
-      upstream_.raw_delete(byte_at(base_, extent_));
+      const auto held = statistics_.hold();
+      const Bytes piece = pieces_.back();
+      upstream_.raw_delete(byte_at(base_, extent_ - piece));
+      {
+        const std::lock_guard lock(pieces_lock_);
+        extent_ -= piece;
+        pieces_.pop_back();
+      }
+      statistics_.piece_returned(piece);
     }
     upstream_.emptyCache();
   } catch (const std::exception& error) {

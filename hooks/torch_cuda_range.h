@@ -3,10 +3,13 @@
 
 #include <c10/cuda/CUDACachingAllocator.h>
 
+#include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "allocator/device/arena_range.h"
+#include "hooks/torch_cuda_statistics.h"
 #include "hooks/torch_cuda_trimmer.h"
 
 namespace ebbtide {
@@ -20,8 +23,9 @@ namespace ebbtide {
 // holds the same bytes twice. That synchronises, and happens only while the arena grows.
 class TorchCudaRange final : public ArenaRange {
  public:
-  TorchCudaRange(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device)
-      : upstream_(upstream), device_(device), trimmer_(upstream, device) {}
+  TorchCudaRange(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device,
+                 TorchCudaStatistics& statistics)
+      : upstream_(upstream), device_(device), statistics_(statistics), trimmer_(upstream, device) {}
 
   void* base() const override { return base_; }
   Bytes extent() const override { return extent_; }
@@ -33,15 +37,24 @@ class TorchCudaRange final : public ArenaRange {
   Bytes peak_reserved() const override;
   std::int64_t upstream_trims() const override { return trimmer_.count(); }
 
+  // The piece that holds all of [address, address + size); null when it lies in several. Thread-safe while the block
+  // there is alive, because pieces under live blocks stay.
+  void* piece_around(const void* address, Bytes size) const;
+
+  // Upstream knows the range's pieces by this stream; null before the first growth.
+  cudaStream_t stream() const { return stream_.load(std::memory_order_acquire); }
+
  private:
   bool add_piece(Bytes size);
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const int device_;
+  TorchCudaStatistics& statistics_;
   TorchCudaTrimmer trimmer_;
-  cudaStream_t stream_ = nullptr;  // private; null until the first growth
+  std::atomic<cudaStream_t> stream_{nullptr};  // private; asked for by snapshots, too
   void* base_ = nullptr;
   Bytes extent_;
+  mutable std::mutex pieces_lock_;  // guards pieces_; innermost
   std::vector<Bytes> pieces_;      // sizes of the upstream blocks, from the base up; their sum is extent_
   bool moved_once_ = false;        // a piece was not contiguous: upstream does not extend segments
 };

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "allocator/base/export.h"
+
 namespace ebbtide {
 
 // A size in bytes. Signed, so that differences are well defined; negative only as a difference.
@@ -54,6 +56,6 @@ constexpr Offset align_up(Offset offset, Bytes alignment) {
 }
 
 // "27.18 GiB", "1.50 MiB", "512 B": two decimals, binary units.
-std::string to_string(Bytes size);
+EBBTIDE_EXPORT std::string to_string(Bytes size);
 
 }  // namespace ebbtide

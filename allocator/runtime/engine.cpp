@@ -41,7 +41,7 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamF
     : options_(options),
       arena_(std::move(range), fences),
       server_(arena_, options.alignment, options.smallest_planned),
-      worker_(std::move(book), options.alignment) {
+      worker_(std::move(book), options.alignment, options.planning_time) {
   book_ = worker_.published();
   plan_was_loaded_ = !book_->programs.empty();
 }
@@ -91,6 +91,7 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
     } else {
       grant.address = arena_.address(placing.offset);
       note_live();
+      if (options_.observer != nullptr) options_.observer->placed(grant.address, size, stream);
       emit(Action::kAllocate, placement_of(placing.kind), grant.address, size, stream);
     }
   }
@@ -109,6 +110,7 @@ void* Engine::allocate_anywhere(Bytes size, StreamId stream, const Grant& refuse
   arena_.place(*gap, {size, refused.origin, refused.root, -1, {}}, stream);
   note_live();
   void* address = arena_.address(*gap);
+  if (options_.observer != nullptr) options_.observer->placed(address, size, stream);
   emit(Action::kAllocate, Placement::kGap, address, size, stream);
   return address;
 }
@@ -217,6 +219,7 @@ bool Engine::deallocate(const void* address) noexcept {
     return false;
   }
   recorder_.end(*block);
+  if (options_.observer != nullptr) options_.observer->released(address, block->size);
   emit(Action::kFree, Placement::kPlanned, address, block->size, home_);
   return true;
 }
@@ -252,6 +255,16 @@ Engine::Extent Engine::block_at(const void* address) const noexcept {
   const auto& [begin, block] = *std::prev(after);
   if (offset >= begin + block.size) return {};
   return {arena_.address(begin), block.size};
+}
+
+std::vector<Engine::LiveBlock> Engine::live_blocks() const {
+  const std::lock_guard lock(lock_);
+  std::vector<LiveBlock> live;
+  for (const auto& [offset, block] : arena_.blocks().blocks()) {
+    live.push_back({arena_.address(offset), block.size, block.origin, true});
+  }
+  for (const auto& [address, block] : upstream_) live.push_back({address, block.size, block.origin, false});
+  return live;
 }
 
 RoundState Engine::round_state() const {

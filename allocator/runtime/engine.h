@@ -2,16 +2,19 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "allocator/base/event.h"
 #include "allocator/base/export.h"
 #include "allocator/runtime/arena.h"
+#include "allocator/runtime/arena_observer.h"
 #include "allocator/runtime/counters.h"
 #include "allocator/runtime/plan_worker.h"
 #include "allocator/runtime/round_cutter.h"
@@ -26,8 +29,10 @@ struct EngineOptions {
   Bytes alignment{512};
   bool observe_only = false;     // record and report, never serve
   bool upstream_caches = true;   // false: upstream holds what is live and nothing else (host memory)
+  std::chrono::milliseconds planning_time{2000};  // at most, for improving a plan; a first one is always made
   bool (*is_in_backward)() = nullptr;  // whether this thread is inside autograd's backward
   EventSink* sink = nullptr;     // trace; outlives the engine
+  ArenaObserver* observer = nullptr;  // told of every block of the arena; outlives the engine
 };
 
 // Path of one allocation: allocate() answers with an address in the arena, or null; after null the
@@ -71,6 +76,15 @@ class EBBTIDE_EXPORT Engine {
   // Size of the arena block that holds `address`, and its first byte; none when it is not the arena's.
   struct Extent { const void* begin = nullptr; Bytes size; };
   Extent block_at(const void* address) const noexcept;
+
+  // What is alive, as far as it was seen: the arena's blocks by address, then upstream's in no order.
+  struct LiveBlock {
+    const void* address = nullptr;
+    Bytes size;
+    Origin origin;
+    bool in_arena = false;
+  };
+  std::vector<LiveBlock> live_blocks() const;
 
   // The stream whose requests are planned.
   StreamId home() const noexcept;

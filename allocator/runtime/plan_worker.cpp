@@ -8,9 +8,6 @@
 namespace ebbtide {
 namespace {
 
-// The solver's effort is bounded by work, so that a busy machine makes the same plans; this is for the
-// case that the work takes far longer than it should.
-constexpr std::chrono::milliseconds kPlanningTime{2000};
 constexpr std::size_t kMaxQueue = 64;  // rounds of a program that never repeats are not worth keeping
 
 // For EBBTIDE_LOG=debug: what was learnt from, and what is known now.
@@ -33,8 +30,8 @@ void describe(const ProgramBook& book, const std::deque<Round>& rounds) {
 
 }  // namespace
 
-PlanWorker::PlanWorker(ProgramBook book, Bytes alignment)
-    : alignment_(alignment), published_(std::make_shared<ProgramBook>(book)), book_(std::move(book)) {}
+PlanWorker::PlanWorker(ProgramBook book, Bytes alignment, std::chrono::milliseconds planning_time)
+    : alignment_(alignment), planning_time_(planning_time), published_(std::make_shared<ProgramBook>(book)), book_(std::move(book)) {}
 
 PlanWorker::~PlanWorker() { stop(); }
 
@@ -92,7 +89,7 @@ void PlanWorker::run() {
     for (const Round& round : rounds) book_.learn(round);
     PlanOptions options;
     options.alignment = alignment_;
-    options.should_stop = [begin] { return std::chrono::steady_clock::now() - begin > kPlanningTime; };
+    options.should_stop = [this, begin] { return std::chrono::steady_clock::now() - begin > planning_time_; };
     const Status made = make_plans(book_, options);
     if (!made.ok()) EBBTIDE_WARN("plan refused: %s", made.error().message.c_str());
     describe(book_, rounds);

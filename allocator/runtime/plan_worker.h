@@ -20,7 +20,9 @@ namespace ebbtide {
 // round submitted and does not survive a fork (then submit is without effect).
 class PlanWorker {
  public:
-  PlanWorker(ProgramBook book, Bytes alignment);
+  // `planning_time`: the most that improving a plan may take. Effort is bounded by work anyway, so that a busy machine
+  // makes the same plans; this is for the case that the work takes far longer than it should.
+  PlanWorker(ProgramBook book, Bytes alignment, std::chrono::milliseconds planning_time = std::chrono::seconds(2));
   ~PlanWorker();
   PlanWorker(const PlanWorker&) = delete;
   PlanWorker& operator=(const PlanWorker&) = delete;
@@ -44,6 +46,7 @@ class PlanWorker {
   void run();
 
   const Bytes alignment_;
+  const std::chrono::milliseconds planning_time_;
   mutable std::mutex mutex_;  // guards all below; never held while planning
   std::condition_variable changed_;
   std::deque<Round> queue_;

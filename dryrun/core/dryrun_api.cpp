@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "dryrun/core/faults.h"
 #include "dryrun/core/report.h"
 #include "dryrun/core/simulator.h"
 
@@ -63,6 +64,10 @@ int64_t ebbtide_dryrun_counter(const char* name) {
 int ebbtide_dryrun_content(const void* pointer, size_t size) {
   return static_cast<int>(Simulator::instance().content(pointer, size));
 }
+
+void ebbtide_dryrun_fail(int64_t nth, unsigned kinds) { ebbtide::dryrun::make_fail(nth, kinds); }
+
+int64_t ebbtide_dryrun_fallible_calls(void) { return ebbtide::dryrun::fallible_calls(); }
 
 size_t ebbtide_dryrun_report(char* buffer, size_t capacity) {
   const std::string report = ebbtide::dryrun::make_report();

@@ -86,6 +86,14 @@ Result<Settings> read_settings() {
                    std::string("EBBTIDE_DRYRUN_COUNT=") + count + ": allowed is 1 to 16"};
     }
   }
+  if (const char* nth = variable("EBBTIDE_DRYRUN_FAIL")) {
+    settings.failing_call = std::atoll(nth);
+    if (settings.failing_call < 1) {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_FAIL=") + nth +
+                       ": write the number of a call, from 1 on"};
+    }
+  }
   if (const char* path = variable("EBBTIDE_DRYRUN_REPORT")) settings.report_path = path;
   return settings;
 }

@@ -5,10 +5,12 @@
 //                                 own)
 //   EBBTIDE_DRYRUN_COUNT          number of devices, 1 (default) to 16
 //   EBBTIDE_DRYRUN_PINNED         host memory that can be pinned (default: as much as is asked for)
+//   EBBTIDE_DRYRUN_FAIL           the n-th call that can fail (core/faults.h) does; default: none
 //   EBBTIDE_DRYRUN_REPORT         file for the JSON report at exit
 //   EBBTIDE_DRYRUN_COMPUTE_LIMIT  largest tensor that is computed and copied for real (64MiB)
 #pragma once
 
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -24,6 +26,7 @@ struct Settings {
   Bytes capacity;
   int device_count = 1;
   Bytes pinnable{std::numeric_limits<std::int64_t>::max()};
+  std::int64_t failing_call = 0;  // counted from 1; 0: none
   std::string report_path;
   Bytes compute_limit{std::int64_t{64} << 20};
 };

@@ -1,6 +1,7 @@
 // Device and pinned host memory.
 #include <cstring>
 
+#include "dryrun/core/faults.h"
 #include "dryrun/cudart/status.h"
 
 using namespace ebbtide;
@@ -14,6 +15,7 @@ cudaError_t allocate(void** pointer, std::size_t size) {
   Simulator& simulator = Simulator::instance();
   if (simulator.device_count() == 0) return note(cudaErrorNoDevice);
   enter();
+  if (is_made_to_fail(FallibleCall::kAllocation)) return note(cudaErrorMemoryAllocation);
   const std::uintptr_t address =
       simulator.allocate(current_device(), Bytes{static_cast<std::int64_t>(size)});
   if (address == 0) return note(cudaErrorMemoryAllocation);
@@ -53,7 +55,7 @@ cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t size, unsigned int) {
-  const bool is_granted = size > 0 && Simulator::instance().can_pin(size);
+  const bool is_granted = size > 0 && !is_made_to_fail(FallibleCall::kHostRegistration) && Simulator::instance().can_pin(size);
   *pointer = is_granted ? Simulator::instance().allocate_pinned(size) : nullptr;
   return *pointer != nullptr || size == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
@@ -68,7 +70,9 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 
 cudaError_t cudaHostRegister(void* pointer, std::size_t size, unsigned int) {
-  if (!Simulator::instance().can_pin(size)) return note(cudaErrorMemoryAllocation);
+  if (is_made_to_fail(FallibleCall::kHostRegistration) || !Simulator::instance().can_pin(size)) {
+    return note(cudaErrorMemoryAllocation);
+  }
   return Simulator::instance().register_host(pointer, size)
              ? cudaSuccess
              : note(cudaErrorHostMemoryAlreadyRegistered);
@@ -106,6 +110,7 @@ cudaError_t cudaMemcpy(void* target, const void* source, std::size_t size, cudaM
 }
 cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t size, cudaMemcpyKind,
                             cudaStream_t) {
+  if (is_made_to_fail(FallibleCall::kCopy)) return note(cudaErrorUnknown);
   return copy(target, source, size);
 }
 cudaError_t cudaMemcpyPeer(void* target, int, const void* source, int, std::size_t size) {

@@ -15,7 +15,7 @@ struct ErrorText {
   const char* text;
 };
 
-constexpr std::array<ErrorText, 12> kErrors{{
+constexpr std::array<ErrorText, 13> kErrors{{
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
@@ -31,6 +31,7 @@ constexpr std::array<ErrorText, 12> kErrors{{
      "part or all of the requested memory range is already mapped"},
     {cudaErrorNotSupported, "cudaErrorNotSupported",
      "operation not supported (by the simulated device, see the line above)"},
+    {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"},
     {cudaErrorSymbolNotFound, "cudaErrorSymbolNotFound", "named symbol not found"},
 }};
 

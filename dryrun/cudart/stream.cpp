@@ -1,6 +1,7 @@
 // Streams and events. Work is over when it is queued: a stream is never busy.
 #include <chrono>
 
+#include "dryrun/core/faults.h"
 #include "dryrun/cudart/status.h"
 
 using namespace ebbtide::dryrun;
@@ -59,7 +60,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
   ++Simulator::instance().counters().stream_synchronizations;
   return cudaSuccess;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned int) { return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned int) {
+  return is_made_to_fail(FallibleCall::kEvent) ? note(cudaErrorUnknown) : cudaSuccess;
+}
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   *status = cudaStreamCaptureStatusNone;
@@ -105,6 +108,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* argume
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
+  if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
   *event = reinterpret_cast<cudaEvent_t>(new Event{0, false, flags});
   return cudaSuccess;
 }
@@ -114,6 +118,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
   event_of(event)->time_ns = now_ns();
   event_of(event)->recorded = true;
   return cudaSuccess;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "dryrun/core/faults.h"
 #include "dryrun/driver/status.h"
 
 using namespace ebbtide;
@@ -56,6 +57,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t size,
   if (!on_device || !is_multiple(size) || !is_device(properties->location.id)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  if (is_made_to_fail(FallibleCall::kAllocation)) return CUDA_ERROR_OUT_OF_MEMORY;
   *handle = Simulator::instance().create_physical(properties->location.id, bytes_of(size));
   return *handle == 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }

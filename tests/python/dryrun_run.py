@@ -62,6 +62,24 @@ def dryrun_module() -> Any:
     return _dryrun
 
 
+def simulated_environment(
+    tmp_path: pathlib.Path, device: str = "h200", capacity: str | None = None, count: int = 1
+) -> dict[str, str]:
+    """The variables of a dry run that writes `report.json`. Skips the test where the stand-ins are
+    not built, but fails it where EBBTIDE_NATIVE_DIR promises them."""
+    dryrun = dryrun_module()
+    try:
+        dryrun.check_torch()
+    except dryrun.DryrunError as error:
+        pytest.skip(str(error))
+    try:
+        return dryrun.environment(device, capacity, tmp_path / "report.json", count)
+    except dryrun.DryrunError as error:
+        if "EBBTIDE_NATIVE_DIR" in os.environ:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
 def simulate(
     code: str,
     tmp_path: pathlib.Path,
@@ -70,20 +88,9 @@ def simulate(
     count: int = 1,
     **variables: str,
 ) -> Simulated:
-    """Runs PRELUDE and `code`. Skips the test where the stand-ins are not built, but fails it where
-    EBBTIDE_NATIVE_DIR promises them."""
-    dryrun = dryrun_module()
+    """Runs PRELUDE and `code`; see simulated_environment."""
     report = tmp_path / "report.json"
-    try:
-        dryrun.check_torch()
-    except dryrun.DryrunError as error:
-        pytest.skip(str(error))
-    try:
-        chosen = dryrun.environment(device, capacity, report, count)
-    except dryrun.DryrunError as error:
-        if "EBBTIDE_NATIVE_DIR" in os.environ:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    chosen = simulated_environment(tmp_path, device, capacity, count)
     kept = {
         name: value
         for name, value in os.environ.items()

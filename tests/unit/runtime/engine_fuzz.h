@@ -2,12 +2,14 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <ostream>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/unit/runtime/simulated_adaptor.h"
@@ -24,9 +26,11 @@ enum class Op : std::uint8_t {
   kSettle,
   kSnapshot,
   kCapacity,     // a: in units of 16 MiB; what the device has left for the arena
+  kThrow,        // what was allocated since the last mark goes, the newest first, as when a stack unwinds
+  kFreeElsewhere,  // a: which live tensor; another thread frees it
 };
-inline constexpr std::array<const char*, 9> kOpNames{"kAllocate", "kFree",   "kUse",      "kMark",    "kBackward",
-                                                     "kReleaseIdle", "kSettle", "kSnapshot", "kCapacity"};
+inline constexpr std::array<const char*, 11> kOpNames{"kAllocate", "kFree",   "kUse",      "kMark",    "kBackward",
+                                                     "kReleaseIdle", "kSettle", "kSnapshot", "kCapacity", "kThrow", "kFreeElsewhere"};
 
 struct Instruction {
   Op op = Op::kSnapshot;
@@ -52,6 +56,13 @@ inline Bytes size_of(std::uint32_t size_class, std::uint32_t length) {
   return {size_class % 3 == 0 ? size : size * (1 + static_cast<std::int64_t>(length % 5))};
 }
 
+// Plans need not be good here: what is tried is the serving.
+inline SimulatedAdaptor::Options quick_planning() {
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.engine.planning_time = std::chrono::milliseconds(0);
+  return options;
+}
+
 inline constexpr std::size_t kMostLive = 128;  // beyond it the oldest tensor goes
 
 // Runs a program; the first fault in words, or nothing. The live tensors are freed at its end.
@@ -59,6 +70,7 @@ inline std::optional<std::string> fault_of(const Program& program, SimulatedAdap
   std::vector<TensorId> live;
   std::uint32_t length = 0;
   std::size_t index = 0;
+  std::size_t since_mark = 0;  // of `live`
   const auto nth = [&](std::uint32_t a) { return live.size() - 1 - a % live.size(); };
   const auto step_through = [&](const Instruction& step) {
     switch (step.op) {
@@ -67,17 +79,31 @@ inline std::optional<std::string> fault_of(const Program& program, SimulatedAdap
         if (live.size() <= kMostLive) break;
         adaptor.free(live.front());
         live.erase(live.begin());
+        since_mark -= since_mark > 0 ? 1 : 0;
         break;
       case Op::kFree:
+      case Op::kFreeElsewhere: {
         if (live.empty()) break;
-        adaptor.free(live[nth(step.a)]);
-        live.erase(live.begin() + static_cast<std::ptrdiff_t>(nth(step.a)));
+        const std::size_t freed = nth(step.a);
+        if (step.op == Op::kFree) {
+          adaptor.free(live[freed]);
+        } else {
+          std::thread([&] { adaptor.free(live[freed]); }).join();
+        }
+        live.erase(live.begin() + static_cast<std::ptrdiff_t>(freed));
+        since_mark -= freed < since_mark ? 1 : 0;
+        break;
+      }
+      case Op::kThrow:
+        for (; live.size() > since_mark; live.pop_back()) adaptor.free(live.back());
+        in_backward = false;
         break;
       case Op::kUse:
         if (!live.empty()) adaptor.use_on(live[nth(step.a)], StreamId{step.b});
         break;
       case Op::kMark:
         if (step.b > 0) length = step.b - 1;
+        since_mark = live.size();
         adaptor.engine().mark(static_cast<MarkKind>(step.a % 5), step.a / 5);
         break;
       case Op::kBackward: in_backward = step.a != 0; break;
@@ -140,7 +166,8 @@ class ProgramWriter {
   }
 
   Instruction any() {
-    switch (below(12)) {
+    switch (below(13)) {
+      case 12: return {Op::kThrow, 0, 0};
       case 0: return {Op::kUse, below(16), below(3)};
       case 1: return {Op::kAllocate, below(8), 1 + below(2)};
       case 2: return {Op::kBackward, below(2), 0};
@@ -154,7 +181,8 @@ class ProgramWriter {
   }
 
   Instruction rare() {
-    switch (below(4)) {
+    switch (below(5)) {
+      case 4: return {Op::kFreeElsewhere, below(16), 0};
       case 0: return {Op::kReleaseIdle, 0, 0};
       case 1: return {Op::kSettle, 0, 0};
       case 2: return {Op::kCapacity, 1 + below(8), 0};
@@ -173,7 +201,7 @@ inline Program shortened(Program program, int attempts) {
       Program without = program;
       const auto from = without.begin() + static_cast<std::ptrdiff_t>(begin);
       without.erase(from, from + static_cast<std::ptrdiff_t>(stretch));
-      SimulatedAdaptor adaptor;
+      SimulatedAdaptor adaptor(quick_planning());
       if (fault_of(without, adaptor)) {
         program = std::move(without);
       } else {

@@ -23,7 +23,7 @@ class EngineFuzz : public testing::TestWithParam<std::uint64_t> {};
 // A check that fails inside the engine ends the process: the name of the running test is the seed then.
 TEST_P(EngineFuzz, RandomProgramsNeverShareAByteAndAddUp) {
   Program program = ProgramWriter(GetParam()).write(kInstructions);
-  SimulatedAdaptor adaptor;
+  SimulatedAdaptor adaptor(quick_planning());
   const std::optional<std::string> fault = fault_of(program, adaptor);
   if (!fault) {
     const Counters counters = adaptor.engine().snapshot().counters;

@@ -176,7 +176,7 @@ class SimulatedAdaptor {
 
   void fault(const char* what, TensorId id) {
     const std::lock_guard lock(lock_);
-    note_fault(what + (" " + std::to_string(id)));
+    note_fault(std::string(what) + " " + std::to_string(id));
   }
   void note_fault(std::string what) {
     if (!first_fault_) first_fault_ = std::move(what);

@@ -1,0 +1,19 @@
+// Who wants to be told of every block of an arena: statistics and memory histories.
+#pragma once
+
+#include "allocator/base/units.h"
+#include "allocator/device/stream_fences.h"
+
+namespace ebbtide {
+
+// Called with the engine's lock, in the order in which blocks take and leave their places, so that what is counted
+// is never two blocks at one place. Must not call the engine, must not throw, must not wait for the host.
+class ArenaObserver {
+ public:
+  virtual ~ArenaObserver() = default;
+
+  virtual void placed(const void* address, Bytes size, StreamId stream) noexcept = 0;
+  virtual void released(const void* address, Bytes size) noexcept = 0;
+};
+
+}  // namespace ebbtide

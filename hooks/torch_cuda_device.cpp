@@ -1,0 +1,125 @@
+#include "hooks/torch_cuda_device.h"
+
+#include <c10/core/AllocatorConfig.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "hooks/registry.h"
+#include "hooks/torch_backward.h"
+#include "hooks/torch_cuda_out_of_memory.h"
+
+namespace ebbtide {
+namespace {
+
+constexpr std::size_t kLargestShown = 3;
+constexpr std::size_t kAggregate = 0;
+
+// Stretches of the arena that no block holds.
+std::int64_t count_gaps(const TorchCudaHistory::ArenaView& arena) {
+  std::int64_t gaps = 0;
+  const auto* filled = static_cast<const char*>(arena.base);
+  for (const auto& block : arena.blocks) {
+    const auto* begin = static_cast<const char*>(block.address);
+    gaps += begin > filled ? 1 : 0;
+    filled = begin + align_up(block.size, Bytes{512}).value;
+  }
+  return gaps + (filled < static_cast<const char*>(arena.base) + arena.extent.value ? 1 : 0);
+}
+
+}  // namespace
+
+TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned)
+    : upstream_(upstream),
+      device_(static_cast<c10::DeviceIndex>(device)),
+      statistics_(upstream, device),
+      history_(device),
+      fences_(device),
+      attic_(upstream, device, fences_) {
+  Registry::Device added;
+  added.options.device = device;
+  added.options.smallest_planned = smallest_planned;
+  added.options.is_in_backward = find_backward_probe();
+  added.options.observer = this;
+  auto range = std::make_unique<TorchCudaRange>(upstream, device, statistics_);
+  range_ = range.get();
+  added.range = std::move(range);
+  added.fences = std::make_unique<TorchCudaFences>(device);
+  engine_ = &Registry::get().add(std::move(added));
+}
+
+void TorchCudaDevice::placed(const void* address, Bytes size, StreamId stream) noexcept {
+  statistics_.placed(size);
+  if (history_.is_recording()) history_.placed(address, size, stream);
+}
+
+void TorchCudaDevice::released(const void* address, Bytes size) noexcept {
+  statistics_.released(size);
+  if (history_.is_recording()) history_.released(address, size);
+}
+
+TorchCudaHistory::ArenaView TorchCudaDevice::view() const {
+  TorchCudaHistory::ArenaView view;
+  view.base = engine_->base();
+  view.extent = engine_->snapshot().arena;
+  view.stream = range_->stream();
+  for (const Engine::LiveBlock& block : engine_->live_blocks()) {
+    if (block.in_arena) view.blocks.push_back({block.address, block.size});
+  }
+  return view;
+}
+
+TorchCudaStatistics::Stats TorchCudaDevice::stats() { return statistics_.read(count_gaps(view())); }
+
+void TorchCudaDevice::reset_accumulated_stats() { statistics_.reset_accumulated(count_gaps(view())); }
+
+void TorchCudaDevice::show_in(TorchCudaHistory::SnapshotInfo& snapshot) { history_.show_in(snapshot, view()); }
+
+c10::cuda::CUDACachingAllocator::ShareableHandle TorchCudaDevice::share(const void* address) {
+  const Engine::Extent block = engine_->block_at(address);
+  void* piece = range_->piece_around(address, block.size);
+  TORCH_CHECK(piece != nullptr, "ebbtide: a tensor of ", to_string(block.size),
+              " in the arena spans several pieces of expandable memory, which other processes cannot be given as one: set "
+              "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:False to share it");
+  auto handle = upstream_.shareIpcHandle(piece);
+  handle.offset += static_cast<const char*>(address) - static_cast<const char*>(piece);
+  return handle;
+}
+
+std::string TorchCudaDevice::owner_of(const Engine::LiveBlock& block) const {
+  if (block.origin.round == 0) return "made before the first iteration: parameters and the like";
+  return "request " + std::to_string(block.origin.request) + " of round " + std::to_string(block.origin.round) +
+         (block.in_arena ? ", in the arena" : "");
+}
+
+std::string TorchCudaDevice::explain(const std::string& text_of_torch, Bytes asked, Bytes given_back) {
+  OutOfMemoryFacts facts;
+  facts.asked = asked;
+  facts.given_back = given_back;
+  const TorchCudaStatistics::Stats now = stats();
+  facts.allocated = {now.allocated_bytes[kAggregate].current};
+  facts.reserved = {now.reserved_bytes[kAggregate].current};
+  std::size_t free = 0;
+  std::size_t total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = total = 0;
+  facts.device_free = {static_cast<std::int64_t>(free)};
+  facts.device_total = {static_cast<std::int64_t>(total)};
+  facts.has_expandable_segments = c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
+  auto snapshot = upstream_.snapshot({0, 0}, false);
+  show_in(snapshot);
+  for (const auto& segment : snapshot.segments) {
+    for (const auto& block : segment.blocks) {
+      if (segment.device == device_ && !block.active) facts.idle_blocks.push_back({static_cast<std::int64_t>(block.size)});
+    }
+  }
+  const Engine::Snapshot engine = engine_->snapshot();
+  facts.arena = engine.arena;
+  facts.arena_live = engine.arena_live;
+  std::vector<Engine::LiveBlock> live = engine_->live_blocks();
+  std::sort(live.begin(), live.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
+  live.resize(std::min(live.size(), kLargestShown));
+  for (const Engine::LiveBlock& block : live) facts.largest.push_back({block.size, owner_of(block)});
+  return explain_out_of_memory(text_of_torch, facts);
+}
+
+}  // namespace ebbtide

@@ -1,0 +1,60 @@
+// What the CUDA adaptor keeps for one device.
+#pragma once
+
+#include <c10/cuda/CUDACachingAllocator.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "allocator/runtime/arena_observer.h"
+#include "allocator/runtime/engine.h"
+#include "hooks/torch_cuda_attic.h"
+#include "hooks/torch_cuda_fences.h"
+#include "hooks/torch_cuda_history.h"
+#include "hooks/torch_cuda_range.h"
+#include "hooks/torch_cuda_statistics.h"
+
+namespace ebbtide {
+
+// Joins the device's engine with what torch wants to know of its blocks: statistics, history, the text of an error.
+// Thread-safe. Lives for ever, as its engine does.
+class TorchCudaDevice final : public ArenaObserver {
+ public:
+  using Upstream = c10::cuda::CUDACachingAllocator::CUDAAllocator;
+
+  // Creates the engine.
+  TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned);
+
+  Engine& engine() { return *engine_; }
+  TorchCudaAttic& attic() { return attic_; }
+  TorchCudaStatistics& statistics() { return statistics_; }
+  TorchCudaHistory& history() { return history_; }
+
+  void placed(const void* address, Bytes size, StreamId stream) noexcept override;
+  void released(const void* address, Bytes size) noexcept override;
+
+  TorchCudaStatistics::Stats stats();
+  void reset_accumulated_stats();
+  void show_in(TorchCudaHistory::SnapshotInfo& snapshot);
+  // For other processes: the handle of the piece of upstream that the block at `address` lies in. Throws what
+  // upstream throws, and c10::Error when the block lies in several pieces.
+  c10::cuda::CUDACachingAllocator::ShareableHandle share(const void* address);
+  // Torch's text of an error, with what is known here.
+  std::string explain(const std::string& text_of_torch, Bytes asked, Bytes given_back);
+
+ private:
+  TorchCudaHistory::ArenaView view() const;
+  std::string owner_of(const Engine::LiveBlock& block) const;
+
+  Upstream& upstream_;
+  const c10::DeviceIndex device_;
+  TorchCudaStatistics statistics_;
+  TorchCudaHistory history_;
+  TorchCudaFences fences_;
+  TorchCudaAttic attic_;
+  TorchCudaRange* range_ = nullptr;  // the engine's
+  Engine* engine_ = nullptr;         // the registry's
+};
+
+}  // namespace ebbtide

@@ -1,0 +1,161 @@
+"""torch's memory functions over torch's own allocator, over Ebbtide before a plan and under one: the
+same assertions (programs/conformance.py), on simulated devices."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+from conftest import PROGRAMS, our_lines
+from dryrun_run import simulated_environment
+
+ALLOCATORS = {"native": "0", "observing": "observe", "planned": "1"}
+GROUPS = {
+    "statistics": {},
+    "snapshots": {},
+    "memory ends": {},
+    "streams": {},
+    "pools": {},
+    "uncached": {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+}
+SETTINGS = ("expandable_segments:True", "expandable_segments:False", "max_split_size_mb:32,expandable_segments:False")
+
+
+def complaints(stderr: str) -> list[str]:
+    """Our lines, but for what torch asks of the simulated device and it does not have."""
+    return [line for line in our_lines(stderr) if "is not simulated" not in line]
+
+
+def conform(run_python, native, tmp_path: pathlib.Path, allocator: str, group: str, **variables: str) -> None:
+    environment = simulated_environment(tmp_path, capacity="2GiB", count=2)
+    done = run_python(
+        [str(PROGRAMS / "conformance.py"), group],
+        **environment,
+        EBBTIDE=ALLOCATORS[allocator],
+        EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+        **variables,
+    )
+    assert done.returncode == 0, done.stderr
+    assert complaints(done.stderr) == []
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows, "no check ran"
+    wrong = "\n".join(f"{row['check']} {row['wrong']}" for row in rows if row["wrong"])
+    assert not wrong, wrong
+    served = {row["check"]: row["arena"] > 0 for row in rows if row["served"] is not None}
+    assert served == {
+        row["check"]: row["served"] and allocator == "planned" for row in rows if row["served"] is not None
+    }
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_memory_functions(run_python, native, tmp_path, allocator, group):
+    conform(run_python, native, tmp_path, allocator, group, **GROUPS[group])
+
+
+CHILDREN = """
+import atexit, multiprocessing, os, sys
+import ebbtide, torch
+
+def numbers(start):
+    return torch.arange(start, start + (1 << 20), device="cuda")
+
+def spawned(queue):
+    tensor = numbers(3)
+    queue.put([tensor[4].item(), torch.cuda.memory_allocated()])
+
+class Squares(torch.utils.data.Dataset):
+    def __len__(self):
+        return 16
+    def __getitem__(self, index):
+        return torch.full((1 << 18,), index * index)
+
+def main():
+    for _ in range(5):
+        ebbtide.step()
+        kept, gone = numbers(1), numbers(2)
+        del gone
+        ebbtide.wait_for_plans()
+    child = os.fork()  # a child has what was alive, touches none of it, and ends as it likes
+    if child == 0:
+        del kept
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    loader = torch.utils.data.DataLoader(Squares(), batch_size=4, num_workers=2, pin_memory=True)
+    sums = []
+    for batch in loader:
+        ebbtide.step()
+        sums.append(batch.to("cuda", non_blocking=True).sum().item() >> 18)
+    assert sums == [14, 126, 366, 734], sums
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=spawned, args=(queue,))
+    process.start()
+    assert queue.get(timeout=100) == [7, 8 << 20]
+    process.join()
+    assert process.exitcode == 0
+    assert kept[5].item() == 6
+    # At exit tensors are alive everywhere, and more come and go after ours has finished.
+    torch.kept = [kept, numbers(9)]
+    atexit.register(lambda: torch.kept.append(numbers(4)))
+    print("done")
+
+if __name__ == "__main__":
+    parent = os.getpid()
+    atexit.register(lambda: numbers(8) if os.getpid() == parent else None)
+    main()
+"""
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_children_and_exit(run_python, native, tmp_path, allocator):
+    program = tmp_path / "children.py"
+    program.write_text(CHILDREN)
+    environment = simulated_environment(tmp_path, capacity="2GiB")
+    done = run_python(
+        [str(program)], **environment, EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off"
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert complaints(done.stderr) == []
+
+
+OUT_OF_MEMORY = """
+import ebbtide, torch
+MIB = 1 << 20
+def take(mib):
+    return torch.empty(mib * MIB, dtype=torch.uint8, device="cuda")
+parameter = take(200)
+for _ in range(4):
+    ebbtide.step()
+    activation, other = take(300), take(100)
+    ebbtide.wait_for_plans()
+for asked in (700, 5000):
+    try:
+        take(asked)
+    except torch.OutOfMemoryError as error:
+        print(error)
+"""
+
+
+def test_out_of_memory_says_what_is_free_and_who_holds_the_rest(run_python, native, tmp_path):
+    environment = simulated_environment(tmp_path, capacity="1GiB")
+    done = run_python(OUT_OF_MEMORY, **environment, EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off")
+    assert done.returncode == 0, done.stderr
+    first, ours, second, too_large = done.stdout.splitlines()
+    assert first.startswith("CUDA out of memory. Tried to allocate 700.00 MiB.")
+    assert "Of the allocated memory 600.00 MiB is allocated by PyTorch" in first
+    assert ours.startswith("Ebbtide: 700.00 MiB asked for; the largest free block is ")
+    for part in (" pieces that do not fit.", "Largest live blocks: 300.00 MiB (request 0 of round ",
+                 ", in the arena)", "The arena holds ", "are alive, and gave ", "What to change: "):
+        assert part in ours, part
+    assert "200.00 MiB (made before the first iteration" in ours
+    assert "activation checkpointing" in ours
+    assert second.startswith("CUDA out of memory. Tried to allocate 4.88 GiB.")
+    assert "the request alone is larger than the device" in too_large
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("allocator", ("native", "planned"))
+def test_memory_functions_with_settings(run_python, native, tmp_path, allocator, settings):
+    conform(run_python, native, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings)
