@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "allocator/plan/compact.h"
+#include "allocator/plan/instance.h"
 #include "allocator/plan/lower_bound.h"
 #include "allocator/plan/orders.h"
 #include "allocator/plan/problem_csv.h"
@@ -37,7 +38,8 @@ double ratio(ebbtide::Bytes height, ebbtide::Bytes bound) {
 }
 
 std::vector<std::uint32_t> by_size(const Problem& problem) {
-  return ebbtide::GreedyOrders(ebbtide::compact(problem)).make(ebbtide::OrderRule::kSize);
+  const ebbtide::Instance instance(problem);
+  return ebbtide::GreedyOrders(instance.buffers, instance.sections).make(ebbtide::OrderRule::kSize);
 }
 
 // The fastest of several runs: the least disturbed one.
