@@ -77,8 +77,7 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
   }
   note_backward(lock);
   if (options_.is_in_backward != nullptr && options_.is_in_backward()) recorder_.note_backward();
-  Placing placing;
-  if (!options_.observe_only) placing = server_.place(size, recorder_);
+  Placing placing = place(size);
   grant.origin = recorder_.add(size, placing.node);
   grant.root = placing.root;
   if (placing.kind == Placing::Kind::kPlanned || placing.kind == Placing::Kind::kGap) {
@@ -99,6 +98,17 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
   grant.is_lasting = is_in_optimizer_step() && !options_.observe_only;
   count(placing, size);
   return grant;
+}
+
+Placing Engine::place(Bytes size) {
+  Placing placing;
+  if (options_.observe_only) return placing;
+  placing = server_.place(size, recorder_);
+  round_all_ += size;
+  if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
+  // What is followed on trial is not served.
+  if (backoff(recorder_.round().kind).is_on_trial()) placing = {Placing::Kind::kUpstream, {}, placing.root, placing.node, {}, {}};
+  return placing;
 }
 
 void* Engine::allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept {
@@ -308,6 +318,7 @@ void Engine::note_input(const Extents& input) {
 
 bool Engine::is_worth_learning() const {
   if (recorder_.round().empty() || recorder_.is_prologue() || recorder_.is_full()) return false;
+  if (backoff(recorder_.round().kind).is_resting()) return false;
   const std::uint32_t serial = recorder_.round().serial;
   if (!server_.is_following()) {
     // Nothing like it is known: worth it, unless nothing ever repeats.
@@ -331,6 +342,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   emit(Action::kRound, Placement::kUpstream, nullptr, {counters_.rounds}, home_, followed ? 1 : 0);
   if (options_.sink != nullptr) emit(Action::kReserved, Placement::kUpstream, nullptr, reserved_now(), home_);
   const bool learn = is_worth_learning();
+  note_whether_it_fits();
   EBBTIDE_DEBUG("round %u: kind %d, %zu requests, followed program %u, %d inline plans, %s", recorder_.round().serial,
                 static_cast<int>(recorder_.round().kind), recorder_.round().requests.size(),
                 server_.is_following() ? server_.program()->id : 0U, server_.inline_plans(),
@@ -356,9 +368,23 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   begin_serving();
 }
 
+// Rounds that nothing is known of say nothing about plans.
+void Engine::note_whether_it_fits() {
+  const RoundKind kind = recorder_.round().kind;
+  const bool is_any_known = std::any_of(book_->programs.begin(), book_->programs.end(),
+                                        [kind](const Program& program) { return program.kind == kind; });
+  const bool was_resting = backoff(kind).is_resting();
+  if (is_any_known && kind != RoundKind::kOptimizer) backoff(kind).note(round_planned_, round_all_);
+  if (!was_resting && backoff(kind).is_resting()) {
+    EBBTIDE_INFO("rounds of kind %d do not repeat: they are left to upstream for a while", static_cast<int>(kind));
+  }
+  round_planned_ = round_all_ = Bytes{};
+}
+
 void Engine::begin_serving() {
   const Round& round = recorder_.round();
   server_.end();
+  if (backoff(round.kind).is_resting()) return;
   // An optimizer's first step creates its state, of the sizes that its later steps use for a moment.
   const bool is_first_step = round.kind == RoundKind::kOptimizer && optimizers_seen_.insert(round.source).second;
   if (options_.observe_only || is_first_step) return;
@@ -366,9 +392,22 @@ void Engine::begin_serving() {
   has_served_ = has_served_ || server_.is_following();
 }
 
+Bytes Engine::height_in_force() const {
+  const bool all_serve = std::none_of(backoffs_.begin(), backoffs_.end(), [](const Backoff& backoff) {
+    return backoff.is_resting() || backoff.is_on_trial();
+  });
+  if (all_serve) return book_->height;
+  Bytes height;
+  for (const Program& program : book_->programs) {
+    const Backoff& of_kind = backoff(program.kind);
+    if (!of_kind.is_resting() && !of_kind.is_on_trial()) height = std::max(height, program.height);
+  }
+  return height;
+}
+
 // A better plan, or the end of an exceptional round, leaves memory above the plan that nothing needs.
 void Engine::shrink_to_plan(std::unique_lock<std::mutex>& lock) {
-  const Bytes needed = std::max(book_->height, Bytes{arena_.blocks().highest_end().value});
+  const Bytes needed = std::max(height_in_force(), Bytes{arena_.blocks().highest_end().value});
   const Bytes spare = arena_.extent() - needed;
   if (spare < kWorthShrinking || spare.value < arena_.extent().value / kShrinkingPart) return;
   shrink_to(needed, lock);

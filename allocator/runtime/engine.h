@@ -1,6 +1,7 @@
 // The engine of one device: takes requests, records them, serves them from the arena.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "allocator/base/export.h"
 #include "allocator/runtime/arena.h"
 #include "allocator/runtime/arena_observer.h"
+#include "allocator/runtime/backoff.h"
 #include "allocator/runtime/counters.h"
 #include "allocator/runtime/plan_worker.h"
 #include "allocator/runtime/round_cutter.h"
@@ -132,6 +134,11 @@ class EBBTIDE_EXPORT Engine {
   void begin_serving();
   void shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock);
   void shrink_to_plan(std::unique_lock<std::mutex>& lock);
+  Placing place(Bytes size);
+  void note_whether_it_fits();
+  Bytes height_in_force() const;
+  Backoff& backoff(RoundKind kind) { return backoffs_[static_cast<std::size_t>(kind)]; }
+  const Backoff& backoff(RoundKind kind) const { return backoffs_[static_cast<std::size_t>(kind)]; }
   void adopt_latest();
   RoundState round_state() const;
   void emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
@@ -159,6 +166,9 @@ class EBBTIDE_EXPORT Engine {
   std::set<std::uint32_t> optimizers_seen_;  // by source
   std::uint32_t last_learnt_round_ = 0;
   ProgramBook::Use last_served_;  // since the start, by program
+  std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
+  Bytes round_planned_;        // of the running round: what had a planned place
+  Bytes round_all_;            // and all that was asked for
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};
 };

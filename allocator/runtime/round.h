@@ -1,6 +1,7 @@
 // One round as it was seen: the requests in order, when each ended, and what was alive at its start.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -18,6 +19,8 @@ enum class RoundKind : std::uint8_t {
   kInference = 3,  // a forward pass without gradients
   kOptimizer = 4,  // an optimizer's step and what follows until the next forward
 };
+
+inline constexpr std::size_t kRoundKinds = 5;
 
 // A set of them.
 struct RoundKinds {

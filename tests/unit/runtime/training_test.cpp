@@ -280,6 +280,25 @@ TEST(Training, APlanOfAnEarlierRunServesTheFirstIteration) {
   expect_served(adaptor, run(adaptor, 8, iterate));
 }
 
+// The number of pieces follows the length, and no two lengths are alike.
+TEST(Training, ProgramsThatNeverRepeatGiveTheArenaBackAndComeBackToIt) {
+  SimulatedAdaptor adaptor;
+  std::mt19937 random(5);
+  const auto irregular = [&] {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    std::vector<TensorId> kept;
+    for (int i = 0; i < 200; ++i) kept.push_back(adaptor.allocate(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096}));
+    for (const TensorId id : kept) adaptor.free(id);
+  };
+  for (int i = 0; i < 12; ++i) irregular();
+  EXPECT_EQ(adaptor.engine().snapshot().arena, Bytes{});
+  TrainingProgram program(adaptor, {});
+  const auto iterate = [&](int) { program.iterate(4096, ZeroGrad::kAfterStep); };
+  run(adaptor, 200, iterate);
+  expect_served(adaptor, run(adaptor, 8, iterate), 0.9, 1.1);
+}
+
 TEST(Training, NothingIsServedAfterTheEndAndWhatLivesStaysValid) {
   SimulatedAdaptor adaptor;
   TrainingProgram program(adaptor, {});

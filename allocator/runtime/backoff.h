@@ -1,0 +1,53 @@
+// Whether rounds of one kind are worth serving.
+#pragma once
+
+#include "allocator/base/units.h"
+
+namespace ebbtide {
+
+// A program that does nothing twice (pieces whose number follows the length, generation) gets nothing from plans and pays
+// for them in time, and in an arena that stands beside what upstream holds. After some rounds in a row that found too
+// few of their bytes planned it is left to upstream for a while. Then one round is on trial: it is followed, learnt from
+// and served by upstream. If it was as planned, serving goes on; if not, the next rest is twice as long.
+//
+// Invariant: trial_ only while nothing is left of the rest.
+class Backoff {
+ public:
+  bool is_resting() const { return left_ > 0; }
+  bool is_on_trial() const { return is_trial_; }
+
+  // A round ended. `planned`: of all bytes that it asked for, those that a plan had a place for.
+  void note(Bytes planned, Bytes all) {
+    if (all < kTooLittle) return;
+    if (left_ > 0) {
+      is_trial_ = --left_ == 0;
+      return;
+    }
+    const bool fits = planned.value >= all.value * kFitting / 10;
+    misfits_ = fits ? 0 : misfits_ + 1;
+    if (fits && !is_trial_) rest_ = kFirstRest;
+    if (!fits && (is_trial_ || misfits_ >= kMisfits)) rest();
+    else is_trial_ = false;
+  }
+
+ private:
+  static constexpr Bytes kTooLittle{1 << 20};
+  static constexpr int kFitting = 6;  // tenths: rounds of programs that repeat have more, seldom less even when new
+  static constexpr int kMisfits = 3;
+  static constexpr int kFirstRest = 8;     // rounds
+  static constexpr int kLongestRest = 512;
+
+  void rest() {
+    left_ = rest_;
+    rest_ = rest_ < kLongestRest ? 2 * rest_ : rest_;
+    misfits_ = 0;
+    is_trial_ = false;
+  }
+
+  int misfits_ = 0;  // rounds in a row
+  int left_ = 0;     // rounds of the rest
+  int rest_ = kFirstRest;
+  bool is_trial_ = false;
+};
+
+}  // namespace ebbtide
