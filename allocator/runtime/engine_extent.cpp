@@ -1,0 +1,80 @@
+// How much memory the arena holds: grown as it is used, shrunk to what plans need.
+#include "allocator/runtime/engine.h"
+
+#include <algorithm>
+
+#include "allocator/base/log.h"
+
+namespace ebbtide {
+namespace {
+
+constexpr Bytes kWorthShrinking{64 * kMiB.value};
+constexpr std::int64_t kShrinkingPart = 128;  // and at least this part of the arena
+constexpr std::int64_t kGrowthSteps = 32;  // the arena grows by at least this part of its height
+
+}  // namespace
+
+// The place is taken already, so that the lock can be given up while the driver is called.
+bool Engine::grow(Bytes needed, std::unique_lock<std::mutex>& lock) {
+  const Bytes height = std::max(server_.height(), needed);
+  const Bytes step{height.value / kGrowthSteps};
+  const bool in_steps = arena_.range().grows_in_place();
+  const Bytes target = in_steps ? std::min(std::max(needed, arena_.extent() + step), height) : height;
+  lock.unlock();
+  const std::lock_guard growing(growth_);
+  Status grown = arena_.grow_to(target);
+  if (!grown.ok() && target > needed) grown = arena_.grow_to(needed);
+  lock.lock();
+  arena_.adopt_extent();
+  if (grown.ok()) {
+    emit(Action::kArenaGrow, Placement::kPlanned, nullptr, arena_.extent(), home_);
+  } else {
+    EBBTIDE_INFO("the arena cannot grow to %s: %s", to_string(needed).c_str(), grown.error().message.c_str());
+  }
+  return grown.ok();
+}
+
+// A better plan, or the end of an exceptional round, leaves memory above the plan that nothing needs.
+void Engine::shrink_to_plan(std::unique_lock<std::mutex>& lock) {
+  const Bytes needed = std::max(height_in_force(), Bytes{arena_.blocks().highest_end().value});
+  const Bytes spare = arena_.extent() - needed;
+  if (spare < kWorthShrinking || spare.value < arena_.extent().value / kShrinkingPart) return;
+  shrink_to(needed, lock);
+}
+
+// What is kept is settled with both locks: whoever places a block above it meanwhile is not cut off.
+void Engine::shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  const std::lock_guard growing(growth_);
+  lock.lock();
+  kept = std::max(kept, Bytes{arena_.blocks().highest_end().value});
+  if (kept >= arena_.extent()) return;
+  arena_.withdraw_to(kept);
+  lock.unlock();
+  arena_.shrink_to(kept);
+  lock.lock();
+  arena_.adopt_extent();
+  emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
+}
+
+Bytes Engine::release_idle() noexcept {
+  const std::unique_lock growing(growth_, std::try_to_lock);
+  if (!growing.owns_lock()) return {};
+  Bytes kept;
+  Bytes before;
+  {
+    const std::unique_lock lock(lock_, std::try_to_lock);
+    if (!lock.owns_lock()) return {};
+    kept = Bytes{arena_.blocks().highest_end().value};
+    before = arena_.extent();
+    if (kept >= before) return {};
+    arena_.withdraw_to(kept);
+  }
+  arena_.shrink_to(kept);
+  const std::lock_guard lock(lock_);
+  arena_.adopt_extent();
+  emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
+  return before - arena_.extent();
+}
+
+}  // namespace ebbtide
