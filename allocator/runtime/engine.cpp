@@ -81,6 +81,7 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
       placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};
     } else {
       grant.address = arena_.address(placing.offset);
+      round_all_ += size;
       note_live();
       if (options_.observer != nullptr) options_.observer->placed(grant.address, size, stream);
       emit(Action::kAllocate, placement_of(placing.kind), grant.address, size, stream);
@@ -96,7 +97,6 @@ Placing Engine::place(Bytes size) {
   Placing placing;
   if (options_.observe_only) return placing;
   placing = server_.place(size, recorder_);
-  round_all_ += size;
   if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
   // What is followed on trial is not served.
   if (backoff(recorder_.round().kind).is_on_trial()) placing = {Placing::Kind::kUpstream, {}, placing.root, placing.node, {}, {}};
@@ -166,6 +166,7 @@ void Engine::note_upstream(const void* address, Bytes size, StreamId stream, con
   if (off_.load(std::memory_order_relaxed)) return;
   upstream_[address] = Block{size, grant.origin, grant.root, -1, {}};
   counters_.upstream_live += size;
+  if (grant.origin.round == recorder_.round().serial) round_all_ += size;
   note_live();
   emit(Action::kAllocate, placement_of(grant.kind), address, size, stream);
 }

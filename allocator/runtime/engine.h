@@ -168,7 +168,7 @@ class EBBTIDE_EXPORT Engine {
   ProgramBook::Use last_served_;  // since the start, by program
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   Bytes round_planned_;        // of the running round: what had a planned place
-  Bytes round_all_;            // and all that was asked for
+  Bytes round_all_;            // and all that somebody could serve
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};
 };

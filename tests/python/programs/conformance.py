@@ -280,18 +280,6 @@ def told() -> list[tuple[int, ...]]:
     return failures
 
 
-@check("memory ends", served=None)
-def observers_are_told_once_of_each_failure() -> None:
-    before = len(told())
-    kept = take(900)
-    raised(torch.OutOfMemoryError, lambda: take(1800))
-    assert len(told()) == before + 1
-    device, asked, *_ = told()[-1]
-    assert (device, asked) == (0, 1800 * MIB)
-    assert take(900).numel() == kept.numel()
-    assert len(told()) == before + 1
-
-
 @check("memory ends")
 def what_was_freed_can_be_had_in_one_piece() -> None:
     failures, calls = stat("num_ooms"), len(told())
@@ -346,6 +334,18 @@ def a_fraction_of_the_device_is_a_limit() -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert take(600).numel() == kept.numel()
+
+
+@check("memory ends", served=None)
+def observers_are_told_once_of_each_failure() -> None:
+    before = len(told())
+    kept = take(900)
+    raised(torch.OutOfMemoryError, lambda: take(1800))
+    assert len(told()) == before + 1
+    device, asked, *_ = told()[-1]
+    assert (device, asked) == (0, 1800 * MIB)
+    assert take(900).numel() == kept.numel()
+    assert len(told()) == before + 1
 
 
 def numbers(start: int, count: int = MIB) -> torch.Tensor:
