@@ -10,7 +10,7 @@ namespace ebbtide {
 // few of their bytes planned it is left to upstream for a while. Then one round is on trial: it is followed, learnt from
 // and served by upstream. If it was as planned, serving goes on; if not, the next rest is twice as long.
 //
-// Invariant: trial_ only while nothing is left of the rest.
+// Invariant: is_trial_ only while nothing is left of the rest.
 class Backoff {
  public:
   bool is_resting() const { return left_ > 0; }
@@ -26,8 +26,9 @@ class Backoff {
     const bool fits = planned.value >= all.value * kFitting / 10;
     misfits_ = fits ? 0 : misfits_ + 1;
     if (fits && !is_trial_) rest_ = kFirstRest;
-    if (!fits && (is_trial_ || misfits_ >= kMisfits)) rest();
-    else is_trial_ = false;
+    const bool gives_up = !fits && (is_trial_ || misfits_ >= kMisfits);
+    is_trial_ = false;
+    if (gives_up) rest();
   }
 
  private:
@@ -41,7 +42,6 @@ class Backoff {
     left_ = rest_;
     rest_ = rest_ < kLongestRest ? 2 * rest_ : rest_;
     misfits_ = 0;
-    is_trial_ = false;
   }
 
   int misfits_ = 0;  // rounds in a row

@@ -146,9 +146,9 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
   plan.slots.resize(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const Node& node = program.nodes[i];
-    plan.slots[i] = slot_for(program, matcher, i, alignment);
+    plan.slots[i] = matcher.is_absent(i) ? Bytes{} : slot_for(program, matcher, i, alignment);
     const bool is_past = i != current && (matcher.was_matched(i) || i < matcher.cursor());
-    const bool done = is_past || node.unplanned || matcher.is_absent(i);
+    const bool done = is_past || node.unplanned;
     Buffer buffer = buffer_of(done ? Bytes{} : plan.slots[i], Tick{i}, clipped(node.death, count), alignment);
     const auto home = book.homes.find(node.root);
     const bool has_home = !done && node.survives() && home != book.homes.end() &&

@@ -161,6 +161,7 @@ Bytes RoundServer::largest_excess(std::uint32_t current) const {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   for (std::uint32_t i = 0; i < count; ++i) {
     if (i != current && (matcher_.was_matched(i) || i < matcher_.cursor())) continue;
+    if (matcher_.is_absent(i)) continue;
     const Node& node = program_->nodes[i];
     const Bytes expected = matcher_.expected(i);
     if (program_->is_rare(node) && !matcher_.is_size_seen(i)) continue;
