@@ -39,7 +39,7 @@ class CpuAdaptor final : public c10::Allocator {
     if (grant.address != nullptr) {
       return {grant.address, grant.address, &deallocate, c10::Device(c10::DeviceType::CPU)};
     }
-    c10::DataPtr block = upstream_.allocate(count);
+    c10::DataPtr block = allocate_upstream(size, grant);
     engine_.note_upstream(block.get(), size, StreamId{}, grant);
     // Ours, so that its end is seen; upstream's is called from it.
     if (block.get() != nullptr) {
@@ -69,6 +69,15 @@ class CpuAdaptor final : public c10::Allocator {
 
  private:
   static void deallocate(void* address) { instance->release(address); }
+
+  c10::DataPtr allocate_upstream(Bytes size, const Engine::Grant& grant) {
+    try {
+      return upstream_.allocate(static_cast<std::size_t>(size.value));
+    } catch (...) {
+      engine_.note_refused(size, StreamId{}, grant);
+      throw;
+    }
+  }
 
   Engine& engine_;
   c10::Allocator& upstream_;

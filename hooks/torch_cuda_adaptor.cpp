@@ -239,10 +239,15 @@ class CudaAdaptor final : public CudaForwarder {
 
   c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, StreamId stream, const Engine::Grant& grant) {
     void* in_arena = nullptr;
+    const auto ask = [&] { return grant.is_lasting ? allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); };
     const auto anywhere = [&] { return in_arena = own.engine().allocate_anywhere(size, stream, grant); };
-    c10::DataPtr block = insist(
-        size, [&] { return grant.is_lasting ? allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); },
-        anywhere);
+    c10::DataPtr block;
+    try {
+      block = insist(size, ask, anywhere);
+    } catch (...) {
+      own.engine().note_refused(size, stream, grant);
+      throw;
+    }
     if (in_arena != nullptr) return hand_out(in_arena, size, own, device);
     own.engine().note_upstream(block.get(), size, stream, grant);
     own.statistics().note_upstream(size);

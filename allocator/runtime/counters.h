@@ -27,6 +27,10 @@ struct ServedCount {
     requests += 1;
     bytes += size;
   }
+  void take_back(Bytes size) {
+    requests -= 1;
+    bytes -= size;
+  }
 };
 
 // Guarded by the engine's lock. Only requests large enough to be planned are counted, except in

@@ -122,10 +122,14 @@ bool Engine::is_in_optimizer_step() const {
   return round.kind == RoundKind::kOptimizer && round.optimizer_end == kAlive;
 }
 
+// What an optimizer creates in its step is kept for good: it was never the plan's to serve.
+bool Engine::is_settled(Placing::Kind kind) const {
+  return has_served_ && !(is_in_optimizer_step() && kind == Placing::Kind::kUpstream);
+}
+
 void Engine::count(const Placing& placing, Bytes size) {
   counters_.all.add(size);
-  // What an optimizer creates in its step is kept for good: it was never the plan's to serve.
-  const bool settled = has_served_ && !(is_in_optimizer_step() && placing.kind == Placing::Kind::kUpstream);
+  const bool settled = is_settled(placing.kind);
   if (settled) counters_.settled.add(size);
   switch (placing.kind) {
     case Placing::Kind::kUpstream: counters_.unplanned.add(size); break;
@@ -169,6 +173,16 @@ void Engine::note_upstream(const void* address, Bytes size, StreamId stream, con
   if (grant.origin.round == recorder_.round().serial) round_all_ += size;
   note_live();
   emit(Action::kAllocate, placement_of(grant.kind), address, size, stream);
+}
+
+void Engine::note_refused(Bytes size, StreamId stream, const Grant& refused) noexcept {
+  const std::lock_guard lock(lock_);
+  if (off_.load(std::memory_order_relaxed)) return;
+  const bool was_recorded = refused.origin.round != 0 && stream == home_;
+  if (was_recorded) recorder_.withdraw(refused.origin);
+  counters_.all.take_back(size);
+  (refused.kind == Placing::Kind::kDiverged ? counters_.diverged : counters_.unplanned).take_back(size);
+  if (was_recorded && is_settled(refused.kind)) counters_.settled.take_back(size);
 }
 
 void Engine::note_small(Bytes size) noexcept {

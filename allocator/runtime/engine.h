@@ -64,6 +64,8 @@ class EBBTIDE_EXPORT Engine {
   void* allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept;
   // Upstream has served a request for which allocate() granted nothing.
   void note_upstream(const void* address, Bytes size, StreamId stream, const Grant& grant) noexcept;
+  // Upstream could not serve it either: it is as if it had not been asked for.
+  void note_refused(Bytes size, StreamId stream, const Grant& refused) noexcept;
   // A request below the threshold; only counted.
   void note_small(Bytes size) noexcept;
 
@@ -130,6 +132,7 @@ class EBBTIDE_EXPORT Engine {
   void note_input(const Extents& input);
   void note_backward(std::unique_lock<std::mutex>& lock);
   bool is_in_optimizer_step() const;
+  bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
   void begin_serving();
   void shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock);

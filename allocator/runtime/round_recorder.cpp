@@ -25,6 +25,57 @@ void RoundRecorder::end(const Block& block) {
   }
 }
 
+void RoundRecorder::withdraw(const Origin& request) {
+  if (request.round != round_.serial || request.request >= round_.requests.size()) return;
+  Request& withdrawn = round_.requests[request.request];
+  withdrawn.death = Tick{request.request};
+  live_bytes_ -= withdrawn.size;
+  withdrawn_.push_back(request.request);
+  peak_bytes_ = measured_peak();
+}
+
+Bytes RoundRecorder::measured_peak() const {
+  std::vector<Bytes> freed(round_.requests.size() + 1);  // by the number of requests until then
+  for (const Request& request : round_.requests) {
+    if (request.death != kAlive) freed[static_cast<std::size_t>(request.death.value)] += request.size;
+  }
+  Bytes live;
+  Bytes peak;
+  for (std::size_t r = 0; r < round_.requests.size(); ++r) {
+    live += round_.requests[r].size;
+    live -= freed[r];
+    peak = std::max(peak, live);
+  }
+  return peak;
+}
+
+void RoundRecorder::leave_out_withdrawn(BlockTable& arena, UpstreamBlocks& upstream) {
+  std::sort(withdrawn_.begin(), withdrawn_.end());
+  const auto fewer = [this](std::int64_t number) {
+    const auto before = std::lower_bound(withdrawn_.begin(), withdrawn_.end(), number);
+    return number - (before - withdrawn_.begin());
+  };
+  const auto move_down = [&fewer](Tick& tick) {
+    if (tick != kAlive) tick = Tick{fewer(tick.value)};
+  };
+  std::vector<Request> kept;
+  for (std::uint32_t r = 0; r < round_.requests.size(); ++r) {
+    if (std::binary_search(withdrawn_.begin(), withdrawn_.end(), r)) continue;
+    kept.push_back(round_.requests[r]);
+    move_down(kept.back().death);
+  }
+  round_.requests = std::move(kept);
+  for (Survivor& survivor : round_.survivors) move_down(survivor.end);
+  move_down(round_.optimizer_end);
+  move_down(round_.backward_begin);
+  const auto rename = [this, &fewer](Block& block) {
+    if (block.origin.round == round_.serial) block.origin.request = static_cast<std::uint32_t>(fewer(block.origin.request));
+  };
+  for (auto& [offset, block] : arena.blocks()) rename(block);
+  for (auto& [address, block] : upstream) rename(block);
+  withdrawn_.clear();
+}
+
 // What stays for ever matters only where it lies in the arena: plans must go round it.
 void RoundRecorder::add_survivor(Block& block, std::optional<Offset> in_arena, const ProgramBook& book) {
   block.survivor = -1;
@@ -44,6 +95,7 @@ Round RoundRecorder::next(RoundKind kind, std::uint32_t source, BlockTable& aren
     const auto last = std::unique(constant_sizes_.begin(), constant_sizes_.end());
     constant_sizes_.erase(last, constant_sizes_.end());
   }
+  if (!withdrawn_.empty()) leave_out_withdrawn(arena, upstream);
   Round finished = std::exchange(round_, Round{});
   finished.constant_sizes = constant_sizes_;
   round_.serial = finished.serial + 1;

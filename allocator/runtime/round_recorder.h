@@ -15,7 +15,7 @@ namespace ebbtide {
 // Guarded by the engine's lock. Round 0 is what comes before the first mark: its blocks (parameters)
 // are older than all rounds and belong to none.
 //
-// Invariants: (1) live_bytes <= peak_bytes; (2) a request's death is > its index.
+// Invariants: (1) live_bytes <= peak_bytes; (2) a request's death is > its index, but for what was withdrawn.
 class RoundRecorder {
  public:
   bool is_prologue() const { return round_.serial == 0; }
@@ -26,6 +26,8 @@ class RoundRecorder {
 
   // Adds a request, expected as `node` (or -1); returns where it stands.
   Origin add(Bytes size, std::int32_t node);
+  // Nobody could serve the request (memory was out): the round is learnt without it.
+  void withdraw(const Origin& request);
   void note_input(const Extents& input) { round_.extents = input; }
   void note_optimizer_end() { round_.optimizer_end = Tick{static_cast<std::int64_t>(round_.requests.size())}; }
   // The next request is made in the backward pass.
@@ -56,9 +58,13 @@ class RoundRecorder {
 
  private:
   void add_survivor(Block& block, std::optional<Offset> in_arena, const ProgramBook& book);
+  // Deaths and origins are numbers of requests: they move down with those behind what was withdrawn.
+  void leave_out_withdrawn(BlockTable& arena, UpstreamBlocks& upstream);
+  Bytes measured_peak() const;
   void find_survivors(BlockTable& arena, UpstreamBlocks& upstream, const ProgramBook& book);
 
   Round round_;
+  std::vector<std::uint32_t> withdrawn_;  // of the running round's requests, in any order
   std::vector<Bytes> constant_sizes_;
   Bytes live_bytes_;
   Bytes peak_bytes_;

@@ -48,6 +48,29 @@ TEST_F(RoundRecorderTest, DeathsAreTheNumberOfRequestsUntilThen) {
   EXPECT_EQ(b.origin, (Origin{1, 1}));
 }
 
+TEST_F(RoundRecorderTest, WhatNobodyCouldServeIsLeftOut) {
+  next();
+  const Block a = born(mib(1));
+  const Origin lost = recorder_.add(mib(4096), -1);
+  recorder_.withdraw(lost);
+  EXPECT_EQ(recorder_.live_bytes(), mib(1));
+  EXPECT_EQ(recorder_.peak_bytes(), mib(1));
+  recorder_.note_backward();
+  upstream_[&upstream_] = born(mib(2));
+  recorder_.end(a);
+  recorder_.end(born(mib(3)));
+  recorder_.withdraw({0, 0});  // of an earlier round: nothing to do
+  const Round round = next();
+  ASSERT_EQ(round.requests.size(), 3U);
+  EXPECT_EQ(round.requests[0].death, Tick{2});
+  EXPECT_EQ(round.requests[1].size, mib(2));
+  EXPECT_EQ(round.requests[2].death, Tick{3});
+  EXPECT_EQ(round.backward_begin, Tick{1});
+  EXPECT_EQ(upstream_.at(&upstream_).origin, (Origin{1, 1}));
+  ASSERT_EQ(recorder_.round().survivors.size(), 1U);
+  EXPECT_EQ(recorder_.round().survivors[0].origin, (Origin{1, 1}));
+}
+
 TEST_F(RoundRecorderTest, CountsTheBytesOfThisRoundAliveNowAndAtTheirHighest) {
   next();
   const Block a = born(mib(4));

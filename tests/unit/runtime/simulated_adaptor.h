@@ -72,6 +72,13 @@ class SimulatedAdaptor {
     return add(tensor);
   }
 
+  // Neither the arena nor upstream can serve it: the program sees an exception.
+  void fail_to_allocate(Bytes size, StreamId stream = {}) {
+    const Engine::Grant grant = engine_->allocate(size, stream);
+    if (grant.address != nullptr) return note_fault("the arena served what it was not to serve");
+    engine_->note_refused(size, stream, grant);
+  }
+
   void free(TensorId id) {
     const Tensor tensor = take(id);
     void* address = reinterpret_cast<void*>(tensor.address);

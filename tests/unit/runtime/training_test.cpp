@@ -200,6 +200,22 @@ TEST(Training, AnExceptionInTheBackwardIsRecoveredFrom) {
   expect_served(adaptor, run(adaptor, 8, iterate), 0.995, 1.15);
 }
 
+TEST(Training, WhatNobodyCouldServeIsNotPlannedFor) {
+  SimulatedAdaptor adaptor;
+  TrainingProgram program(adaptor, {});
+  program.iterate(4096, ZeroGrad::kAfterStep);
+  program.mark(MarkKind::kForward);
+  program.forward(4096);
+  const auto requested = adaptor.engine().snapshot().counters.all;
+  adaptor.fail_to_allocate(Bytes{4096 * kGiB.value});
+  EXPECT_EQ(adaptor.engine().snapshot().counters.all.bytes, requested.bytes);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.all.requests, requested.requests);
+  for (const TensorId saved : program.take_saved()) adaptor.free(saved);
+  const auto iterate = [&](int) { program.iterate(4096, ZeroGrad::kAfterStep); };
+  run(adaptor, 6, iterate);
+  expect_served(adaptor, run(adaptor, 10, iterate));
+}
+
 TEST(Training, AnArenaThatCannotGrowLeavesTheRestToUpstream) {
   SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
   options.range.capacity = Bytes{2 * kGiB.value};
