@@ -10,9 +10,9 @@
 namespace ebbtide {
 namespace {
 
-constexpr double kGoodEnough = 1.002;
-constexpr double kPriceOfHomes = 1.05;  // height accepted for leaving residents where other programs look for them
-constexpr std::int64_t kImprovementSteps = 60'000;  // about 6 ms
+constexpr double kGoodEnoughNow = 1.002;
+constexpr double kPriceOfHomesNow = 1.05;  // height accepted for leaving residents where other programs look for them
+constexpr std::int64_t kInlineSteps = 60'000;  // about 6 ms
 
 Tick clipped(Tick tick, std::size_t nodes) {
   return Tick{std::min(tick.value, static_cast<std::int64_t>(nodes) + 1)};
@@ -92,16 +92,16 @@ Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::
   Solution best = place(problem, order);
   const Bytes lowest = std::max(max_load(problem), extent);
   SolveOptions options;
-  options.good_enough = kGoodEnough;
-  options.improvement_steps = kImprovementSteps;
+  options.good_enough = kGoodEnoughNow;
+  options.improvement_steps = kInlineSteps;
   options.warm_orders.push_back(order);
   const auto improve = [&] {
     Result<Solution> better = solve(problem, options);
     if (better.ok() && better.value().height < best.height) best = std::move(better.value());
   };
-  if (is_within(best, kGoodEnough, lowest)) return best;
+  if (is_within(best, kGoodEnoughNow, lowest)) return best;
   improve();
-  if (is_within(best, kPriceOfHomes, lowest)) return best;
+  if (is_within(best, kPriceOfHomesNow, lowest)) return best;
   for (std::size_t i = 0; i < nodes; ++i) problem.buffers[i].fixed.reset();
   improve();
   return best;
@@ -128,7 +128,7 @@ Solution leaving_room(const Problem& problem, std::size_t nodes, const std::vect
       if (top <= extent || !check(on_top).ok()) break;
       Solution solution = solution_of(on_top, nodes, order, extent);
       const bool leaves_room = is_below(bottom_of(successors, on_top), successors.begin, solution, on_top);
-      if (leaves_room && is_within(solution, kGoodEnough, top)) return solution;
+      if (leaves_room && is_within(solution, kGoodEnoughNow, top)) return solution;
     }
   }
   return solution_of(problem, nodes, order, extent);

@@ -17,6 +17,9 @@
 
 namespace ebbtide::fakes {
 
+// Where tests launch their kernels.
+inline constexpr StreamId kCompute{7};
+
 // Copies really move bytes, in parts, whenever chance lets their stream go on; kernels are
 // functions that launch() queues on a compute stream, any id that create_stream() did not give.
 // After each call some of what is queued runs: how much is chance, too. Not thread-safe.

@@ -106,7 +106,6 @@ class FakeTraining {
 
  private:
   using Tensor = FakeDeviceMemory::Tensor;
-  static constexpr StreamId kCompute{7};
   static constexpr int kWords = FakeDeviceMemory::kWords;
   static constexpr Bytes kTensorBytes{kWords * 4};
 

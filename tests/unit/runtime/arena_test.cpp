@@ -14,13 +14,13 @@ namespace {
 using Log = std::vector<std::string>;
 constexpr StreamId kHome{0};
 
-Block of_size(std::int64_t size) { return {Bytes{size}, {1, 0}, {}, -1, {}}; }
+Block owned_block(std::int64_t size) { return {Bytes{size}, {1, 0}, {}, -1, {}}; }
 
 class ArenaTest : public testing::Test {
  protected:
   // A block at `offset` that other streams used, freed again.
   void leave_behind(std::int64_t offset, std::int64_t size, const std::vector<StreamId>& used_on) {
-    arena_.place(Offset{offset}, of_size(size), kHome);
+    arena_.place(Offset{offset}, owned_block(size), kHome);
     arena_.find(Offset{offset})->used_on = used_on;
     EXPECT_TRUE(arena_.release(Offset{offset}).has_value());
   }
@@ -31,31 +31,31 @@ class ArenaTest : public testing::Test {
 
 TEST_F(ArenaTest, ABlockOfItsOwnStreamLeavesNothingToWaitFor) {
   leave_behind(0, 4096, {});
-  arena_.place(Offset{0}, of_size(4096), kHome);
+  arena_.place(Offset{0}, owned_block(4096), kHome);
   EXPECT_EQ(fences_.log(), Log{});
 }
 
 TEST_F(ArenaTest, WhoeverReusesAByteWaitsForEveryStreamThatUsedIt) {
   leave_behind(0, 4096, {StreamId{5}, StreamId{6}});
   EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "record 2 on 6"}));
-  arena_.place(Offset{3584}, of_size(4096), StreamId{3});
+  arena_.place(Offset{3584}, owned_block(4096), StreamId{3});
   EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "record 2 on 6", "wait 1 on 3", "wait 2 on 3"}));
   EXPECT_EQ(fences_.outstanding(), 0U);
 }
 
 TEST_F(ArenaTest, NeighboursDoNotWait) {
   leave_behind(4096, 4096, {StreamId{5}});
-  arena_.place(Offset{0}, of_size(4096), kHome);
-  arena_.place(Offset{8192}, of_size(4096), kHome);
+  arena_.place(Offset{0}, owned_block(4096), kHome);
+  arena_.place(Offset{8192}, owned_block(4096), kHome);
   EXPECT_EQ(fences_.log(), Log{"record 1 on 5"});
-  arena_.place(Offset{4096}, of_size(1), kHome);
+  arena_.place(Offset{4096}, owned_block(1), kHome);
   EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "wait 1 on 0"}));
 }
 
 TEST_F(ArenaTest, OnlyTheEventsOfTheBytesReusedAreWaitedFor) {
   leave_behind(0, 4096, {StreamId{5}});
   leave_behind(8192, 4096, {StreamId{6}});
-  arena_.place(Offset{8192}, of_size(512), kHome);
+  arena_.place(Offset{8192}, owned_block(512), kHome);
   EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "record 2 on 6", "wait 2 on 0"}));
   EXPECT_EQ(fences_.outstanding(), 1U);
 }
@@ -63,8 +63,8 @@ TEST_F(ArenaTest, OnlyTheEventsOfTheBytesReusedAreWaitedFor) {
 // The device orders the successor behind the wait, and everything behind the successor.
 TEST_F(ArenaTest, AnEventIsWaitedForOnce) {
   leave_behind(0, 4096, {StreamId{5}});
-  arena_.place(Offset{0}, of_size(512), kHome);
-  arena_.place(Offset{512}, of_size(512), kHome);
+  arena_.place(Offset{0}, owned_block(512), kHome);
+  arena_.place(Offset{512}, owned_block(512), kHome);
   EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "wait 1 on 0"}));
   EXPECT_EQ(fences_.misuses(), 0);
 }
@@ -94,7 +94,7 @@ TEST_F(ArenaTest, TheExtentIsWhatWasAdopted) {
 TEST_F(ArenaTest, GapsEndAtTheExtent) {
   ASSERT_TRUE(arena_.grow_to(Bytes{8192}).ok());
   arena_.adopt_extent();
-  arena_.place(Offset{0}, of_size(4096), kHome);
+  arena_.place(Offset{0}, owned_block(4096), kHome);
   EXPECT_EQ(arena_.lowest_gap(Bytes{4096}, Bytes{512}, {}), Offset{4096});
   EXPECT_EQ(arena_.lowest_gap(Bytes{4097}, Bytes{512}, {}), std::nullopt);
   EXPECT_TRUE(arena_.is_valid());

@@ -10,8 +10,7 @@ namespace ebbtide {
 namespace {
 
 using fakes::FakeCopyDevice;
-
-constexpr StreamId kCompute{7};
+using fakes::kCompute;
 
 // One step of the fake device is one nanosecond.
 class CopyClockTest : public testing::Test {

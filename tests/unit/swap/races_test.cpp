@@ -13,10 +13,10 @@ namespace ebbtide {
 namespace {
 
 using fakes::FakeCopyDevice;
+using fakes::kCompute;
 using fakes::FakeTraining;
 using fakes::Schedule;
 
-constexpr StreamId kCompute{7};
 constexpr int kSchedules = 10'000;
 
 Schedule random_schedule(unsigned seed) {

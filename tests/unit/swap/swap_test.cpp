@@ -17,8 +17,7 @@ namespace ebbtide {
 namespace {
 
 using fakes::FakeCopyDevice;
-
-constexpr StreamId kCompute{7};
+using fakes::kCompute;
 
 class SwapTest : public testing::Test {
  protected:
