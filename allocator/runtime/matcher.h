@@ -3,10 +3,9 @@
 
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
 
-#include "allocator/runtime/input_sizes.h"
+#include "allocator/runtime/expected_sizes.h"
 #include "allocator/runtime/program.h"
 
 namespace ebbtide {
@@ -16,13 +15,10 @@ struct Match {
   bool exact = false;  // the size is what was expected, not merely one that may stand here
 };
 
-// The first request of a size class that is seen in a round binds the class; the others must agree
-// exactly, so no length needs to be known and several varying dimensions work. Order of search: the
-// current node; nodes nearby (also those just skipped) whose size is known; the current node loosely;
-// nodes nearby whose size is guessed; known ones further ahead. Nodes are optional: what is passed over
-// is simply missing this time. A request that may have been too small to be recorded before is only taken for a
-// node whose size changed as others did. Where the extents of the round's input are known, the sizes that follow from
-// them (InputSizes) are expected from the start, until most of what is seen shows that nothing follows from them.
+// Sizes are expected as ExpectedSizes knows them. Order of search: the current node; nodes nearby (also those just
+// skipped) whose size is known; the current node loosely; nodes nearby whose size is guessed; known ones further
+// ahead. Nodes are optional: what is passed over is simply missing this time. A request that may have been too small
+// to be recorded before is only taken for a node whose size changed as others did.
 //
 // Keeps a reference to the program, which must outlive the round. Not thread-safe.
 // Cost: a comparison when the round does what is expected; a bounded search otherwise.
@@ -34,16 +30,14 @@ class Matcher {
   // smaller this time is not waited for. `input`: extents of the round's input, empty if unknown.
   void begin(const Program& program, Bytes smallest, const Extents& input = {});
   // The input became known while the round was under way.
-  void note_input(const Extents& input) { predict_from_input(input); }
+  void note_input(const Extents& input);
   bool is_following() const { return program_ != nullptr; }
   void end() { program_ = nullptr; }
 
   // Requires: is_following().
   std::optional<Match> match(Bytes size);
 
-  // The size expected for a node in this round; 0 while nothing is known.
-  // (A guess counts: it is better than none when room is made for it.)
-  Bytes expected(std::uint32_t node) const { return expected_[program_->nodes[node].size_class]; }
+  Bytes expected(std::uint32_t node) const { return sizes_.expected(node); }  // 0 while nothing is known
   bool was_matched(std::uint32_t node) const { return used_[node] != 0; }
   // The request before the last one was taken for this node, and the next node, of the same size, did not come: of the
   // two, the one that came may be either.
@@ -52,56 +46,31 @@ class Matcher {
   void take_second_twin();
   // This node will not come, as far as is known.
   bool is_absent(std::uint32_t node) const { return absent_[node] != 0; }
-  // True when that size was not predicted but requested, for this node or one of its class.
-  bool is_size_seen(std::uint32_t node) const { return knowledge_[program_->nodes[node].size_class] == Knowledge::kSeen; }
+  bool is_size_seen(std::uint32_t node) const { return sizes_.is_seen(node); }
   std::uint32_t cursor() const { return cursor_; }
   // True once after the sizes expected of this round became known or changed.
-  bool take_news() { return std::exchange(news_, false); }
+  bool take_news() { return sizes_.take_news(); }
 
  private:
-  void predict_from_input(const Extents& input);
-  void judge_input(Bytes size, bool follows);
-  void forget_input();
-  bool is_candidate(std::uint32_t size_class, Bytes size) const;
   std::optional<Match> find(Bytes size);
   std::optional<std::uint32_t> find_far(Bytes size) const;
   bool ends_run(std::uint32_t node, Bytes size) const;
   std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
-  bool is_too_small(std::uint32_t node) const;
   bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
-  bool is_exact(std::uint32_t node, Bytes size) const;
-  bool is_loose(std::uint32_t node, Bytes size) const;
-  bool may_be_new(Bytes size) const;
-  bool is_in_proportion(std::uint32_t node, Bytes size) const;
-  void note_ratio(std::uint32_t size_class, Bytes size);
   Match take(std::uint32_t node, Bytes size, bool exact);
-  void bind(std::uint32_t size_class, Bytes size);
-  void predict_from(std::uint32_t size_class, Bytes size);
   std::optional<std::uint32_t> find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
                                           bool guesses_count) const;
 
   const Program* program_ = nullptr;
   std::uint32_t cursor_ = 0;
   std::vector<Bytes> unmatched_;      // the requests before this one that were not expected, back to one that was
-  enum class Knowledge : std::uint8_t { kNone, kGuess, kSure, kSeen };
-
   std::vector<std::uint8_t> used_;    // per node
   std::vector<std::uint8_t> optional_;  // per node: rounds like this one lack it, as far as is known
   std::vector<std::uint8_t> absent_;    // per node: see is_absent()
   std::optional<std::uint32_t> last_taken_;  // node of the request before this one
   std::optional<std::uint32_t> lone_twin_;
-  std::vector<Bytes> expected_;       // per class
-  std::vector<Knowledge> knowledge_;  // per class: of expected_
-  std::vector<double> distance_;      // per class: to the class that it was predicted from (see Prediction)
-  std::vector<double> ratios_;        // of sizes seen to those of the program's only shape, each once
-  std::vector<InputSizes::Candidates> candidates_;  // per class: what follows from the input
-  Bytes explained_;                   // of the sizes seen, what followed from the input
-  Bytes unexplained_;                 // and what did not
-  int doubts_ = 0;                    // how many did not
-  bool trusts_input_ = false;
-  Bytes smallest_;
-  bool news_ = false;
+  ExpectedSizes sizes_;
 };
 
 }  // namespace ebbtide

@@ -11,57 +11,9 @@ namespace {
 constexpr std::size_t kMaxPrograms = 24;
 constexpr int kMissedWhileAlive = 1;  // then a node whose block still lives is permanent
 constexpr int kMissedWhileDead = 16;  // then a node is forgotten
-constexpr double kSameSequence = 0.6; // share of bytes that must match
-constexpr double kSameDespiteBatch = 0.95;  // and if only one of the two is of a batch of one
-constexpr double kSameResidents = 0.7;
-constexpr double kPriceOfSharing = 1.005;  // load accepted for having one plan instead of two
-constexpr double kSameBatch = 1.5;    // likewise of a batch of one, or of more: it decides
-constexpr double kSameBefore = 0.25;  // weight of following the same kind of round, against likeness
 constexpr std::size_t kMaxTurns = 4;  // tensors of one root alive at once; more is hoarding
 constexpr std::uint32_t kForgottenAfter = 48;  // rounds without use, for a variant seen once
 constexpr std::uint32_t kRootMemory = 256;  // rounds after which the origin of a block is forgotten
-
-// Share of bytes that two sets of residents have in common. Requires: both sorted by root.
-template <typename Left, typename Right>
-double likeness(const Left& left, const Right& right) {
-  Bytes both;
-  Bytes either;
-  auto a = left.begin();
-  auto b = right.begin();
-  while (a != left.end() || b != right.end()) {
-    if (b == right.end() || (a != left.end() && a->root < b->root)) {
-      either += (a++)->size;
-    } else if (a == left.end() || b->root < a->root) {
-      either += (b++)->size;
-    } else {
-      both += a->size;
-      either += std::max(a->size, b->size);
-      ++a;
-      ++b;
-    }
-  }
-  return either.value == 0 ? 1.0 : static_cast<double>(both.value) / static_cast<double>(either.value);
-}
-
-// Without what the program made once, is still alive and is not made again: a library's workspace, about to be
-// found permanent.
-std::vector<Survivor> without_new_permanent(const Program& program, const Round& round,
-                                            std::vector<Survivor> survivors) {
-  std::set<RootId> missing;
-  for (const Node& node : program.nodes) missing.insert(node.root);
-  for (const std::int64_t node : align(program, round).node) {
-    if (node >= 0) missing.erase(program.nodes[static_cast<std::size_t>(node)].root);
-  }
-  std::erase_if(survivors, [&](const Survivor& survivor) {
-    return survivor.end == kAlive && missing.contains(survivor.root);
-  });
-  return survivors;
-}
-
-std::uint32_t last_use(const Program& program, const ProgramBook::Use& last_served) {
-  const auto served = last_served.find(program.id);
-  return served == last_served.end() ? program.last_round : std::max(program.last_round, served->second);
-}
 
 bool is_optimizer_state(const Round& round, std::size_t request) {
   return round.kind == RoundKind::kOptimizer && round.requests[request].death == kAlive &&
@@ -90,26 +42,6 @@ std::optional<std::size_t> ProgramBook::learn(const Round& round) {
   return static_cast<std::size_t>(kept - programs.begin());
 }
 
-bool ProgramBook::is_other_variant(const Program& program, const Round& round,
-                                   const std::vector<Survivor>& survivors) const {
-  if (leaves_other_residents(program, round) || differs_in_turns(program, survivors)) return true;
-  return likeness(program.incoming, without_new_permanent(program, round, survivors)) < kSameResidents;
-}
-
-Program& ProgramBook::learner(std::size_t found, const Round& round, const std::vector<Survivor>& survivors) {
-  Program& program = programs[found];
-  const auto can_learn = [&](const Program& candidate) {
-    return !is_other_variant(candidate, round, survivors) && cost_of_sharing(candidate, round) <= kPriceOfSharing;
-  };
-  if (can_learn(program)) return program;
-  for (Program& other : programs) {
-    const bool is_alike = other.kind == round.kind && other.source == round.source &&
-                          align(other, round).share >= kSameSequence && other.knows_such_batches(round.extents);
-    if (is_alike && can_learn(other)) return other;
-  }
-  return add_variant(program, round);
-}
-
 Program& ProgramBook::add_program(const Round& round) {
   Program program;
   program.id = next_program_++;
@@ -132,7 +64,7 @@ Program& ProgramBook::add_variant(const Program& original, const Round& round) {
   variant.previous = {};
   variant.incoming.clear();
   variant.learnt = 0;
-  const bool is_apart = cost_of_sharing(original, round) > kPriceOfSharing;
+  const bool is_apart = !is_worth_sharing(original, round);
   const Bytes large{original.height.value / kNoticedPart};
   erase_nodes(variant, [&](const Node& node) {
     return is_apart && !occurring.contains(node.root) && !node.unplanned && node.slot > large;
@@ -144,26 +76,6 @@ Program& ProgramBook::add_variant(const Program& original, const Round& round) {
   }
   programs.push_back(std::move(variant));
   return programs.back();
-}
-
-std::optional<std::size_t> ProgramBook::best_match(const Round& round,
-                                                   const std::vector<Survivor>& survivors) const {
-  std::optional<std::size_t> best;
-  double best_score = 0;
-  for (std::size_t i = 0; i < programs.size(); ++i) {
-    const Program& program = programs[i];
-    if (program.kind != round.kind || program.source != round.source) continue;
-    const double share = align(program, round).share;
-    if (share < (program.knows_such_batches(round.extents) ? kSameSequence : kSameDespiteBatch)) continue;
-    // Sequence first; the residents tell variants of one sequence apart.
-    const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
-    const double score = std::min(share, 0.95) + likeness(program.incoming, survivors) + before;
-    if (score > best_score) {
-      best_score = score;
-      best = i;
-    }
-  }
-  return best;
 }
 
 void ProgramBook::make_permanent(Node& node) {
@@ -196,21 +108,6 @@ void ProgramBook::note_squatters(const Round& round) {
   if (std::equal(found.begin(), found.end(), squatters.begin(), squatters.end(), same)) return;
   squatters = std::move(found);
   for (Program& program : programs) program.planned = false;
-}
-
-// Whose turn it is must agree exactly, however few bytes it is about.
-bool ProgramBook::differs_in_turns(const Program& program, const std::vector<Survivor>& survivors) const {
-  const auto in_program = [&](RootId root) {
-    return std::any_of(program.incoming.begin(), program.incoming.end(),
-                       [root](const Incoming& incoming) { return incoming.root == root; });
-  };
-  const auto in_round = [&](RootId root) {
-    return std::any_of(survivors.begin(), survivors.end(),
-                       [root](const Survivor& survivor) { return survivor.root == root; });
-  };
-  return std::any_of(rings_.begin(), rings_.end(), [&](const auto& ring) {
-    return in_program(ring.first) != in_round(ring.first);
-  });
 }
 
 // A request that outlives the round while its predecessor is alive at its birth takes a root of the
@@ -321,27 +218,6 @@ void ProgramBook::forget_oldest() {
 RootId ProgramBook::root_of(Origin origin) const {
   const auto found = roots_.find(origin);
   return found == roots_.end() ? RootId{} : found->second;
-}
-
-bool ProgramBook::fits(const Program& program, std::span<const Resident> alive) {
-  return likeness(program.incoming, alive) >= kSameResidents;
-}
-
-const Program* ProgramBook::choose(const Round& round, std::span<const Resident> alive, const Use& last_served) const {
-  const Program* best = nullptr;
-  double best_likeness = -1;
-  for (const Program& program : programs) {
-    if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
-    const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
-    const double batch = program.knows_such_batches(round.extents) ? kSameBatch : 0.0;
-    const double alike = likeness(program.incoming, alive) + before + batch;
-    const bool newer = best != nullptr && last_use(program, last_served) > last_use(*best, last_served);
-    if (alike > best_likeness + 1e-9 || (alike > best_likeness - 1e-9 && newer)) {
-      best = &program;
-      best_likeness = alike;
-    }
-  }
-  return best;
 }
 
 }  // namespace ebbtide

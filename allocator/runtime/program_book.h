@@ -57,6 +57,8 @@ class ProgramBook {
   std::optional<std::size_t> best_match(const Round& round, const std::vector<Survivor>& survivors) const;
   bool is_other_variant(const Program& program, const Round& round,
                         const std::vector<Survivor>& survivors) const;
+  static std::uint32_t last_use(const Program& program, const Use& last_served);
+  static bool is_worth_sharing(const Program& program, const Round& round);
   Program& add_program(const Round& round);
   Program& add_variant(const Program& original, const Round& round);
   // The program that learns the round: `found`, one like it, or a new variant of it.
