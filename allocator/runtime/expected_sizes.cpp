@@ -99,10 +99,7 @@ bool ExpectedSizes::is_candidate(std::uint32_t size_class, Bytes size) const {
   return std::any_of(candidates.begin(), candidates.end(), [size](Bytes candidate) { return is_close(size, candidate, kCandidatePart); });
 }
 
-bool ExpectedSizes::is_exact(std::uint32_t node, Bytes size) const {
-  const std::uint32_t c = class_of(node);
-  if (knowledge_[c] == Knowledge::kNone) return false;
-  if (size == expected_[c]) return true;
+bool ExpectedSizes::is_nearly_exact(std::uint32_t c, Bytes size) const {
   // A class may hold tensors that were of one size by chance: what several sizes are possible for is not settled.
   if (candidates_[c].sizes.size() >= 2 && is_candidate(c, size)) return true;
   return !program_->is_constant(c) && knowledge_[c] != Knowledge::kSeen && is_close(size, expected_[c]);

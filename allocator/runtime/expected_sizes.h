@@ -36,7 +36,10 @@ class ExpectedSizes {
   // Predicted from a tensor of another order of size, by one shape alone: perhaps by chance.
   bool is_far_guess(std::uint32_t node) const;
   // `size` is what is expected of the node.
-  bool is_exact(std::uint32_t node, Bytes size) const;
+  bool is_exact(std::uint32_t node, Bytes size) const {
+    const std::uint32_t c = class_of(node);
+    return knowledge_[c] != Knowledge::kNone && (size == expected_[c] || is_nearly_exact(c, size));
+  }
   // `size` is none that is expected, but may be the node's all the same.
   bool is_loose(std::uint32_t node, Bytes size) const;
   // The node's request will be smaller than any that is recorded: it is not waited for.
@@ -53,6 +56,7 @@ class ExpectedSizes {
   enum class Knowledge : std::uint8_t { kNone, kGuess, kSure, kSeen };
 
   std::uint32_t class_of(std::uint32_t node) const { return program_->nodes[node].size_class; }
+  bool is_nearly_exact(std::uint32_t size_class, Bytes size) const;
   void judge_input(Bytes size, bool follows);
   void forget_input();
   bool is_candidate(std::uint32_t size_class, Bytes size) const;

@@ -10,6 +10,7 @@
 #include "allocator/plan/problem.h"
 #include "allocator/plan/solver.h"
 #include "allocator/plan/validator.h"
+#include "allocator/runtime/resident_timeline.h"
 
 namespace ebbtide {
 namespace {
@@ -17,43 +18,6 @@ namespace {
 constexpr std::int64_t kImprovementSteps = 300'000;  // about 30 ms
 constexpr double kGoodEnough = 1.001;    // of the lower bound
 constexpr double kPriceOfHomes = 1.004;  // height accepted for leaving residents where they are
-
-// A resident and the intervals in which it is alive, on the timeline of all programs laid end to end.
-struct Resident {
-  RootId root;
-  Bytes size;
-  std::vector<Interval> live;
-  bool grows = false;  // with the input
-
-  std::int64_t ticks_alive() const {
-    std::int64_t sum = 0;
-    for (const Interval& interval : live) sum += interval.death - interval.birth;
-    return sum;
-  }
-};
-
-bool are_alive_together(const Resident& a, const Resident& b) {
-  return std::any_of(a.live.begin(), a.live.end(), [&](const Interval& left) {
-    return std::any_of(b.live.begin(), b.live.end(), [&](const Interval& right) {
-      return left.birth < right.death && right.birth < left.death;
-    });
-  });
-}
-
-// Segment of a program on the common timeline: one tick per node and one for what lives at the end.
-std::int64_t segment_length(const Program& program) {
-  return static_cast<std::int64_t>(program.nodes.size()) + 1;
-}
-
-Tick clipped(Tick tick, const Program& program) {
-  return Tick{std::min(tick.value, segment_length(program))};
-}
-
-// What outlives the round is the resident of its root. (One that is born while its predecessor still lives
-// has another root, see ProgramBook::take_turns.)
-bool is_resident(const Program& program, std::size_t index) {
-  return !program.nodes[index].unplanned && program.nodes[index].survives();
-}
 
 // How the heaviest program, which is planned first, treats homes that were given before.
 enum class Homes : std::uint8_t {
@@ -79,10 +43,8 @@ class PlanMaker {
   Status judge();
 
  private:
-  void collect_residents();
-  void add_interval(RootId root, Bytes size, Tick birth, Tick death);
-  Resident* find_resident(RootId root);
-  std::vector<std::uint32_t> packing_order() const;
+  void lay_out();
+  const std::vector<Resident>& residents() const { return timeline_.residents(); }
   Problem state(std::size_t program, const std::map<RootId, Home>* homes) const;
   void fix_homes(Problem& problem, const std::map<RootId, Home>& homes) const;
   Result<Solution> solve_program(const Problem& problem, std::size_t program, bool residents_first,
@@ -93,65 +55,12 @@ class PlanMaker {
 
   ProgramBook& book_;
   const PlanOptions& options_;
-  std::vector<std::int64_t> segment_;  // first tick of every program
-  std::vector<Resident> residents_;    // sorted by root
-  std::int64_t timeline_end_ = 0;
+  ResidentTimeline timeline_;
 };
 
-void PlanMaker::add_interval(RootId root, Bytes size, Tick birth, Tick death) {
-  if (death <= birth) return;
-  const auto place = std::lower_bound(residents_.begin(), residents_.end(), root,
-                                      [](const Resident& r, RootId wanted) { return r.root < wanted; });
-  if (place == residents_.end() || place->root != root) {
-    residents_.insert(place, {root, size, {{birth, death}}, false});
-    return;
-  }
-  place->size = std::max(place->size, size);
-  place->live.push_back({birth, death});
-}
-
-Resident* PlanMaker::find_resident(RootId root) {
-  return &*std::lower_bound(residents_.begin(), residents_.end(), root,
-                            [](const Resident& r, RootId wanted) { return r.root < wanted; });
-}
-
-void PlanMaker::collect_residents() {
-  std::int64_t tick = 0;
-  for (const Program& program : book_.programs) {
-    segment_.push_back(tick);
-    const Tick begin{tick};
-    const Tick end = begin + segment_length(program);
-    for (const Incoming& incoming : program.incoming) {
-      if (book_.is_permanent(incoming.root)) continue;
-      add_interval(incoming.root, incoming.size, begin, begin + clipped(incoming.end, program).value);
-    }
-    for (std::size_t i = 0; i < program.nodes.size(); ++i) {
-      if (!is_resident(program, i)) continue;
-      const Node& node = program.nodes[i];
-      add_interval(node.root, node.slot, begin + static_cast<std::int64_t>(i), end);
-      const bool is_constant = program.is_constant(node.size_class);
-      find_resident(node.root)->grows |= !is_constant;
-    }
-    tick = end.value;
-  }
-  timeline_end_ = tick;
-  for (Resident& resident : residents_) {
-    std::sort(resident.live.begin(), resident.live.end(),
-              [](const Interval& a, const Interval& b) { return a.birth < b.birth; });
-    std::vector<Interval> merged;
-    for (const Interval& interval : resident.live) {
-      if (!merged.empty() && interval.birth <= merged.back().death) {
-        merged.back().death = std::max(merged.back().death, interval.death);
-      } else {
-        merged.push_back(interval);
-      }
-    }
-    resident.live = std::move(merged);
-  }
-  std::erase_if(book_.homes, [this](const auto& home) {
-    return std::none_of(residents_.begin(), residents_.end(),
-                        [&](const Resident& resident) { return resident.root == home.first; });
-  });
+void PlanMaker::lay_out() {
+  timeline_ = ResidentTimeline(book_);
+  std::erase_if(book_.homes, [this](const auto& home) { return !timeline_.contains(home.first); });
 }
 
 // Buffers 0 .. residents-1 are the residents, then come the nodes of the program in order, then the
@@ -159,7 +68,7 @@ void PlanMaker::collect_residents() {
 Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes) const {
   const Program& program = book_.programs[index];
   Problem problem;
-  for (const Resident& resident : residents_) {
+  for (const Resident& resident : residents()) {
     Buffer buffer;
     buffer.size = align_up(resident.size, options_.alignment);
     buffer.alignment = options_.alignment;
@@ -167,14 +76,14 @@ Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes)
     problem.buffers.push_back(std::move(buffer));
   }
   if (homes != nullptr) fix_homes(problem, *homes);
-  const Tick begin{segment_[index]};
+  const Tick begin = timeline_.begin_of(index);
   for (std::size_t i = 0; i < program.nodes.size(); ++i) {
     const Node& node = program.nodes[i];
     Buffer buffer;
     const bool own_place = !node.unplanned && !is_resident(program, i);
     buffer.size = own_place ? align_up(node.slot, options_.alignment) : Bytes{};
     buffer.alignment = options_.alignment;
-    buffer.live.push_back({begin + static_cast<std::int64_t>(i), begin + clipped(node.death, program).value});
+    buffer.live.push_back({begin + static_cast<std::int64_t>(i), begin + ResidentTimeline::clipped(node.death, program).value});
     problem.buffers.push_back(std::move(buffer));
   }
   for (const Home& squatter : book_.squatters) {
@@ -182,7 +91,7 @@ Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes)
     buffer.size = align_up(squatter.size, options_.alignment);
     buffer.alignment = options_.alignment;
     buffer.fixed = squatter.offset;
-    buffer.live.push_back({Tick{0}, Tick{timeline_end_}});
+    buffer.live.push_back({Tick{0}, timeline_.end()});
     problem.buffers.push_back(std::move(buffer));
   }
   return problem;
@@ -190,20 +99,20 @@ Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes)
 
 // Residents stay where they were, the largest first; one whose home meets another's is placed anew.
 void PlanMaker::fix_homes(Problem& problem, const std::map<RootId, Home>& homes) const {
-  std::vector<std::size_t> by_size(residents_.size());
+  std::vector<std::size_t> by_size(residents().size());
   std::iota(by_size.begin(), by_size.end(), std::size_t{0});
   std::stable_sort(by_size.begin(), by_size.end(),
-                   [this](std::size_t a, std::size_t b) { return residents_[a].size > residents_[b].size; });
+                   [this](std::size_t a, std::size_t b) { return residents()[a].size > residents()[b].size; });
   std::vector<std::size_t> fixed;
   for (const std::size_t r : by_size) {
-    const auto home = homes.find(residents_[r].root);
-    if (home == homes.end() || home->second.size < residents_[r].size) continue;
+    const auto home = homes.find(residents()[r].root);
+    if (home == homes.end() || home->second.size < residents()[r].size) continue;
     Buffer& buffer = problem.buffers[r];
     const Offset begin = home->second.offset;
     const bool meets = std::any_of(fixed.begin(), fixed.end(), [&](std::size_t other) {
       const Buffer& neighbour = problem.buffers[other];
       return begin < *neighbour.fixed + neighbour.size && *neighbour.fixed < begin + buffer.size &&
-             are_alive_together(residents_[r], residents_[other]);
+             are_alive_together(residents()[r], residents()[other]);
     });
     const bool is_squatted = std::any_of(
         book_.squatters.begin(), book_.squatters.end(), [&](const Home& squatter) {
@@ -215,26 +124,13 @@ void PlanMaker::fix_homes(Problem& problem, const std::map<RootId, Home>& homes)
   }
 }
 
-// What does not grow comes first, so that its place is the same at every length; then what is alive
-// longest. Gradients so form a stack from the bottom in the order of their birth, and whatever dies
-// before the next one is born may still use the place above.
-std::vector<std::uint32_t> PlanMaker::packing_order() const {
-  std::vector<std::uint32_t> order(residents_.size());
-  std::iota(order.begin(), order.end(), 0U);
-  std::stable_sort(order.begin(), order.end(), [this](std::uint32_t a, std::uint32_t b) {
-    if (residents_[a].grows != residents_[b].grows) return residents_[b].grows;
-    return residents_[a].ticks_alive() > residents_[b].ticks_alive();
-  });
-  return order;
-}
-
 Result<Solution> PlanMaker::solve_program(const Problem& problem, std::size_t index,
                                           bool residents_first, bool improve) const {
   SolveOptions options;
   options.improvement_steps = improve ? kImprovementSteps : 0;
   options.should_stop = options_.should_stop;
   options.good_enough = kGoodEnough;
-  if (residents_first) options.first = packing_order();
+  if (residents_first) options.first = timeline_.packing_order();
   if (book_.programs[index].order.size() == problem.buffers.size()) {
     options.warm_orders.push_back(book_.programs[index].order);
   }
@@ -275,8 +171,8 @@ Result<Outcome> PlanMaker::plan_all(const std::vector<std::size_t>& order, Homes
     const Result<Solution> solution = solve_program(problem, index, decides && policy != Homes::kFree, improve);
     if (!solution.ok()) return solution.error();
     outcome.height = std::max(outcome.height, solution.value().height);
-    for (std::size_t r = 0; decides && r < residents_.size(); ++r) {
-      outcome.homes[residents_[r].root] = {solution.value().offsets[r], problem.buffers[r].size};
+    for (std::size_t r = 0; decides && r < residents().size(); ++r) {
+      outcome.homes[residents()[r].root] = {solution.value().offsets[r], problem.buffers[r].size};
     }
     outcome.solutions.emplace(index, solution.value());
   }
@@ -290,7 +186,7 @@ void PlanMaker::apply(const Outcome& outcome) {
     for (std::size_t i = 0; i < program.nodes.size(); ++i) {
       Node& node = program.nodes[i];
       node.offset = is_resident(program, i) ? book_.homes[node.root].offset
-                                            : solution.offsets[residents_.size() + i];
+                                            : solution.offsets[residents().size() + i];
     }
     program.order = solution.order;
     program.height = solution.height;
@@ -304,7 +200,7 @@ void PlanMaker::apply(const Outcome& outcome) {
 }
 
 Status PlanMaker::run() {
-  collect_residents();
+  lay_out();
   std::vector<std::size_t> order(book_.programs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::vector<Bytes> load(order.size());
@@ -338,13 +234,13 @@ Status PlanMaker::run() {
 }
 
 Status PlanMaker::judge() {
-  collect_residents();
+  lay_out();
   for (std::size_t p = 0; p < book_.programs.size(); ++p) {
     const Program& program = book_.programs[p];
     if (!program.planned) continue;
     const Problem problem = state(p, nullptr);
     Solution solution;
-    for (const Resident& resident : residents_) {
+    for (const Resident& resident : residents()) {
       const auto home = book_.homes.find(resident.root);
       if (home == book_.homes.end()) return Error{ErrorCode::kBadPlan, "gives a resident no place"};
       solution.offsets.push_back(home->second.offset);
