@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "allocator/runtime/matcher.h"
 
@@ -13,6 +14,26 @@ Bytes smallest_recorded(const Program& program, const Round& round) {
   for (const Request& request : round.requests) smallest = std::min(smallest, request.size);
   for (const Node& node : program.nodes) smallest = std::min(smallest, node.slot);
   return smallest;
+}
+
+constexpr std::size_t kFewFurther = 4;
+
+// Scratch memory that only some lengths need comes in the place of a tensor that outlives the round (a gradient), and
+// that one follows as if it were new: of its own size, and as long-lived.
+void give_back_to_survivors(const Program& program, const Round& round, std::vector<std::int64_t>& node) {
+  const auto survives = [&](std::size_t r) { return round.requests[r].death == kAlive; };
+  for (std::size_t r = 0; r < node.size(); ++r) {
+    if (node[r] < 0 || survives(r)) continue;
+    const Node& taken = program.nodes[static_cast<std::size_t>(node[r])];
+    const bool may_survive = taken.survives() || taken.death < Tick{0};  // a new variant's lifetimes are not known
+    const bool was_always = std::all_of(taken.sizes.begin(), taken.sizes.end(), [&](Bytes size) { return size == taken.slot; });
+    if (!may_survive || !was_always || round.requests[r].size == taken.slot) continue;
+    for (std::size_t next = r + 1; next < node.size() && next < r + kFewFurther; ++next) {
+      if (node[next] >= 0 || !survives(next) || round.requests[next].size != taken.slot) continue;
+      std::swap(node[r], node[next]);
+      break;
+    }
+  }
 }
 
 }  // namespace
@@ -57,6 +78,7 @@ Alignment align(const Program& program, const Round& round) {
     result.node.push_back(match ? static_cast<std::int64_t>(match->node) : -1);
     if (match) is_used[match->node] = true;
   }
+  give_back_to_survivors(program, round, result.node);
   pair_unrecognised(program, round, result.node, is_used);
   Bytes matched;
   Bytes total;

@@ -69,7 +69,8 @@ std::optional<std::uint32_t> Matcher::find_exact(std::uint32_t begin, std::uint3
   std::size_t passed = 0;
   for (std::uint32_t node = begin; node < end; ++node) {
     if (used_[node] == 0 && (guesses_count || !sizes_.is_far_guess(node)) && sizes_.is_exact(node, size)) return node;
-    if (sizes_.trusts_input() && node >= cursor_ && is_due(node) && ++passed > most) return std::nullopt;
+    const bool is_passed = node >= cursor_ && is_due(node) && program_->nodes[node].missed == 0;
+    if (sizes_.trusts_input() && is_passed && ++passed > most) return std::nullopt;
   }
   return std::nullopt;
 }
@@ -81,6 +82,16 @@ std::uint32_t Matcher::likeliest_from(std::uint32_t node, Bytes size) const {
   std::uint32_t next = node;
   while (next < count && next < node + kNear && optional_[next] != 0) ++next;
   return next < count && used_[next] == 0 && sizes_.is_exact(next, size) ? next : node;
+}
+
+// What may be of several sizes stands back behind what is surely of this one, unless something that is due lies between.
+std::uint32_t Matcher::firm_from(std::uint32_t node, Bytes size) const {
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
+  for (std::uint32_t next = node + 1; next < count && next < node + kNear; ++next) {
+    if (used_[next] == 0 && sizes_.is_firm(next, size)) return next;
+    if (is_due(next) && sizes_.is_settled(next)) break;
+  }
+  return node;
 }
 
 std::optional<Match> Matcher::match(Bytes size) {
@@ -101,7 +112,10 @@ std::optional<Match> Matcher::match(Bytes size) {
 
 std::optional<Match> Matcher::find(Bytes size) {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
-  if (cursor_ < count && sizes_.is_exact(cursor_, size)) return take(likeliest_from(cursor_, size), size, true);
+  if (cursor_ < count && sizes_.is_exact(cursor_, size)) {
+    const std::uint32_t likeliest = likeliest_from(cursor_, size);
+    return take(sizes_.is_firm(likeliest, size) ? likeliest : firm_from(likeliest, size), size, true);
+  }
   while (cursor_ < count && sizes_.is_too_small(cursor_)) ++cursor_;
   const std::uint32_t back = cursor_ - std::min(cursor_, kNear);
   for (const bool guesses_count : {false, true}) {
