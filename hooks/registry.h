@@ -45,6 +45,8 @@ class EBBTIDE_EXPORT Registry {
   std::vector<int> devices() const;
 
   SwapTable& swaps() { return swaps_; }
+  // Where events go; null without a trace.
+  EventSink* sink() const { return ring_.get(); }
 
   void mark(MarkKind kind, std::uint64_t source, const Extents& input);
   void settle();

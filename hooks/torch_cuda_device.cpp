@@ -8,6 +8,7 @@
 #include "hooks/registry.h"
 #include "hooks/torch_backward.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
 namespace {
@@ -56,6 +57,10 @@ void TorchCudaDevice::placed(const void* address, Bytes size, StreamId stream) n
 void TorchCudaDevice::released(const void* address, Bytes size) noexcept {
   statistics_.released(size);
   if (history_.is_recording()) history_.released(address, size);
+}
+
+void TorchCudaDevice::round_ended() noexcept {
+  if (EventSink* sink = Registry::get().sink(); sink != nullptr) record_device_used(*sink, device_);
 }
 
 TorchCudaHistory::ArenaView TorchCudaDevice::view() const {

@@ -33,6 +33,7 @@ class TorchCudaDevice final : public ArenaObserver {
 
   void placed(const void* address, Bytes size, StreamId stream) noexcept override;
   void released(const void* address, Bytes size) noexcept override;
+  void round_ended() noexcept override;
 
   TorchCudaStatistics::Stats stats();
   void reset_accumulated_stats();
