@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._report import size_text
-from ._figures import Share, live_curve, owners_at, peak_reserved, peak_state, split_at
+from ._figures import Share, Split, live_curve, owners_at, peak_reserved, peak_state, split_at
 from ._model import Device, Recording
 from ._planned import Saving
 
@@ -64,7 +64,12 @@ def _reserved(device: Device) -> str:
 
 def _split(device: Device) -> str:
     split = split_at(device, peak_state(device))
-    return "  at the peak: " + " | ".join(f"{name} {size_text(size)}" for name, size in split.parts)
+    return "  at the peak: " + parts_text(split)
+
+
+def parts_text(split: Split) -> str:
+    """Those that are not 0."""
+    return " | ".join(f"{name} {size_text(size)}" for name, size in split.parts if size) or "nothing"
 
 
 def _owners(device: Device) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import itertools
 import os
 from typing import Any
 
@@ -136,7 +137,8 @@ def _blocks(
 ) -> tuple[Blocks, int]:
     """Each allocation ends with the next free of its address, or the next allocation there.
 
-    What upstream handed out for an engine is there twice, upstream's event first: the engine's counts.
+    What upstream handed out for an engine is there twice, upstream's event first: the engine's counts, from
+    upstream's on.
     """
     action = events["action"]
     begins = (action == _ALLOCATE) | (action == _UPSTREAM_ALLOCATE)
@@ -145,16 +147,18 @@ def _blocks(
     same = events["address"][order][1:] == events["address"][order][:-1]
     ends = np.full(len(order), states, np.int64)
     ends[:-1][same] = order[1:][same] + 1
+    births = order + 1
     is_counted = begins[order].copy()
     is_doubled = same & (action[order][:-1] == _UPSTREAM_ALLOCATE) & (action[order][1:] == _ALLOCATE)
     is_counted[:-1] &= ~is_doubled
+    births[1:][is_doubled] = births[:-1][is_doubled]
     is_answered = np.zeros(len(order), bool)
     is_answered[1:] = same & begins[order][:-1]
     unknown_frees = int(((action[order] == _FREE) & ~is_answered).sum())
 
-    by_birth = np.argsort(order[is_counted], kind="stable")
-    born = order[is_counted][by_birth]
-    deaths = ends[is_counted][by_birth]
+    counted = np.flatnonzero(is_counted)
+    counted = counted[np.argsort(births[counted], kind="stable")]
+    born, deaths = order[counted], ends[counted]
     given = size[born].astype(np.int64)
     phase = _phases(events)[born]
     named = owner[born].copy()
@@ -164,7 +168,7 @@ def _blocks(
         events["address"][born],
         given,
         np.maximum(-(-given // GRANULE) * GRANULE, GRANULE) if rounds else given.copy(),
-        born + 1,
+        births[counted],
         deaths,
         deaths,
         events["stream"][born],
@@ -202,7 +206,7 @@ def _phases(events: np.ndarray) -> np.ndarray:
     marks = np.flatnonzero(events["action"] == _MARK)
     if len(marks):
         phases[: marks[0]] = Phase.SETUP
-    for begin, end in zip(marks, [*marks[1:], len(events)], strict=True):
+    for begin, end in itertools.pairwise([*marks.tolist(), len(events)]):
         phase = _PHASE_OF_MARK.get(int(events["detail"][begin]), Phase.UNKNOWN)
         backward = np.flatnonzero(is_backward[begin:end])
         # After the backward the forward is over, and no mark says so.

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+NO_STACK = "no stack recorded"  # the owner of what nobody is known for
 GRANULE = 512  # bytes: torch rounds to it, and Ebbtide's arena aligns to it
 _MOST_BYTES = 1 << 48  # of one block; more is a damaged file
 _MOST_SUM = 1 << 62

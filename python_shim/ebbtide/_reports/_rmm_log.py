@@ -13,7 +13,7 @@ import numpy as np
 
 from .._errors import EbbtideError
 from ._categories import categories_of
-from ._model import Blocks, Device, Failure, Phase, Recording, Segments, check_bytes, check_sum, growing_times, rounded
+from ._model import NO_STACK, Blocks, Device, Failure, Phase, Recording, Segments, check_bytes, check_sum, growing_times, rounded
 
 _COLUMNS = ("Thread", "Time", "Action", "Pointer", "Size", "Stream")
 _DAY_NS = 24 * 3600 * 10**9
@@ -48,7 +48,7 @@ def read(content: bytes, source: str) -> Recording:
             state = len(times)
             times.append(_time_ns(time, times[-1]))
             if action == "allocate failure":
-                failures.append(Failure(state, check_bytes(int(size)), None, "no stack recorded", _address(stream)))
+                failures.append(Failure(state, check_bytes(int(size)), None, NO_STACK, _address(stream)))
                 continue
             address = _address(pointer)
             old = alive.pop(address, None)
@@ -80,7 +80,7 @@ def _device(rows: list[tuple[int, ...]], times: list[int], failures: list[Failur
         times[0] = times[1]
     none = Segments.of_rows([])
     grown = growing_times(np.array(times, np.int64))
-    owners = ["no stack recorded"]
+    owners = [NO_STACK]
     return Device(0, len(times), grown, blocks, none, False, owners, failures=failures)
 
 

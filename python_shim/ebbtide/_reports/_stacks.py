@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._model import Phase
+from ._model import NO_STACK, Phase
 
 # Nobody looks for what everybody calls, nor for our own wrapper of modules.
 _TORCH = re.compile(r"/(site|dist)-packages/(torch|accelerate|einops)/|/ebbtide/_\w+\.py$")
@@ -21,7 +21,7 @@ class Stacks:
 
     def __init__(self, are_recorded: bool) -> None:
         self._are_recorded = are_recorded
-        self.owners = ["no stack recorded", "from before the recording", "more owners"]
+        self.owners = [NO_STACK, "from before the recording", "more owners"]
         self._numbers = {name: number for number, name in enumerate(self.owners)}
         self._read: dict[int, tuple[Frames, int, Phase]] = {}
 
@@ -69,7 +69,7 @@ def _owner(frames: Sequence[Mapping[str, Any]]) -> str:
         for name in names:
             if found := pattern.search(name):
                 return found[1]
-    return (names[0] if names else "no stack recorded")[:200]
+    return (names[0] if names else NO_STACK)[:200]
 
 
 def _phase(frames: Sequence[Mapping[str, Any]]) -> Phase:
