@@ -113,10 +113,12 @@ def _five_lines(
     recording: Recording, device: Device, saving: Saving | None, engine: dict[str, Any] | None
 ) -> str:
     from . import _report
-    from ._reports import _console
+    from ._reports import _console, _figures
 
     if engine is None or engine["device"] != device.index:
         return _console.five_lines(recording, device, saving)
+    if device.segments_are_whole:  # else a trace knows what was held at the ends of rounds alone
+        engine = {**engine, "peak_reserved_bytes": _figures.peak_reserved(device)}
     lines = _report.render_text(engine).splitlines()
     lines[-1] = _console.saving_line(saving, engine["plans"] > 0)
     return "\n".join(lines) + "\n"

@@ -68,7 +68,7 @@ def _device(device: Device, saving: Saving | None) -> dict[str, Any]:
             ],
         },
         "end": {"event": device.states - 1, "bytes": dataclasses.asdict(split_at(device, device.states - 1))},
-        "saving": None if saving is None else {**dataclasses.asdict(saving), "share": saving.share},
+        "saving": None if saving is None else _saving(saving),
         "timeline": {
             "events": line.states.tolist(),
             "time_ns": device.times_ns[line.states].tolist(),
@@ -80,4 +80,14 @@ def _device(device: Device, saving: Saving | None) -> dict[str, Any]:
         "failures": [dataclasses.asdict(failure) for failure in device.failures],
         "marks": [{"event": mark.state, "name": mark.name} for mark in device.marks],
         "notes": device.notes,
+    }
+
+
+def _saving(saving: Saving) -> dict[str, Any]:
+    return {
+        "reserved": saving.reserved,
+        "plan": saving.plan,
+        "lower_bound": saving.lower_bound,
+        "is_lowest": saving.is_lowest,
+        "share": saving.share,
     }

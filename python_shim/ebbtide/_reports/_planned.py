@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 
+import numpy as np
+
 from .._problem import Options, Planned, Problem
 from ._figures import peak_reserved
 from ._model import GRANULE, Device
@@ -18,6 +20,17 @@ class Saving:
     plan: int
     lower_bound: int
     is_lowest: bool
+    problem: Problem = dataclasses.field(repr=False, compare=False)  # planned: it knows each block's place
+
+    def offsets(self, blocks: int) -> np.ndarray:
+        """The planned place of each block, -1 where it has none."""
+        offsets = np.full(blocks, -1, np.int64)
+        rows = self.problem.csv().split(b"\n")
+        place = rows[0].split(b",").index(b"offset")
+        for row in rows[1:-1]:
+            cells = row.split(b",")
+            offsets[int(cells[0])] = int(cells[place])
+        return offsets
 
     @property
     def share(self) -> float | None:
@@ -33,7 +46,7 @@ def saving(device: Device, time_limit: float) -> Saving | None:
     planned: Planned = problem.plan(Options(time_limit=time_limit))
     if planned.height is None:
         return None
-    return Saving(peak_reserved(device), planned.height, planned.lower_bound, planned.is_lowest)
+    return Saving(peak_reserved(device), planned.height, planned.lower_bound, planned.is_lowest, problem)
 
 
 def problem_csv(device: Device) -> bytes:
