@@ -12,6 +12,7 @@
 #include "allocator/base/result.h"
 #include "allocator/runtime/engine.h"
 #include "hooks/settings.h"
+#include "hooks/status_writer.h"
 #include "hooks/swap_table.h"
 #include "profiler/device_report.h"
 #include "profiler/event_ring.h"
@@ -78,6 +79,7 @@ class EBBTIDE_EXPORT Registry {
   bool plan_file_exists_ = false;
   std::string bad_plan_;  // why EBBTIDE_PLAN could not be loaded; empty if it could
   std::atomic<bool> finished_{false};
+  std::unique_ptr<StatusWriter> status_;  // null while off; has a lock of its own
   SwapTable swaps_;  // has a lock of its own
 };
 

@@ -1,4 +1,4 @@
-"""The `ebbtide` command: dryrun, doctor, from _report_cli report, from _plan_cli plan and check."""
+"""The `ebbtide` command: dryrun, doctor, from _report_cli report and top, from _plan_cli plan and check."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ To train with it, set one variable; this command is for what comes before and af
   EBBTIDE=1 EBBTIDE_TRACE=run.ebb python train.py   # and keep a trace
 
   ebbtide report run.ebb   # what happened, told from the trace (or a PyTorch snapshot)
+
+  ebbtide top   # watch a process that runs with EBBTIDE=1
 
   ebbtide dryrun --device h200 -- python train.py   # on a simulated GPU
 

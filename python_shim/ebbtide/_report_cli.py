@@ -1,4 +1,4 @@
-"""`ebbtide report`: what a recording of memory tells, whoever wrote it."""
+"""`ebbtide report`: what a recording of memory tells, whoever wrote it; `ebbtide top`: a process as it runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Makes the command part of `ebbtide`."""
+    """Makes the commands part of `ebbtide`."""
     app.command()(report)
+    app.command()(top)
 
 
 def report(
@@ -84,6 +85,27 @@ def report(
         other, beside, _ = _read(compare, device)
         pair = (compare, beside, _saving(beside, time_limit))
         print(_tables.compared((file, shown, saving), pair), end="")
+
+
+def top(
+    target: Annotated[
+        str, typer.Argument(help="A process's number, or a trace; without it the only process that runs with EBBTIDE=1.")
+    ] = "",
+    interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
+) -> None:
+    """Watch a training process: live bytes, arena, host memory, link, stalls, step time. Ctrl-C ends.
+
+    It reads a page of shared memory that the process fills; the process is not slowed down by it.
+
+    Example: ebbtide top 12345
+    """
+    from . import _top
+
+    if once:
+        print(_top.render(_top.look(target)), end="")
+    else:
+        _top.watch(target, interval)
 
 
 def _read(path: str, index: int | None) -> tuple[Recording, Device, dict[str, Any] | None]:
