@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def report(
     file: Annotated[
         str,
-        typer.Argument(help="A trace written through EBBTIDE_TRACE, a PyTorch memory snapshot (.pickle), an RMM log (.csv)."),
+        typer.Argument(help="A trace written through EBBTIDE_TRACE, a PyTorch memory snapshot (.pickle), an RMM log (.csv); - is stdin."),
     ],
     peak: Annotated[bool, typer.Option("--peak", help="The peak: where the bytes are, what lives.")] = False,
     owners: Annotated[bool, typer.Option("--owners", help="Who holds the peak.")] = False,

@@ -85,3 +85,47 @@ print(json.dumps([trainer.state.log_history, Board.seen]))
     assert len(history) >= 2
     for logged in (*history, *seen):
         assert logged["ebbtide/live_gib"] > 0
+
+
+def test_modules_are_named_by_their_paths_and_the_name_before_comes_back(run_python, native):
+    names, during, after = run(
+        run_python,
+        native,
+        """
+from ebbtide import _owners
+given, owner, during = [], [0], []
+def name_owner(text):
+    given.append(text)
+    return len(given)
+def set_owner(number):
+    before, owner[0] = owner[0], number
+    return before
+class Part(torch.nn.Module):
+    def forward(self, x):
+        during.append(given[owner[0] - 1])
+        if x is None:
+            raise ValueError
+        return x
+class Root(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = torch.nn.Sequential(Part(), Part())
+    def forward(self, x):
+        x = self.parts(x)
+        during.append(given[owner[0] - 1])
+        return x
+_owners._enabled = True
+torch.nn.Module.__call__ = _owners.wrap(torch.nn.Module.__call__, _owners.Names(name_owner), set_owner)
+first, second = Root(), Root()
+first(1), first(1), second(1)
+try:
+    first(None)
+except ValueError:
+    pass
+print(json.dumps([given, during, owner[0]]))
+""",
+    )
+    assert names == ["Root", "parts", "parts.0", "parts.1", "Root", "Root.parts", "Root.parts.0", "Root.parts.1"]
+    assert during[:6] == ["parts.0", "parts.1", "Root"] * 2
+    assert during[6:] == ["Root.parts.0", "Root.parts.1", "Root", "parts.0"]
+    assert after == 0

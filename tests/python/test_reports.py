@@ -328,9 +328,24 @@ def test_a_cut_log_is_told_up_to_the_cut(read):
     assert _figures.live_curve(recording.devices[0]).tolist() == [0, 100]
 
 
-def test_an_unfinished_snapshot_name_or_gzip_is_read(read):
-    device = read(gzip.compress(made.small_snapshot())).devices[0]
-    assert device.states == 13
+def test_a_packed_snapshot_is_read_and_a_packed_trace_named(read):
+    assert read(gzip.compress(made.small_snapshot())).devices[0].states == 13
+    with pytest.raises(EbbtideError, match="unpack it with gunzip first"):
+        read(gzip.compress(made.trace([])))
+
+
+def test_a_snapshot_comes_through_a_pipe(ebbtide, monkeypatch):
+    import io
+    import types
+
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(made.small_snapshot())))
+    assert "peak live 9.00 MiB" in ebbtide("report", "-")
+
+
+def test_a_long_file_is_said_to_be_read(monkeypatch, read, capfd):
+    monkeypatch.setattr(_reading, "_LARGE", 100)
+    read(made.trace(made.random_trace(1)), "run.ebb")
+    assert re.fullmatch(r"ebbtide info reading \S+run.ebb, .* KiB\n", capfd.readouterr().err)
 
 
 def test_random_damage_is_one_line_or_a_report():

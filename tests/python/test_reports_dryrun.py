@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 
 import pytest
@@ -95,6 +97,20 @@ def test_a_snapshot_agrees_with_memory_stats(native_run):
     assert end.cached > 0
     names = {share.name for share in _figures.categories_at(device, _figures.peak_state(device))}
     assert {"parameters", "gradients", "optimizer state", "activations", "workspaces"} <= names
+
+
+def test_a_snapshot_is_told_as_expected(native_run, monkeypatch, capfd):
+    from ebbtide import _cli
+
+    path, *_ = native_run
+    monkeypatch.setattr(sys, "argv", ["ebbtide", "report", str(path), "--peak", "--owners"])
+    with pytest.raises(SystemExit):
+        _cli.main()
+    told = re.sub(r"\d+\.\d+ s\b", "T s", capfd.readouterr().out)
+    expected = ROOT / "tests" / "data" / "reports" / "dryrun.txt"
+    if os.environ.get("EBBTIDE_TEST_REWRITE"):
+        expected.write_text(told)
+    assert told == expected.read_text()
 
 
 def test_a_trace_agrees_with_memory_stats_and_the_device(traced_run):

@@ -55,7 +55,10 @@ def read(path: str) -> Recording:
     for index in np.unique(events["device"]):
         if index != _NO_DEVICE:
             own = events["device"] == index
-            devices.append(_device(int(index), events[own], owner[own], names))
+            try:
+                devices.append(_device(int(index), events[own], owner[own], names))
+            except ValueError as error:
+                raise EbbtideError(f"{path}: {error}") from None
     return Recording(path, "Ebbtide trace", devices, damage, lost, len(events))
 
 
@@ -102,11 +105,8 @@ def _device(index: int, events: np.ndarray, owner: np.ndarray, names: list[str])
     size = np.clip(events["bytes"], 0, _MOST_BYTES)
     blocks, unknown_frees = _blocks(events, size, owner, len(names), states, rounds=index >= 0)
     segments = Segments.of_rows(_segments(events, size, states))
-    try:
-        check_sum(blocks.held)
-        check_sum(segments.size)
-    except ValueError as error:
-        raise EbbtideError(f"the trace: {error}") from None
+    check_sum(blocks.held)
+    check_sum(segments.size)
     blocks.category = categories_of(blocks, states)
     times = np.concatenate([events["time_ns"][:1], events["time_ns"]])
     reserved, used = action == _RESERVED, action == _DEVICE_USED
