@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from conftest import our_lines
 
 TRAIN = """
@@ -24,14 +25,69 @@ def run(run_python, native, code, **variables):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_notebook_shows_bars_of_what_is_held(run_python, native):
-    text, picture, peak = run(
-        run_python,
-        native,
-        "told = ebbtide.report(); print(json.dumps([told, told._repr_html_(), ebbtide.stats().peak_live_bytes]))",
-    )
-    assert len(text.splitlines()) == 5 and "<table>" in picture and "cpu peak live" in picture
-    assert f"{peak / (1 << 20):.2f} MiB" in picture
+MODULES = """
+from ebbtide import _owners
+given, owner, during = [], [0], []
+def name_owner(text):
+    given.append(text)
+    return len(given)
+def set_owner(number):
+    before, owner[0] = owner[0], number
+    return before
+class Part(torch.nn.Module):
+    def forward(self, x):
+        during.append(given[owner[0] - 1])
+        if x is None:
+            raise ValueError
+        return x
+class Root(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = torch.nn.Sequential(Part(), Part())
+    def forward(self, x):
+        x = self.parts(x)
+        during.append(given[owner[0] - 1])
+        return x
+_owners._enabled = True
+torch.nn.Module.__call__ = _owners.wrap(torch.nn.Module.__call__, _owners.Names(name_owner), set_owner)
+first, second = Root(), Root()
+first(1), first(1), second(1)
+try:
+    first(None)
+except ValueError:
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def told(native, run_python):
+    """What one process says of itself."""
+    ask = """
+s, told = ebbtide.stats(), ebbtide.report()
+print(json.dumps({"text": told, "picture": told._repr_html_(), "scalars": s.scalars(), "live": s.live_bytes,
+                  "peak": s.peak_live_bytes, "planned": s.settled_planned_share,
+                  "given": given, "during": during, "owner": owner[0]}))
+"""
+    return run(run_python, native, MODULES + ask)
+
+
+def test_a_notebook_shows_bars_of_what_is_held(told):
+    assert len(told["text"].splitlines()) == 5
+    assert "<table>" in told["picture"] and "cpu peak live" in told["picture"]
+    assert f"{told['peak'] / (1 << 20):.2f} MiB" in told["picture"]
+
+
+def test_scalars_are_the_statistics_in_gib(told):
+    assert told["scalars"]["ebbtide/live_gib"] * (1 << 30) == told["live"] > 0
+    assert told["scalars"]["ebbtide/planned_share"] == told["planned"]
+    assert all(type(value) is float for value in told["scalars"].values())
+
+
+def test_modules_are_named_by_their_paths_and_the_name_before_comes_back(told):
+    assert told["given"] == ["Root", "parts", "parts.0", "parts.1", "Root", "Root.parts", "Root.parts.0", "Root.parts.1"]
+    assert told["during"][:6] == ["parts.0", "parts.1", "Root"] * 2
+    assert told["during"][6:] == ["Root.parts.0", "Root.parts.1", "Root", "parts.0"]
+    assert told["owner"] == 0
 
 
 def test_a_notebook_shows_the_page_of_a_trace_that_is_being_written(run_python, native, tmp_path):
@@ -43,17 +99,6 @@ def test_a_notebook_shows_the_page_of_a_trace_that_is_being_written(run_python, 
     )
     assert picture.startswith('<iframe srcdoc="&lt;!doctype html&gt;') and "run.ebb, cpu" in picture
     assert "ends early" not in picture
-
-
-def test_scalars_are_the_statistics_in_gib(run_python, native):
-    scalars, live, planned = run(
-        run_python,
-        native,
-        "s = ebbtide.stats(); print(json.dumps([s.scalars(), s.live_bytes, s.settled_planned_share]))",
-    )
-    assert scalars["ebbtide/live_gib"] * (1 << 30) == live > 0
-    assert scalars["ebbtide/planned_share"] == planned
-    assert all(type(value) is float for value in scalars.values())
 
 
 def test_the_trainers_logs_hold_our_numbers(run_python, native, needs_transformers, tmp_path):
@@ -85,47 +130,3 @@ print(json.dumps([trainer.state.log_history, Board.seen]))
     assert len(history) >= 2
     for logged in (*history, *seen):
         assert logged["ebbtide/live_gib"] > 0
-
-
-def test_modules_are_named_by_their_paths_and_the_name_before_comes_back(run_python, native):
-    names, during, after = run(
-        run_python,
-        native,
-        """
-from ebbtide import _owners
-given, owner, during = [], [0], []
-def name_owner(text):
-    given.append(text)
-    return len(given)
-def set_owner(number):
-    before, owner[0] = owner[0], number
-    return before
-class Part(torch.nn.Module):
-    def forward(self, x):
-        during.append(given[owner[0] - 1])
-        if x is None:
-            raise ValueError
-        return x
-class Root(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.parts = torch.nn.Sequential(Part(), Part())
-    def forward(self, x):
-        x = self.parts(x)
-        during.append(given[owner[0] - 1])
-        return x
-_owners._enabled = True
-torch.nn.Module.__call__ = _owners.wrap(torch.nn.Module.__call__, _owners.Names(name_owner), set_owner)
-first, second = Root(), Root()
-first(1), first(1), second(1)
-try:
-    first(None)
-except ValueError:
-    pass
-print(json.dumps([given, during, owner[0]]))
-""",
-    )
-    assert names == ["Root", "parts", "parts.0", "parts.1", "Root", "Root.parts", "Root.parts.0", "Root.parts.1"]
-    assert during[:6] == ["parts.0", "parts.1", "Root"] * 2
-    assert during[6:] == ["Root.parts.0", "Root.parts.1", "Root", "parts.0"]
-    assert after == 0
