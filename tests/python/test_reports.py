@@ -177,6 +177,22 @@ def test_phases_and_lives_tell_what_blocks_are_for(read):
     assert names[2:] == ["train/model.py:7 forward"] * 2 + ["MmBackward0", "train/main.py:32 <module>"]
 
 
+@pytest.mark.parametrize(
+    ("frames", "owner"),
+    [
+        ([("forward", "/x/site-packages/torch/nn/modules/linear.py"), ("run", "<string>")], "<string>:1 run"),
+        ([("forward", "/x/site-packages/torch/nn/modules/linear.py")], "modules/linear.py:1 forward"),
+        ([("__call__", "/x/ebbtide/_marks.py"), ("train", "/x/site-packages/trl/train.py")], "trl/train.py:1 train"),
+        ([("at::_ops::mul_Tensor::call(x)", "??"), ("start", "<frozen runpy>")], "mul_Tensor"),
+        ([("malloc", "??")], "malloc"),
+    ],
+)
+def test_an_owner_is_the_innermost_line_of_the_program(read, frames, owner):
+    stack = [made.frame(name, file) for name, file in frames]
+    device = read(made.snapshot([made.entry("alloc", 4096, 10, 1, stack)], [])).devices[0]
+    assert [share.name for share in _figures.owners_at(device, 1)] == [owner]
+
+
 def test_memory_that_waits_for_another_stream_is_counted_apart(read):
     # Of the small snapshot: between free_requested (event 10) and free_completed (event 11).
     split = _figures.split_at(read(made.small_snapshot()).devices[0], 10)

@@ -21,20 +21,20 @@ class Stacks:
 
     def __init__(self, are_recorded: bool) -> None:
         self._are_recorded = are_recorded
-        self.owners = [NO_STACK, "from before the recording", "more owners"]
+        self.owners = [NO_STACK, "from before the recording", "more owners", "backward"]
         self._numbers = {name: number for number, name in enumerate(self.owners)}
         self._read: dict[int, tuple[Frames, int, Phase]] = {}
 
     def owner(self, frames: Frames, is_from_before: bool = False) -> int:
         if not frames:
-            return 1 if is_from_before else 0
+            # Autograd's threads have no Python stack.
+            return 1 if is_from_before else 3 if self._are_recorded else 0
         return self._of(frames)[1]
 
     def phase(self, frames: Frames, is_stepping: bool) -> Phase:
         if is_stepping:
             return Phase.OPTIMIZER
         if not frames:
-            # Autograd's threads have no Python stack.
             return Phase.BACKWARD if self._are_recorded else Phase.UNKNOWN
         return self._of(frames)[2]
 
@@ -58,9 +58,14 @@ def _parts(frame: Mapping[str, Any]) -> tuple[str, str, Any]:
     return str(frame.get("filename", "")), str(frame.get("name", "")), frame.get("line", 0)
 
 
+def _is_python(file: str) -> bool:
+    """Also of what was typed or passed with -c: <stdin>, <string>."""
+    return file.endswith(".py") or file.startswith("<") and not file.startswith("<frozen")
+
+
 def _owner(frames: Sequence[Mapping[str, Any]]) -> str:
     """The innermost line of the program; else the gradient or operator that C++ was computing."""
-    python = [(file, name, line) for file, name, line in map(_parts, frames) if file.endswith(".py")]
+    python = [(file, name, line) for file, name, line in map(_parts, frames) if _is_python(file)]
     of_program = [frame for frame in python if not _TORCH.search(frame[0])]
     for file, name, line in of_program or python:
         return f"{'/'.join(file.split('/')[-2:])}:{line} {name}"[:200]
@@ -81,4 +86,4 @@ def _phase(frames: Sequence[Mapping[str, Any]]) -> Phase:
             return Phase.BACKWARD
     if any(name in ("forward", "_call_impl") for _, name, _ in parts):
         return Phase.FORWARD
-    return Phase.SETUP if any(file.endswith(".py") for file, _, _ in parts) else Phase.UNKNOWN
+    return Phase.SETUP if any(_is_python(file) for file, _, _ in parts) else Phase.UNKNOWN
