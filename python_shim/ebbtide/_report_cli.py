@@ -142,5 +142,5 @@ def _five_lines(
     if device.segments_are_whole:  # else a trace knows what was held at the ends of rounds alone
         engine = {**engine, "peak_reserved_bytes": _figures.peak_reserved(device)}
     lines = _report.render_text(engine).splitlines()
-    lines[-1] = _console.saving_line(saving, engine["plans"] > 0)
+    lines[-1] = _console.saving_line(saving, device.is_served)
     return "\n".join(lines) + "\n"

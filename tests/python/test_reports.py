@@ -254,6 +254,13 @@ def test_the_plan_is_that_of_the_planner_alone(read, ebbtide, tmp_path):
     assert saving.lower_bound >= _figures.live_curve(device).max()
 
 
+@pytest.mark.parametrize(("plans", "said"), [(0, "  Ebbtide would have saved: "), (1, "  left to save: ")])
+def test_what_a_plan_saved_already_is_not_said_to_be_saved(ebbtide, tmp_path, plans, said):
+    events = [*made.random_trace(3), *[made.Event(made.PLAN, bytes=100)] * plans]
+    (tmp_path / "run.ebb").write_bytes(made.trace(events))
+    assert ebbtide("report", "run.ebb").splitlines()[4].startswith(said)
+
+
 # Views for programs.
 
 

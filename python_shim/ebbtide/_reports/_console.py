@@ -19,7 +19,7 @@ def busiest(recording: Recording, index: int | None) -> Device | None:
 
 def five_lines(recording: Recording, device: Device, saving: Saving | None) -> str:
     """Each ended by a newline."""
-    lines = (_live(recording, device), _reserved(device), _split(device), _owners(device), saving_line(saving, False))
+    lines = (_live(recording, device), _reserved(device), _split(device), _owners(device), saving_line(saving, device.is_served))
     return "".join(" ".join(line.splitlines()) + "\n" for line in lines)
 
 

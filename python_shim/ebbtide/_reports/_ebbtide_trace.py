@@ -16,6 +16,7 @@ from .._errors import EbbtideError
 from ._categories import categories_of
 from ._model import (
     GRANULE,
+    NEW_PLAN,
     Blocks,
     Device,
     Failure,
@@ -224,5 +225,5 @@ def _marks(events: np.ndarray, state: np.ndarray) -> list[Mark]:
     ]
     for at, number in zip(state[events["action"] == _ROUND], events["bytes"][events["action"] == _ROUND], strict=True):
         marks.append(Mark(int(at), f"round {number} ends"))
-    marks += [Mark(int(at), "new plan") for at in state[events["action"] == _PLAN]]
+    marks += [Mark(int(at), NEW_PLAN) for at in state[events["action"] == _PLAN]]
     return sorted(marks, key=lambda mark: mark.state)

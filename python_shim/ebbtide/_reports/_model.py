@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+NEW_PLAN = "new plan"  # a mark's name
 NO_STACK = "no stack recorded"  # the owner of what nobody is known for
 GRANULE = 512  # bytes: torch rounds to it, and Ebbtide's arena aligns to it
 _MOST_BYTES = 1 << 48  # of one block; more is a damaged file
@@ -155,6 +156,11 @@ class Device:
     @property
     def name(self) -> str:
         return "cpu" if self.index < 0 else f"cuda:{self.index}"
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a plan came into force while it was recorded."""
+        return any(mark.name == NEW_PLAN for mark in self.marks)
 
     @property
     def seconds(self) -> float:

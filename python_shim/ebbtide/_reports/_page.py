@@ -140,7 +140,7 @@ def _cards(device: Device, saving: Saving | None) -> str:
     if saving is not None:
         cards.append(("plan of all blocks", size_text(saving.plan)))
         if saving.share is not None:
-            cards.append(("Ebbtide would save", f"{max(100 * saving.share, 0):.1f} %"))
+            cards.append(("left to save" if device.is_served else "Ebbtide would save", f"{max(100 * saving.share, 0):.1f} %"))
     return "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>" for name, text in cards)
 
 
