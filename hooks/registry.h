@@ -16,6 +16,7 @@
 #include "hooks/swap_table.h"
 #include "profiler/device_report.h"
 #include "profiler/event_ring.h"
+#include "profiler/owner_names.h"
 #include "profiler/trace_writer.h"
 
 namespace ebbtide {
@@ -46,6 +47,7 @@ class EBBTIDE_EXPORT Registry {
   std::vector<int> devices() const;
 
   SwapTable& swaps() { return swaps_; }
+  OwnerNames& owner_names() { return owner_names_; }
   // Where events go; null without a trace.
   EventSink* sink() const { return ring_.get(); }
 
@@ -80,6 +82,7 @@ class EBBTIDE_EXPORT Registry {
   std::string bad_plan_;  // why EBBTIDE_PLAN could not be loaded; empty if it could
   std::atomic<bool> finished_{false};
   std::unique_ptr<StatusWriter> status_;  // null while off; has a lock of its own
+  OwnerNames owner_names_;  // has a lock of its own
   SwapTable swaps_;  // has a lock of its own
 };
 

@@ -2,9 +2,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,40 +33,9 @@ static_assert(offsetof(ebbtide_event, placement) == offsetof(EventRecord, placem
 static_assert(offsetof(ebbtide_event, detail) == offsetof(EventRecord, detail));
 static_assert(offsetof(ebbtide_event, device) == offsetof(EventRecord, device));
 
-// The room for text in the record of a name.
-struct NamePiece {
-  std::uint64_t words[3];
-};
-constexpr std::size_t kMostText = 240;
-
 std::int64_t clamped(std::uint64_t count) {
   return static_cast<std::int64_t>(
       std::min<std::uint64_t>(count, std::numeric_limits<std::int64_t>::max()));
-}
-
-// One name at a time: its pieces follow each other in the trace.
-std::uint32_t record_name(EventSink& sink, std::string_view text) {
-  static std::mutex lock;
-  static std::uint32_t names = 0;
-  const std::lock_guard guard(lock);
-  ++names;
-  text = text.substr(0, kMostText);
-  do {
-    const std::string_view piece = text.substr(0, sizeof(NamePiece));
-    NamePiece packed{};
-    std::memcpy(&packed, piece.data(), piece.size());
-    EventRecord event;
-    event.action = Action::kName;
-    event.thread = names;
-    event.device = kNoDevice;
-    event.detail = static_cast<std::uint8_t>(piece.size());
-    event.address = packed.words[0];
-    std::memcpy(&event.bytes, &packed.words[1], sizeof event.bytes);
-    event.stream = packed.words[2];
-    sink.record(event);
-    text.remove_prefix(piece.size());
-  } while (!text.empty());
-  return names;
 }
 
 }  // namespace
@@ -80,7 +47,7 @@ using ebbtide::guarded;
 ebbtide_status ebbtide_name_owner(const char* text, uint32_t* name) {
   return guarded([&] {
     ebbtide::EventSink* sink = ebbtide::Registry::get().sink();
-    *name = sink == nullptr ? 0 : ebbtide::record_name(*sink, text);
+    *name = sink == nullptr ? 0 : ebbtide::Registry::get().owner_names().add(*sink, text);
     return EBBTIDE_OK;
   });
 }
