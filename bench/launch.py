@@ -51,7 +51,7 @@ def run(
 ) -> dict[str, Any]:
     """The worker's JSON; `error` is set when there is none."""
     environment = {k: v for k, v in os.environ.items() if k not in _OURS}
-    environment |= {"EBBTIDE_REPORT": "off", **ALLOCATORS[allocator]}
+    environment |= {"EBBTIDE_REPORT": "off", "EBBTIDE_OOM": "off", **ALLOCATORS[allocator]}
     if plan:
         environment["EBBTIDE_PLAN"] = str(plan)
     command = _command(row, options.device, capacity or options.capacity, options.real)

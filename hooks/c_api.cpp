@@ -13,12 +13,6 @@ namespace {
 
 static_assert(kDivergenceCount == EBBTIDE_DIVERGENCE_COUNT);
 
-void copy_text(const std::string& text, char* out, std::size_t capacity) {
-  const std::size_t length = std::min(text.size(), capacity - 1);
-  std::memcpy(out, text.data(), length);
-  out[length] = '\0';
-}
-
 ebbtide_stats stats_of(const DeviceReport& r) {
   ebbtide_stats s{};
   s.device = r.device;

@@ -28,4 +28,10 @@ ebbtide_status status_of(const Status& status) {
   return status.ok() ? EBBTIDE_OK : fail(status.error());
 }
 
+void copy_text(const std::string& text, char* out, std::size_t capacity) {
+  const std::size_t length = std::min(text.size(), capacity - 1);
+  std::memcpy(out, text.data(), length);
+  out[length] = '\0';
+}
+
 }  // namespace ebbtide

@@ -32,6 +32,9 @@ ebbtide_status guarded(Body body) noexcept {
   return EBBTIDE_SYSTEM;
 }
 
+// As much of the text as there is room for, and a zero. Requires: capacity > 0.
+void copy_text(const std::string& text, char* out, std::size_t capacity);
+
 // Copies as much of the struct as the caller knows; its size stays as the caller gave it.
 template <typename Struct>
 void copy_known(const Struct& filled, Struct* out) {

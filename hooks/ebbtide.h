@@ -102,6 +102,32 @@ typedef struct ebbtide_trace_summary {
   int64_t duration_ns, lost_events;
 } ebbtide_trace_summary;
 
+/* One event of a trace file: EventRecord of allocator/base/event.h, which says what the fields mean. */
+typedef struct ebbtide_event {
+  uint64_t tick;
+  uint64_t time_ns;
+  uint64_t address;
+  int64_t bytes;
+  uint64_t stream;
+  uint32_t thread;
+  uint8_t action;
+  uint8_t placement;
+  uint8_t detail;
+  int8_t device;
+} ebbtide_event;
+
+/* How far a trace has been read. */
+typedef struct ebbtide_trace_info {
+  size_t struct_size;
+  int32_t is_complete;  /* 1: up to its totals */
+  int32_t reserved;
+  int64_t records;
+  int64_t lost_events;
+  char damage[256];     /* why it is not complete, in words */
+} ebbtide_trace_info;
+
+typedef struct ebbtide_trace ebbtide_trace;
+
 /* Swapping bytes between a device and pinned host memory, see ebbtide_swap_open. A number: never
  * used again, and after ebbtide_swap_close every call with it is EBBTIDE_INVALID_ARGUMENT. */
 typedef uint64_t ebbtide_swap;
@@ -222,8 +248,24 @@ EBBTIDE_API size_t ebbtide_devices(int* devices, size_t capacity);
  * the length it would have without the zero (as snprintf does). `buffer` may be NULL if capacity is 0. */
 EBBTIDE_API size_t ebbtide_report(char* buffer, size_t capacity);
 
+/* For traces: gives `text` (a module's path, say) a number, which is 0 while no trace is written. */
+EBBTIDE_API ebbtide_status ebbtide_name_owner(const char* text, uint32_t* name);
+/* From here on what this thread allocates belongs to the name; 0: to nobody. Returns what it was before. */
+EBBTIDE_API uint32_t ebbtide_set_owner(uint32_t name);
+
 /* Reads a trace file written through EBBTIDE_TRACE. */
 EBBTIDE_API ebbtide_status ebbtide_summarize_trace(const char* path, ebbtide_trace_summary* summary);
+
+/* The same file event by event. A trace that was opened ends with ebbtide_trace_close. One thread at a time. */
+EBBTIDE_API ebbtide_status ebbtide_trace_open(const char* path, ebbtide_trace** trace);
+/* The next events, valid until the next call; how many: 0 at the end, or where the file is cut or damaged. */
+EBBTIDE_API size_t ebbtide_trace_next(ebbtide_trace* trace, const ebbtide_event** events);
+EBBTIDE_API ebbtide_status ebbtide_trace_get_info(const ebbtide_trace* trace, ebbtide_trace_info* info);
+EBBTIDE_API void ebbtide_trace_close(ebbtide_trace* trace);
+
+/* Whether the bytes are a pickle of plain data (numbers, text, lists, dictionaries) that unpickles in memory
+ * of the order of its size: EBBTIDE_INVALID_ARGUMENT with "source: byte N: reason" if not. */
+EBBTIDE_API ebbtide_status ebbtide_check_pickle(const char* bytes, size_t size, const char* source);
 
 /* Ends the work: flushes the trace, saves the plan (EBBTIDE_PLAN), prints the report (EBBTIDE_REPORT).
  * Runs at exit by itself; calling it again does nothing. Allocation goes on, unplanned. */

@@ -31,6 +31,7 @@ Registry::Registry() : settings_(read_environment()) {
   if (mode() == Mode::kOff) return;
   open_trace();
   load_plans();
+  status_ = std::make_unique<StatusWriter>(StatusPage::own_path());
   ::pthread_atfork(
       [] { for (auto& [device, entry] : get().entries_) entry.engine->before_fork(); },
       [] { for (auto& [device, entry] : get().entries_) entry.engine->after_fork_parent(); },
@@ -95,7 +96,10 @@ std::vector<int> Registry::devices() const {
 }
 
 void Registry::mark(MarkKind kind, std::uint64_t source, const Extents& input) {
-  for (Engine* engine : engines()) engine->mark(kind, source, input);
+  const std::vector<Engine*> marked = engines();
+  for (Engine* engine : marked) engine->mark(kind, source, input);
+  // A forked child has its parent's page.
+  if (status_ != nullptr && !finished_.load(std::memory_order_relaxed)) status_->mark(kind, marked, swaps_);
 }
 
 void Registry::settle() {
@@ -134,6 +138,7 @@ void Registry::finish() {
   std::map<int, std::shared_ptr<const ProgramBook>> books;
   for (auto& [device, entry] : entries_) books[device] = entry.engine->finish();
   save_plans(books);
+  status_->close();
   if (trace_ != nullptr) {
     if (const Status closed = trace_->close(); !closed.ok()) {
       EBBTIDE_WARN("EBBTIDE_TRACE: %s", closed.error().message.c_str());

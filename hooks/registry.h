@@ -12,9 +12,11 @@
 #include "allocator/base/result.h"
 #include "allocator/runtime/engine.h"
 #include "hooks/settings.h"
+#include "hooks/status_writer.h"
 #include "hooks/swap_table.h"
 #include "profiler/device_report.h"
 #include "profiler/event_ring.h"
+#include "profiler/owner_names.h"
 #include "profiler/trace_writer.h"
 
 namespace ebbtide {
@@ -45,6 +47,9 @@ class EBBTIDE_EXPORT Registry {
   std::vector<int> devices() const;
 
   SwapTable& swaps() { return swaps_; }
+  OwnerNames& owner_names() { return owner_names_; }
+  // Where events go; null without a trace.
+  EventSink* sink() const { return ring_.get(); }
 
   void mark(MarkKind kind, std::uint64_t source, const Extents& input);
   void settle();
@@ -76,6 +81,8 @@ class EBBTIDE_EXPORT Registry {
   bool plan_file_exists_ = false;
   std::string bad_plan_;  // why EBBTIDE_PLAN could not be loaded; empty if it could
   std::atomic<bool> finished_{false};
+  std::unique_ptr<StatusWriter> status_;  // null while off; has a lock of its own
+  OwnerNames owner_names_;  // has a lock of its own
   SwapTable swaps_;  // has a lock of its own
 };
 

@@ -43,6 +43,15 @@ Result<ReportTarget> report_target(const char* text) {
                    " is not a setting: allowed are stderr, off, or a path ending in .txt or .json"};
 }
 
+Result<OutOfMemoryTarget> out_of_memory_target(const char* text) {
+  const std::string_view value = text == nullptr ? "" : text;
+  if (value.empty() || value == "auto") return OutOfMemoryTarget{};
+  if (value == "off") return OutOfMemoryTarget{true, {}};
+  if (ends_with(value, ".txt")) return OutOfMemoryTarget{false, text};
+  return Error{ErrorCode::kInvalidArgument,
+               std::string("EBBTIDE_OOM=") + text + " is not a setting: allowed are auto, off, or a path ending in .txt"};
+}
+
 Result<OffloadTarget> offload_target(const char* text) {
   const std::string_view value = text == nullptr ? "" : text;
   if (value.empty() || value == "off") return OffloadTarget{};
@@ -100,6 +109,8 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   if (!level.ok()) return level.error();
   const auto report = report_target(get("EBBTIDE_REPORT"));
   if (!report.ok()) return report.error();
+  const auto out_of_memory = out_of_memory_target(get("EBBTIDE_OOM"));
+  if (!out_of_memory.ok()) return out_of_memory.error();
   const auto offload = offload_target(get("EBBTIDE_OFFLOAD"));
   if (!offload.ok()) return offload.error();
   const auto device_budget = size_of("EBBTIDE_HBM", get("EBBTIDE_HBM"));
@@ -113,6 +124,7 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   settings.device_budget = device_budget.value();
   settings.host_budget = host_budget.value();
   settings.report = report.value();
+  settings.out_of_memory = out_of_memory.value();
   settings.trace_path = path_of(get("EBBTIDE_TRACE"));
   settings.plan_path = path_of(get("EBBTIDE_PLAN"));
   return settings;

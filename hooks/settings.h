@@ -18,6 +18,12 @@ struct ReportTarget {
   std::string path;  // for kText and kJson
 };
 
+// Where the report of an out-of-memory error goes.
+struct OutOfMemoryTarget {
+  bool is_off = false;
+  std::string path = "ebbtide-oom-%p.txt";  // %p is the process's number
+};
+
 // What becomes of activations; the package ebbtide acts on it.
 struct OffloadTarget {
   enum class Kind { kOff, kAuto, kShare } kind = Kind::kOff;
@@ -29,6 +35,7 @@ struct Settings {
   std::string trace_path;          // EBBTIDE_TRACE; empty: no trace
   std::string plan_path;           // EBBTIDE_PLAN; empty: plans are neither loaded nor saved
   ReportTarget report;             // EBBTIDE_REPORT: stderr, off, a path ending in .txt or .json
+  OutOfMemoryTarget out_of_memory; // EBBTIDE_OOM: auto, off, a path ending in .txt
   bool strict = false;             // EBBTIDE_STRICT: 0, 1
   LogLevel log_level = LogLevel::kWarning;  // EBBTIDE_LOG: warning, info, debug
   OffloadTarget offload;           // EBBTIDE_OFFLOAD: off, auto, 0.0 to 1.0

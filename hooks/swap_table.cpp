@@ -58,4 +58,12 @@ SwapTable::Entry SwapTable::find(std::uint64_t number) const {
   return found == entries_.end() ? Entry{} : found->second;
 }
 
+std::vector<SwapTable::Entry> SwapTable::all() const {
+  std::vector<Entry> entries;
+  if (::getpid() != process_) return entries;
+  const std::lock_guard lock(lock_);
+  for (const auto& [number, entry] : entries_) entries.push_back(entry);
+  return entries;
+}
+
 }  // namespace ebbtide

@@ -37,6 +37,7 @@ class SwapTable {
     std::shared_ptr<Swap> swap;  // null: there is no such swap
   };
   Entry find(std::uint64_t number) const;
+  std::vector<Entry> all() const;
 
  private:
   const int process_;

@@ -11,6 +11,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "hooks/registry.h"
@@ -18,6 +19,7 @@
 #include "hooks/torch_cuda_device.h"
 #include "hooks/torch_cuda_forwarder.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
 namespace {
@@ -61,6 +63,13 @@ class CudaAdaptor final : public CudaForwarder {
   void init(int device_count) override {
     upstream_.init(device_count);
     add_devices(device_count);
+    watch_upstream();
+  }
+
+  void watch_upstream() {
+    EventSink* sink = Registry::get().sink();
+    // Leaked: upstream keeps it.
+    if (sink != nullptr && !std::exchange(is_watching_, true)) (new TorchCudaWatch(*sink))->attach(upstream_);
   }
 
   c10::DataPtr allocate(std::size_t count) override {
@@ -335,6 +344,7 @@ class CudaAdaptor final : public CudaForwarder {
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
   std::atomic<bool> attic_is_used_{false};
   std::atomic<int> open_pools_{0};
+  bool is_watching_ = false;                               // set before the first allocation
 };
 
 CudaAdaptor* CudaAdaptor::instance = nullptr;
@@ -345,7 +355,10 @@ ebbtide_status install() {
   if (upstream == nullptr || upstream->name() != "native") return EBBTIDE_UNSUPPORTED;
   // Leaked on purpose: storages keep pointers to it beyond static destructors.
   CudaAdaptor::instance = new CudaAdaptor(*upstream);
-  if (upstream->initialized()) CudaAdaptor::instance->add_devices(c10::cuda::device_count());
+  if (upstream->initialized()) {
+    CudaAdaptor::instance->add_devices(c10::cuda::device_count());
+    CudaAdaptor::instance->watch_upstream();
+  }
   native::allocator.store(CudaAdaptor::instance);
   c10::SetAllocator(c10::DeviceType::CUDA, CudaAdaptor::instance, kPriority);
   return EBBTIDE_OK;

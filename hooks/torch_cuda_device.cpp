@@ -1,6 +1,7 @@
 #include "hooks/torch_cuda_device.h"
 
 #include <c10/core/AllocatorConfig.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -8,11 +9,11 @@
 #include "hooks/registry.h"
 #include "hooks/torch_backward.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
 namespace {
 
-constexpr std::size_t kLargestShown = 3;
 constexpr std::size_t kAggregate = 0;
 
 // Stretches of the arena that no block holds.
@@ -25,6 +26,21 @@ std::int64_t count_gaps(const TorchCudaHistory::ArenaView& arena) {
     filled = begin + align_up(block.size, Bytes{512}).value;
   }
   return gaps + (filled < static_cast<const char*>(arena.base) + arena.extent.value ? 1 : 0);
+}
+
+// Of one segment, and adds what its blocks were asked for to `requested`.
+OutOfMemoryFacts::Segment held_by(const c10::cuda::CUDACachingAllocator::SegmentInfo& segment, Bytes& requested) {
+  OutOfMemoryFacts::Segment held{segment.address, {static_cast<std::int64_t>(segment.total_size)}, {}, {}};
+  for (const auto& block : segment.blocks) {
+    const Bytes size{static_cast<std::int64_t>(block.size)};
+    if (!block.active) {
+      held.free.push_back(size);
+      continue;
+    }
+    held.taken += size;
+    requested += Bytes{static_cast<std::int64_t>(block.requested_size)};
+  }
+  return held;
 }
 
 }  // namespace
@@ -56,6 +72,10 @@ void TorchCudaDevice::placed(const void* address, Bytes size, StreamId stream) n
 void TorchCudaDevice::released(const void* address, Bytes size) noexcept {
   statistics_.released(size);
   if (history_.is_recording()) history_.released(address, size);
+}
+
+void TorchCudaDevice::round_ended() noexcept {
+  if (EventSink* sink = Registry::get().sink(); sink != nullptr) record_device_used(*sink, device_);
 }
 
 TorchCudaHistory::ArenaView TorchCudaDevice::view() const {
@@ -92,8 +112,15 @@ std::string TorchCudaDevice::owner_of(const Engine::LiveBlock& block) const {
          (block.in_arena ? ", in the arena" : "");
 }
 
-std::string TorchCudaDevice::explain(const std::string& text_of_torch, Bytes asked, Bytes given_back) {
+std::string TorchCudaDevice::phase(std::uint32_t round) const {
+  const bool in_backward = engine_->options().is_in_backward != nullptr && engine_->options().is_in_backward();
+  if (round == 0) return in_backward ? "a backward" : "";
+  return (in_backward ? "the backward of round " : "round ") + std::to_string(round);
+}
+
+OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back) {
   OutOfMemoryFacts facts;
+  facts.device = device_;
   facts.asked = asked;
   facts.given_back = given_back;
   const TorchCudaStatistics::Stats now = stats();
@@ -108,18 +135,34 @@ std::string TorchCudaDevice::explain(const std::string& text_of_torch, Bytes ask
   auto snapshot = upstream_.snapshot({0, 0}, false);
   show_in(snapshot);
   for (const auto& segment : snapshot.segments) {
-    for (const auto& block : segment.blocks) {
-      if (segment.device == device_ && !block.active) facts.idle_blocks.push_back({static_cast<std::int64_t>(block.size)});
-    }
+    if (segment.device == device_) facts.segments.push_back(held_by(segment, facts.requested));
   }
   const Engine::Snapshot engine = engine_->snapshot();
   facts.arena = engine.arena;
   facts.arena_live = engine.arena_live;
+  facts.plan_height = engine.serving ? engine.plan_height : Bytes{};
   std::vector<Engine::LiveBlock> live = engine_->live_blocks();
   std::sort(live.begin(), live.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
-  live.resize(std::min(live.size(), kLargestShown));
-  for (const Engine::LiveBlock& block : live) facts.largest.push_back({block.size, owner_of(block)});
-  return explain_out_of_memory(text_of_torch, facts);
+  std::uint32_t latest = 0;
+  for (const Engine::LiveBlock& block : live) latest = std::max(latest, block.origin.round);
+  facts.asked_in = phase(latest);
+  for (const Engine::LiveBlock& block : live) {
+    if (latest > 0 && block.origin.round == latest) facts.made_in_round += block.size;
+    facts.largest.push_back({block.size, owner_of(block)});
+  }
+  return facts;
+}
+
+std::string TorchCudaDevice::explain(const std::string& text_of_torch, Bytes asked, Bytes given_back) {
+  const OutOfMemoryFacts facts = facts_of(asked, given_back);
+  const std::string text = explain_out_of_memory(text_of_torch, facts);
+  const Result<Settings>& settings = Registry::get().settings();
+  if (!settings.ok() || settings.value().out_of_memory.is_off) return text;
+  std::string path = settings.value().out_of_memory.path;
+  if (const auto at = path.find("%p"); at != std::string::npos) path.replace(at, 2, std::to_string(::getpid()));
+  const Status written = write_text(path, out_of_memory_report(text, facts));
+  return text + (written.ok() ? " The whole report: " + path : " No report was written: " + written.error().message) +
+         " (EBBTIDE_OOM).";
 }
 
 }  // namespace ebbtide

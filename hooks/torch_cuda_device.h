@@ -14,6 +14,7 @@
 #include "hooks/torch_cuda_history.h"
 #include "hooks/torch_cuda_range.h"
 #include "hooks/torch_cuda_statistics.h"
+#include "profiler/out_of_memory_text.h"
 
 namespace ebbtide {
 
@@ -33,6 +34,7 @@ class TorchCudaDevice final : public ArenaObserver {
 
   void placed(const void* address, Bytes size, StreamId stream) noexcept override;
   void released(const void* address, Bytes size) noexcept override;
+  void round_ended() noexcept override;
 
   TorchCudaStatistics::Stats stats();
   void reset_accumulated_stats();
@@ -40,12 +42,15 @@ class TorchCudaDevice final : public ArenaObserver {
   // For other processes: the handle of the piece of upstream that the block at `address` lies in. Throws what
   // upstream throws, and c10::Error when the block lies in several pieces.
   c10::cuda::CUDACachingAllocator::ShareableHandle share(const void* address);
-  // Torch's text of an error, with what is known here.
+  // Torch's text of an error, with what is known here. A report is written where EBBTIDE_OOM says, and named.
   std::string explain(const std::string& text_of_torch, Bytes asked, Bytes given_back);
 
  private:
   TorchCudaHistory::ArenaView view() const;
   std::string owner_of(const Engine::LiveBlock& block) const;
+  OutOfMemoryFacts facts_of(Bytes asked, Bytes given_back);
+  // `round`: the latest in which something alive was made; 0: there is none.
+  std::string phase(std::uint32_t round) const;
 
   Upstream& upstream_;
   const c10::DeviceIndex device_;

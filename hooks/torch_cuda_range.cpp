@@ -9,6 +9,7 @@
 
 #include "allocator/base/log.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
 namespace {
@@ -70,6 +71,7 @@ Status TorchCudaRange::extend_to(Bytes wanted) {
 // False when upstream put the piece anywhere but at the end of the range.
 bool TorchCudaRange::add_piece(Bytes size) {
   const auto held = statistics_.hold();
+  const TorchCudaWatch::Pieces pieces;
   void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());
   if (extent_.value > 0 && address != byte_at(base_, extent_)) {
     upstream_.raw_delete(address);

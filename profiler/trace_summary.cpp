@@ -39,6 +39,7 @@ void add_served(TraceSummary& summary, Placement placement, Bytes bytes) {
 
 void TraceSummarizer::add(std::span<const EventRecord> events) {
   for (const EventRecord& event : events) {
+    if (event.device == kNoDevice) continue;
     Device& device = devices_[event.device];
     device.summary.device = event.device;
     add(device, event);
@@ -78,6 +79,14 @@ void TraceSummarizer::add(Device& device, const EventRecord& event) {
     case Action::kMark:
     case Action::kArenaTrim:
     case Action::kUpstreamTrim:
+    case Action::kSegmentTaken:
+    case Action::kSegmentGivenBack:
+    case Action::kUpstreamAllocate:
+    case Action::kUpstreamFree:
+    case Action::kDeviceUsed:
+    case Action::kOutOfMemory:
+    case Action::kName:
+    case Action::kOwner:
       break;
   }
 }

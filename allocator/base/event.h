@@ -18,6 +18,14 @@ enum class Action : std::uint8_t {
   kArenaTrim = 8,     // bytes = the arena's new extent
   kUpstreamTrim = 9,  // cached memory upstream was given back before the arena grew; bytes = how much
   kReserved = 10,     // bytes = everything held from the device (arena and upstream) at this moment
+  kSegmentTaken = 11,     // upstream took `bytes` at `address` from the device; detail = 1: mapped behind another
+  kSegmentGivenBack = 12, // upstream gave `bytes` at `address` back
+  kUpstreamAllocate = 13, // upstream handed out a block, whoever asked; kAllocate follows where an engine did
+  kUpstreamFree = 14,     // such a block was freed
+  kDeviceUsed = 15,       // bytes = what the device counts as used, whoever took it; address = its capacity
+  kOutOfMemory = 16,      // bytes were asked for in vain; address = what the device had free
+  kName = 17,             // a name's next `detail` bytes of text lie in address, bytes, stream; thread = its number
+  kOwner = 18,            // from here on this thread allocates for the name of number `bytes`; 0: for nobody
 };
 
 enum class MarkKind : std::uint8_t {
@@ -35,6 +43,12 @@ enum class Placement : std::uint8_t {
   kGap = 2,       // the arena, at a free place that the plan leaves
   kDiverged = 3,  // upstream, although a plan was being followed
 };
+
+// Bits of the detail of kAllocate and kUpstreamAllocate.
+inline constexpr std::uint8_t kInBackward = 1;  // made inside autograd's backward
+
+// The device of events that are of none: kName, kOwner.
+inline constexpr std::int8_t kNoDevice = -128;
 
 struct EventRecord {
   std::uint64_t tick = 0;       // index in the order of events of this process

@@ -6,7 +6,7 @@
 
 namespace ebbtide {
 
-// Called with the engine's lock, in the order in which blocks take and leave their places, so that what is counted
+// Called with the engine's lock; of blocks, in the order in which blocks take and leave their places, so that what is counted
 // is never two blocks at one place. Must not call the engine, must not throw, must not wait for the host.
 class ArenaObserver {
  public:
@@ -14,6 +14,8 @@ class ArenaObserver {
 
   virtual void placed(const void* address, Bytes size, StreamId stream) noexcept = 0;
   virtual void released(const void* address, Bytes size) noexcept = 0;
+  // A good moment to ask the driver for what does not change with every block.
+  virtual void round_ended() noexcept {}
 };
 
 }  // namespace ebbtide

@@ -49,6 +49,7 @@ void Engine::emit(Action action, Placement placement, const void* address, Bytes
   event.action = action;
   event.placement = placement;
   event.detail = detail;
+  if (action == Action::kAllocate && options_.is_in_backward != nullptr && options_.is_in_backward()) event.detail = kInBackward;
   event.device = static_cast<std::int8_t>(options_.device);
   options_.sink->record(event);
 }

@@ -89,6 +89,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   counters_.longest_inline_ns = std::max(counters_.longest_inline_ns, server_.inline_ns());
   emit(Action::kRound, Placement::kUpstream, nullptr, {counters_.rounds}, home_, followed ? 1 : 0);
   if (options_.sink != nullptr) emit(Action::kReserved, Placement::kUpstream, nullptr, reserved_now(), home_);
+  if (options_.observer != nullptr) options_.observer->round_ended();
   const bool learn = is_worth_learning();
   note_whether_it_fits();
   EBBTIDE_DEBUG("round %u: kind %d, %zu requests, followed program %u, %d inline plans, %s", recorder_.round().serial,

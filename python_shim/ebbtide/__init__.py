@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from ._offload._api import offload
     from ._offload._tag import tag
     from ._stats import Stats
+    from ._trainer import TrainerCallback
 
 __version__ = "0.1.0"
 __all__ = [
     "EbbtideError",
     "Stats",
+    "TrainerCallback",
     "is_active",
     "offload",
     "report",
@@ -39,7 +41,12 @@ __all__ = [
 
 
 # `import torch` loads this file even where EBBTIDE is unset: load no more than that needs.
-_LATE = {"Stats": "._stats", "offload": "._offload._api", "tag": "._offload._tag"}
+_LATE = {
+    "Stats": "._stats",
+    "TrainerCallback": "._trainer",
+    "offload": "._offload._api",
+    "tag": "._offload._tag",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -127,21 +134,23 @@ def _offloads() -> bool:
 
 
 def report() -> str:
-    """The report that is printed at exit, as of now."""
+    """The report that is printed at exit, as of now. A notebook shows it as a picture."""
+    from ._reports._notebook import Report
+
     offload_text = ""
     if "ebbtide._offload._report" in sys.modules:
         from ._offload import _offload_stats, _report
 
         offload_text = _report.text(_offload_stats.read())
     if _offloads():
-        return offload_text
+        return Report(offload_text)
     library = _active_library()
     length = library.ebbtide_report(None, 0)
     while True:
         room = ctypes.create_string_buffer(length + 1)
         needed = library.ebbtide_report(room, len(room))
         if needed <= length:
-            return room.value.decode(errors="replace") + offload_text
+            return Report(room.value.decode(errors="replace") + offload_text)
         length = needed  # other threads went on allocating, and the numbers grew
 
 

@@ -129,6 +129,36 @@ class TraceSummaryStruct(c.Structure):
     ]
 
 
+class EventStruct(c.Structure):
+    """ebbtide_event."""
+
+    _fields_ = [
+        ("tick", c.c_uint64),
+        ("time_ns", c.c_uint64),
+        ("address", c.c_uint64),
+        ("bytes", c.c_int64),
+        ("stream", c.c_uint64),
+        ("thread", c.c_uint32),
+        ("action", c.c_uint8),
+        ("placement", c.c_uint8),
+        ("detail", c.c_uint8),
+        ("device", c.c_int8),
+    ]
+
+
+class TraceInfoStruct(c.Structure):
+    """ebbtide_trace_info."""
+
+    _fields_ = [
+        ("struct_size", c.c_size_t),
+        ("is_complete", c.c_int32),
+        ("reserved", c.c_int32),
+        ("records", c.c_int64),
+        ("lost_events", c.c_int64),
+        ("damage", c.c_char * 256),
+    ]
+
+
 class SwapSourceStruct(c.Structure):
     """ebbtide_swap_source."""
 
@@ -247,6 +277,17 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_report": (c.c_size_t, [c.c_char_p, c.c_size_t]),
     "ebbtide_summarize_trace": (c.c_int, [c.c_char_p, c.POINTER(TraceSummaryStruct)]),
     "ebbtide_finish": (c.c_int, []),
+}
+
+# The part for reports, declared when it is first used. A trace is an opaque pointer.
+TRACE_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
+    "ebbtide_name_owner": (c.c_int, [c.c_char_p, c.POINTER(c.c_uint32)]),
+    "ebbtide_set_owner": (c.c_uint32, [c.c_uint32]),
+    "ebbtide_trace_open": (c.c_int, [c.c_char_p, c.POINTER(c.c_void_p)]),
+    "ebbtide_trace_next": (c.c_size_t, [c.c_void_p, c.POINTER(c.POINTER(EventStruct))]),
+    "ebbtide_trace_get_info": (c.c_int, [c.c_void_p, c.POINTER(TraceInfoStruct)]),
+    "ebbtide_trace_close": (None, [c.c_void_p]),
+    "ebbtide_check_pickle": (c.c_int, [c.c_char_p, c.c_size_t, c.c_char_p]),
 }
 
 # The part for swapping, declared when it is first used.

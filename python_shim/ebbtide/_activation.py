@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 
-from . import _marks, _native, _upstream
+from . import _marks, _native, _owners, _upstream
 from ._abi import Mode
 from ._errors import EbbtideError
 
@@ -77,10 +77,15 @@ def _fitting(library: ctypes.CDLL) -> ctypes.CDLL:
 
 def _finish() -> None:
     if _active:
-        _marks.disable()
+        _disable()
         _native.library().ebbtide_finish()
         if "ebbtide._offload._report" in sys.modules:
             sys.modules["ebbtide._offload._report"].at_exit.write()
+
+
+def _disable() -> None:
+    _marks.disable()
+    _owners.disable()
 
 
 def _forget_in_child() -> None:
@@ -88,7 +93,7 @@ def _forget_in_child() -> None:
     # allocates is served unplanned; it must send no hints and write no report.
     global _active
     _active = ()
-    _marks.disable()
+    _disable()
 
 
 def activate() -> None:
@@ -115,5 +120,7 @@ def activate() -> None:
     finally:  # an adaptor that is in place stays, even if the next one refuses
         if _active:
             _marks.install(_native.mark)
+            if os.environ.get("EBBTIDE_TRACE"):
+                _owners.install()
             atexit.register(_finish)
             os.register_at_fork(after_in_child=_forget_in_child)

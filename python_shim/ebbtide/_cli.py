@@ -1,9 +1,8 @@
-"""The `ebbtide` command: report, dryrun, doctor, and from _plan_cli plan and check."""
+"""The `ebbtide` command: dryrun, doctor, from _report_cli report and top, from _plan_cli plan and check."""
 
 from __future__ import annotations
 
 import os
-import pathlib
 import sys
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import __version__, _plan_cli
+from . import __version__, _plan_cli, _report_cli
 from ._errors import EbbtideError, print_line
 
 _INTERRUPTED = 130  # as shells report a program that Ctrl-C ended
@@ -31,7 +30,9 @@ To train with it, set one variable; this command is for what comes before and af
 
   EBBTIDE=1 EBBTIDE_TRACE=run.ebb python train.py   # and keep a trace
 
-  ebbtide report run.ebb   # what happened, told from the trace
+  ebbtide report run.ebb   # what happened, told from the trace (or a PyTorch snapshot)
+
+  ebbtide top   # watch a process that runs with EBBTIDE=1
 
   ebbtide dryrun --device h200 -- python train.py   # on a simulated GPU
 
@@ -62,19 +63,7 @@ def _options(
     pass
 
 
-@app.command()
-def report(
-    file: Annotated[pathlib.Path, typer.Argument(help="A trace written through EBBTIDE_TRACE.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-) -> None:
-    """Print what a trace file tells: peaks, fragmentation, how much was served from the plan.
-
-    Example: EBBTIDE=1 EBBTIDE_TRACE=run.ebb python train.py && ebbtide report run.ebb
-    """
-    from . import _report
-
-    summary = _report.summarize(file)
-    print((_report.render_json if as_json else _report.render_text)(summary).rstrip("\n"))
+_report_cli.add_to(app)
 
 
 @app.command(

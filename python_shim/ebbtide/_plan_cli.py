@@ -79,7 +79,7 @@ def plan(
     if output == "-" and as_json:
         raise EbbtideError("-o - and --json: only one of them can go to stdout; give -o a file")
     for option, path in (("-o", output), ("--draw", draw)):
-        _check_writable(option, path)
+        check_writable(option, path)
     try:
         loaded = Problem(read_bytes(problem), source_name(problem), device)
         info = loaded.info()
@@ -92,10 +92,10 @@ def plan(
     arenas = loaded.arenas()
     content = loaded.csv() if planned.fits else b""
     if output and content:
-        _write(output, content)
+        write(output, content)
     if draw and content:
         drawing = _plan_draw.draw(content, planned, arenas, source_name(problem), capacities, draw)
-        _write(draw, drawing.encode())
+        write(draw, drawing.encode())
     if info.streams > 1:
         print_line(
             "warning",
@@ -162,14 +162,14 @@ def _set_capacities(problem: Problem, texts: list[str]) -> dict[str, int]:
     return capacities
 
 
-def _check_writable(option: str, path: str) -> None:
+def check_writable(option: str, path: str) -> None:
     """Before the search rather than after it."""
     folder = pathlib.Path(path or ".").parent
     if not os.access(folder, os.W_OK) or path and pathlib.Path(path).is_dir():
         raise EbbtideError(f"{option} {path}: cannot be written; give a file in a folder of yours")
 
 
-def _write(path: str, content: bytes) -> None:
+def write(path: str, content: bytes) -> None:
     try:
         if path == "-":
             sys.stdout.buffer.write(content)

@@ -1,4 +1,4 @@
-"""What `ebbtide report` prints of a trace: five lines for people, or JSON for programs.
+"""The five lines that `ebbtide report` prints of a trace; all else of it is _reports/.
 
 The five lines are those of the report at exit (profiler/report_text.cpp): the wording must be
 changed in both. A summary is a dict of the fields of ebbtide_trace_summary, or of ebbtide_stats,
@@ -9,12 +9,10 @@ is left out of the text or said to be not known.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = "ebbtide.report/1"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _DIVERGENCES = {
     "unexpected": "unexpected",
@@ -36,23 +34,6 @@ def summarize(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {**{name: getattr(struct, name) for name in names}, "truncated": bool(struct.truncated)}
 
 
-def render_json(summary: Mapping[str, Any]) -> str:
-    """One JSON object. Sizes are in bytes, times in nanoseconds, shares between 0 and 1.
-
-    Beside the fields of the summary (hooks/ebbtide.h says what each means): `schema`, this
-    layout's name; `device_name`; `fragmentation`, peak reserved over peak live bytes, minus 1;
-    `planned_bytes_share` and `planned_allocations_share`. A ratio without a base is null.
-    """
-    derived = {
-        "schema": SCHEMA,
-        "device_name": device_name(summary["device"]),
-        "fragmentation": _fragmentation(summary),
-        "planned_bytes_share": _ratio(summary["planned_bytes"], summary["allocated_bytes"]),
-        "planned_allocations_share": _ratio(summary["planned_allocations"], summary["allocations"]),
-    }
-    return json.dumps({**derived, **summary}, indent=2)
-
-
 def render_text(summary: Mapping[str, Any]) -> str:
     """Exactly five lines, each ended by a newline."""
     lines = (_live, _reserved, _served, _diverged, _saved)
@@ -70,10 +51,6 @@ def size_text(size: int) -> str:
         value /= 1024
         unit += 1
     return f"{value:.2f} {_UNITS[unit]}" if unit else f"{value:.0f} B"
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole > 0 else None
 
 
 def _fragmentation(summary: Mapping[str, Any]) -> float | None:

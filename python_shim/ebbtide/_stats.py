@@ -69,6 +69,21 @@ class Stats:
         return self.settled_planned_bytes / self.settled_allocated_bytes
 
 
+    def scalars(self) -> dict[str, float]:
+        """The numbers worth a curve, for TensorBoard, W&B and the like. Sizes in GiB, shares from 0 to 1."""
+        gib = float(1 << 30)
+        return {
+            "ebbtide/live_gib": self.live_bytes / gib,
+            "ebbtide/peak_live_gib": self.peak_live_bytes / gib,
+            "ebbtide/reserved_gib": self.reserved_bytes / gib,
+            "ebbtide/peak_reserved_gib": self.peak_reserved_bytes / gib,
+            "ebbtide/arena_gib": self.arena_bytes / gib,
+            "ebbtide/fragmentation": self.fragmentation,
+            "ebbtide/planned_share": self.settled_planned_share,
+            "ebbtide/divergences": float(sum(self.divergences.values())),
+        }
+
+
 def _from_struct(struct: StatsStruct) -> Stats:
     names = {field.name for field in dataclasses.fields(Stats)} - {"offload"}
     values = {name: getattr(struct, name) for name in names}

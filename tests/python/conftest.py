@@ -39,6 +39,7 @@ def python_environment(metadata: pathlib.Path) -> dict[str, str]:
     ours = ("EBBTIDE", "PYTORCH_", "PYTHONPATH", "TORCH_DEVICE_BACKEND_AUTOLOAD", "LD_PRELOAD")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     kept["PYTHONPATH"] = os.pathsep.join([str(ROOT / "python_shim"), str(metadata)])
+    kept["EBBTIDE_OOM"] = "off"  # where the tests run, no reports are to be left
     kept["COLUMNS"] = "200"  # a line of ours is to stay one line
     return kept
 

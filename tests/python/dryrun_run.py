@@ -98,7 +98,7 @@ def simulate(
     }
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
-        env=kept | chosen | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"} | variables,
+        env=kept | chosen | {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "EBBTIDE_OOM": "off"} | variables,
         check=False,
         capture_output=True,
         text=True,

@@ -21,6 +21,10 @@ C_TYPES = {
     "int32_t": ctypes.c_int32,
     "int64_t": ctypes.c_int64,
     "uint64_t": ctypes.c_uint64,
+    "uint32_t": ctypes.c_uint32,
+    "uint32_t*": ctypes.POINTER(ctypes.c_uint32),
+    "uint8_t": ctypes.c_uint8,
+    "int8_t": ctypes.c_int8,
     "char": ctypes.c_char,
     "ebbtide_status": ctypes.c_int,
     "ebbtide_mark_kind": ctypes.c_int,
@@ -29,6 +33,11 @@ C_TYPES = {
     "int*": ctypes.POINTER(ctypes.c_int),
     "ebbtide_stats*": ctypes.POINTER(_abi.StatsStruct),
     "ebbtide_trace_summary*": ctypes.POINTER(_abi.TraceSummaryStruct),
+    "ebbtide_trace*": ctypes.c_void_p,
+    "const ebbtide_trace*": ctypes.c_void_p,
+    "ebbtide_trace**": ctypes.POINTER(ctypes.c_void_p),
+    "ebbtide_trace_info*": ctypes.POINTER(_abi.TraceInfoStruct),
+    "const ebbtide_event**": ctypes.POINTER(ctypes.POINTER(_abi.EventStruct)),
     "ebbtide_swap": ctypes.c_uint64,
     "ebbtide_swap*": ctypes.POINTER(ctypes.c_uint64),
     "ebbtide_swap_stats*": ctypes.POINTER(_abi.SwapStatsStruct),
@@ -118,6 +127,8 @@ def test_there_are_as_many_divergences_as_the_header_counts():
     [
         ("ebbtide_stats", _abi.StatsStruct),
         ("ebbtide_trace_summary", _abi.TraceSummaryStruct),
+        ("ebbtide_event", _abi.EventStruct),
+        ("ebbtide_trace_info", _abi.TraceInfoStruct),
         ("ebbtide_swap_source", _abi.SwapSourceStruct),
         ("ebbtide_swap_stats", _abi.SwapStatsStruct),
         ("ebbtide_plan_result", _abi.PlanResultStruct),
@@ -132,7 +143,12 @@ def test_structures_have_the_headers_fields_in_order(c_name, python):
 
 def test_functions_have_the_headers_signatures():
     assert len(functions()) > 10
-    assert {**_abi.FUNCTIONS, **_abi.SWAP_FUNCTIONS, **_abi.PLAN_FUNCTIONS} == functions()
+    assert {
+        **_abi.FUNCTIONS,
+        **_abi.TRACE_FUNCTIONS,
+        **_abi.SWAP_FUNCTIONS,
+        **_abi.PLAN_FUNCTIONS,
+    } == functions()
 
 
 def test_every_statistic_reaches_the_python_dataclass():

@@ -48,6 +48,7 @@ def test_a_wrong_command_line_is_one_line(run_python, arguments, named):
 
 
 def test_report_passes_the_librarys_reason_on(run_python, fake_native, tmp_path):
+    (tmp_path / "x.ebb").write_bytes(b"EBBTRACE")
     done = run_python(
         [*CLI, "report", str(tmp_path / "x.ebb")], EBBTIDE_NATIVE_DIR=str(fake_native)
     )
@@ -56,7 +57,9 @@ def test_report_passes_the_librarys_reason_on(run_python, fake_native, tmp_path)
 
 
 def test_report_without_libraries_is_one_line(run_python, tmp_path):
-    done = run_python([*CLI, "report", "x.ebb"], EBBTIDE_NATIVE_DIR=str(tmp_path))
+    trace = tmp_path / "x.ebb"
+    trace.write_bytes(b"EBBTRACE")
+    done = run_python([*CLI, "report", str(trace)], EBBTIDE_NATIVE_DIR=str(tmp_path))
     assert done.returncode == 2
     assert "libebbtide.so is missing" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -111,7 +114,9 @@ def test_report_reads_a_real_trace(run_python, native, tmp_path):
     text = run_python([*CLI, "report", str(trace)], **environment)
     assert text.returncode == 0 and len(text.stdout.splitlines()) == 5, text.stderr
     parsed = json.loads(run_python([*CLI, "report", str(trace), "--json"], **environment).stdout)
-    assert parsed["device"] == -1
-    assert parsed["peak_live_bytes"] >= 512 * 512 * 4  # the weight alone
-    assert parsed["allocations"] >= parsed["frees"] > 0
-    assert not parsed["truncated"]
+    engine = parsed["engine"]
+    assert engine["device"] == parsed["devices"][0]["device"] == -1
+    assert engine["peak_live_bytes"] == parsed["devices"][0]["peak_live_bytes"]
+    assert engine["peak_live_bytes"] >= 512 * 512 * 4  # the weight alone
+    assert engine["allocations"] >= engine["frees"] > 0
+    assert parsed["complete"] and not engine["truncated"]

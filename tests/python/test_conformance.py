@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 
 import pytest
 from conftest import PROGRAMS, our_lines
@@ -140,12 +141,16 @@ for asked in (700, 5000):
 
 def test_out_of_memory_says_what_is_free_and_who_holds_the_rest(run_python, native, tmp_path):
     environment = simulated_environment(tmp_path, capacity="1GiB")
-    done = run_python(OUT_OF_MEMORY, **environment, EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off")
+    report = tmp_path / "oom-%p.txt"
+    done = run_python(
+        OUT_OF_MEMORY, **environment, EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+        EBBTIDE_OOM=str(report),
+    )
     assert done.returncode == 0, done.stderr
     first, ours, second, too_large = done.stdout.splitlines()
     assert first.startswith("CUDA out of memory. Tried to allocate 700.00 MiB.")
     assert "Of the allocated memory 600.00 MiB is allocated by PyTorch" in first
-    assert ours.startswith("Ebbtide: 700.00 MiB asked for; the largest free block is ")
+    assert ours.startswith("Ebbtide: 700.00 MiB asked for in round 4; the largest free block is ")
     for part in (" pieces that do not fit.", "Largest live blocks: 300.00 MiB (request 0 of round ",
                  ", in the arena)", "The arena holds ", "are alive, and gave ", "What to change: "):
         assert part in ours, part
@@ -153,6 +158,28 @@ def test_out_of_memory_says_what_is_free_and_who_holds_the_rest(run_python, nati
     assert "activation checkpointing" in ours
     assert second.startswith("CUDA out of memory. Tried to allocate 4.88 GiB.")
     assert "the request alone is larger than the device" in too_large
+    # One report a process, named in the error: the last failure's.
+    (written,) = tmp_path.glob("oom-*.txt")
+    assert f"The whole report: {written} (EBBTIDE_OOM)." in too_large
+    text = written.read_text()
+    assert text.startswith("ebbtide: out of memory on cuda:0\n\nCUDA out of memory. Tried to allocate 4.88 GiB.")
+    split = re.search(r"requested (.*) \| rounding (.*) \| stranded (.*) \| cached and fitting (.*) \| not torch (.*) "
+                      r"\| free on the device (.*)\n  = capacity (.*)\n", text)
+    *parts, capacity = [float(size.removesuffix(" MiB").removesuffix(" GiB").removesuffix(" B")) for size in split.groups()]
+    assert (parts[0], capacity) == (600, 1) and abs(sum(parts) - 1024) < 0.05
+    for line in ("Asked for: 4.88 GiB in round 4", "   300.00 MiB  request 0 of round ", "  a plan: is in force, ", "  offload: 400.00 MiB of what"):
+        assert line in text, (line, text)
+
+
+def test_no_report_of_out_of_memory_is_written_where_none_is_wanted(run_python, native, tmp_path):
+    environment = simulated_environment(tmp_path, capacity="1GiB")
+    code = f"import os; os.chdir({str(tmp_path)!r})\n" + OUT_OF_MEMORY
+    for setting, found in (("off", 0), ("", 1)):
+        done = run_python(code, **environment, EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+                          EBBTIDE_OOM=setting)
+        assert done.returncode == 0, done.stderr
+        assert len(list(tmp_path.glob("ebbtide-oom-*.txt"))) == found
+        assert ("The whole report" in done.stdout) == bool(found)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

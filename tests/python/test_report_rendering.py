@@ -1,4 +1,4 @@
-"""The report's text and JSON, from summaries made by hand: no library is needed.
+"""The report's text, from summaries made by hand: no library is needed.
 
 The golden lines for running statistics are those of tests/unit/profiler/report_text_test.cpp.
 """
@@ -6,7 +6,6 @@ The golden lines for running statistics are those of tests/unit/profiler/report_
 from __future__ import annotations
 
 import ctypes
-import json
 import re
 
 import pytest
@@ -173,26 +172,6 @@ def test_text_has_five_lines_whatever_the_cause_says():
 )
 def test_sizes_read_as_in_the_native_report(size, text):
     assert _report.size_text(size) == text
-
-
-def test_json_holds_every_field_the_schema_and_the_ratios():
-    summary = trace_summary()
-    parsed = json.loads(_report.render_json(summary))
-    assert parsed["schema"] == "ebbtide.report/1"
-    assert parsed["device_name"] == "cuda:0"
-    assert parsed["fragmentation"] == pytest.approx(0.02)
-    assert parsed["planned_bytes_share"] == 0.95
-    assert parsed["planned_allocations_share"] == 0.9
-    assert {name: parsed[name] for name in summary} == summary
-
-
-def test_json_ratios_without_a_base_are_null():
-    parsed = json.loads(
-        _report.render_json(trace_summary(allocations=0, allocated_bytes=0, peak_live_bytes=0))
-    )
-    assert parsed["fragmentation"] is None
-    assert parsed["planned_bytes_share"] is None
-    assert parsed["planned_allocations_share"] is None
 
 
 class FakeLibrary:

@@ -90,6 +90,36 @@ EBBTIDE_API size_t ebbtide_report(char* buffer, size_t capacity) {
   return (size_t)snprintf(buffer, capacity, "a report\nof two lines\n");
 }
 
+EBBTIDE_API ebbtide_status ebbtide_trace_open(const char* path, ebbtide_trace** trace) {
+  (void)path;
+  *trace = NULL;
+  reason = "not a trace file";
+  return EBBTIDE_BAD_TRACE;
+}
+EBBTIDE_API size_t ebbtide_trace_next(ebbtide_trace* trace, const ebbtide_event** events) {
+  (void)trace;
+  (void)events;
+  return 0;
+}
+EBBTIDE_API ebbtide_status ebbtide_trace_get_info(const ebbtide_trace* trace, ebbtide_trace_info* info) {
+  (void)trace;
+  (void)info;
+  return EBBTIDE_OK;
+}
+EBBTIDE_API void ebbtide_trace_close(ebbtide_trace* trace) { (void)trace; }
+EBBTIDE_API ebbtide_status ebbtide_check_pickle(const char* bytes, size_t size, const char* source) {
+  (void)bytes;
+  (void)size;
+  (void)source;
+  return EBBTIDE_OK;
+}
+EBBTIDE_API ebbtide_status ebbtide_name_owner(const char* text, uint32_t* name) {
+  (void)text;
+  *name = 0;
+  return EBBTIDE_OK;
+}
+EBBTIDE_API uint32_t ebbtide_set_owner(uint32_t name) { return name; }
+
 EBBTIDE_API ebbtide_status ebbtide_summarize_trace(const char* path, ebbtide_trace_summary* summary) {
   (void)path;
   (void)summary;

@@ -78,6 +78,14 @@ TEST(Settings, OffloadIsOffAutoOrAShare) {
   for (const char* wrong : {"1.5", "-0.1", "half", "0.5x", "nan"}) expect_refused("EBBTIDE_OFFLOAD", wrong, {"off", "auto", "0 to 1"});
 }
 
+TEST(Settings, AReportOfOutOfMemoryIsWrittenUnlessOff) {
+  EXPECT_FALSE(allowed({}).out_of_memory.is_off);
+  EXPECT_EQ(allowed({{"EBBTIDE_OOM", "auto"}}).out_of_memory.path, "ebbtide-oom-%p.txt");
+  EXPECT_TRUE(allowed({{"EBBTIDE_OOM", "off"}}).out_of_memory.is_off);
+  EXPECT_EQ(allowed({{"EBBTIDE_OOM", "runs/%p.txt"}}).out_of_memory.path, "runs/%p.txt");
+  for (const char* wrong : {"1", ".txt", "oom.json", "OFF"}) expect_refused("EBBTIDE_OOM", wrong, {"auto", "off", ".txt"});
+}
+
 TEST(Settings, BudgetsAreSizes) {
   EXPECT_FALSE(allowed({}).host_budget.has_value());
   EXPECT_EQ(allowed({{"EBBTIDE_HOST", "120GiB"}}).host_budget, Bytes{120 * kGiB.value});
@@ -129,8 +137,8 @@ TEST(Settings, NoOtherVariableIsAskedFor) {
   }));
   std::sort(asked.begin(), asked.end());
   const std::vector<std::string> known{"EBBTIDE",      "EBBTIDE_HBM",    "EBBTIDE_HOST",
-                                       "EBBTIDE_LOG",  "EBBTIDE_OFFLOAD", "EBBTIDE_PLAN",
-                                       "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE"};
+                                       "EBBTIDE_LOG",  "EBBTIDE_OFFLOAD", "EBBTIDE_OOM",
+                                       "EBBTIDE_PLAN", "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE"};
   EXPECT_EQ(asked, known);
 }
 

@@ -48,6 +48,22 @@ TEST(TraceSummary, FollowsLiveBytesThroughFrees) {
   EXPECT_EQ(summary.diverged_allocations, 1);
 }
 
+TEST(TraceSummary, EventsOfNoDeviceMakeNone) {
+  EventRecord owner = other(Action::kOwner, 1, 0);
+  owner.device = kNoDevice;
+  EXPECT_EQ(summarize({owner, owner}).device, 0);
+  EXPECT_EQ(summarize({owner, allocation(1, 10)}).events, 1);
+}
+
+TEST(TraceSummary, WhatUpstreamTellsIsNotCountedTwice) {
+  const TraceSummary summary = summarize({other(Action::kSegmentTaken, 4096, 1), other(Action::kUpstreamAllocate, 10, 1),
+                                          allocation(1, 10), other(Action::kFree, 10, 1),
+                                          other(Action::kUpstreamFree, 10, 1)});
+  EXPECT_EQ(summary.allocations, 1);
+  EXPECT_EQ(summary.peak_live, Bytes{10});
+  EXPECT_EQ(summary.unknown_frees, 0);
+}
+
 TEST(TraceSummary, FreesOfUnknownAddressesAreCountedAndChangeNothing) {
   const TraceSummary summary =
       summarize({other(Action::kFree, 1000, 9), allocation(1, 10), other(Action::kFree, 10, 1),

@@ -1,0 +1,377 @@
+"""`ebbtide report`: every figure against a plain count over the raw events, texts against files, wrong files in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import pathlib
+import pickle
+import random
+import re
+import sys
+
+import pytest
+import report_files as made
+from conftest import ROOT
+
+pytest.importorskip("typer", reason="the command needs typer, which is not installed here")
+np = pytest.importorskip("numpy")
+
+sys.path.insert(0, str(ROOT / "python_shim"))
+
+from ebbtide import EbbtideError, _cli  # noqa: E402
+from ebbtide._reports import _figures, _json_form, _perfetto, _planned, _reading  # noqa: E402
+from ebbtide._reports._model import Category, Phase  # noqa: E402
+
+EXPECTED = ROOT / "tests" / "data" / "reports"
+MIB = 1 << 20
+TABLES = ("--peak", "--owners", "--segments", "--timeline", "--oom")
+
+
+@pytest.fixture(autouse=True)
+def libraries(native, monkeypatch):
+    monkeypatch.setenv("EBBTIDE_NATIVE_DIR", str(native))
+
+
+@pytest.fixture
+def ebbtide(tmp_path, monkeypatch, capfd):
+    """ebbtide(arguments): what the command prints; a failure is its error line."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["ebbtide", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            _cli.main()
+        done = capfd.readouterr()
+        assert ended.value.code == (2 if done.err.startswith("ebbtide error") else 0), done.err
+        return done.out if ended.value.code == 0 else done.err
+
+    return run
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_bytes(content: bytes, name: str = "file"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return _reading.read(str(path))
+
+    return read_bytes
+
+
+def check_text(name: str, text: str) -> None:
+    """Against tests/data/reports/NAME; EBBTIDE_TEST_REWRITE=1 writes it instead, to be looked at."""
+    path = EXPECTED / name
+    if os.environ.get("EBBTIDE_TEST_REWRITE"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+# Texts.
+
+
+def test_a_snapshot_is_told_as_expected(ebbtide, tmp_path):
+    (tmp_path / "small.pickle").write_bytes(made.small_snapshot())
+    check_text("small.txt", ebbtide("report", "small.pickle", *TABLES))
+
+
+def test_a_log_is_told_as_expected(ebbtide, tmp_path):
+    lines = [("allocate", 4096, MIB), ("allocate", 1 << 30, 3 * MIB), ("free", 4096, MIB)]
+    (tmp_path / "rmm.csv").write_bytes(made.rmm_log([*lines, ("allocate failure", 0, 7 * MIB)]))
+    check_text("rmm.txt", ebbtide("report", "rmm.csv", *TABLES))
+
+
+def test_two_recordings_are_set_beside_each_other(ebbtide, tmp_path):
+    (tmp_path / "a.pickle").write_bytes(made.small_snapshot())
+    (tmp_path / "b.csv").write_bytes(made.rmm_log([("allocate", 4096, 12 * MIB)]))
+    check_text("compared.txt", ebbtide("report", "a.pickle", "--compare", "b.csv"))
+
+
+@pytest.mark.parametrize("name", ["si_memory_forward_bf16_128", "wl_medium_128_training"])
+def test_snapshots_of_others_are_told_as_expected(ebbtide, monkeypatch, name):
+    folder = os.environ.get("EBBTIDE_TEST_SNAPSHOTS")
+    if not folder:
+        pytest.skip("EBBTIDE_TEST_SNAPSHOTS does not name the folder of the two PyTorch snapshots")
+    check_text(f"{name}.txt", ebbtide("report", f"{folder}/{name}.pickle", *TABLES))
+
+
+# Figures.
+
+
+def naive_split(counts: list[made.Count], state: int) -> list[int]:
+    c = counts[state]
+    free = c.reserved - c.held
+    return [c.requested, c.held - c.requested, free - c.empty, c.empty, c.reserved]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_state_of_a_trace_adds_up_as_counted_by_hand(read, seed):
+    # GIVEN a random history
+    events = made.random_trace(seed)
+    device = read(made.trace(events)).devices[0]
+    counts = made.counts_of_trace(events, 0)
+    assert device.states == len(counts)
+    # THEN in every state each part is what a loop over the events says, and the parts sum to the device's count
+    live, reserved = _figures.live_curve(device), _figures.reserved_curve(device)
+    assert live.tolist() == [count.requested for count in counts]
+    assert reserved.tolist() == [count.reserved for count in counts]
+    for state, count in enumerate(counts):
+        split = _figures.split_at(device, state)
+        told = [split.requested, split.rounding, split.stranded, split.cached, split.reserved]
+        assert told == naive_split(counts, state)
+        assert split.device_used == count.used
+        if count.used is not None:
+            assert sum(size for _, size in split.parts) == count.used
+    assert _figures.peak_state(device) == live.tolist().index(max(live))
+    assert _figures.peak_reserved(device) == max(count.reserved for count in counts)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_owners_categories_and_the_timeline_sum_to_what_is_alive(read, seed):
+    device = read(made.trace(made.random_trace(seed))).devices[0]
+    for state in range(0, device.states, 7):
+        live = int(_figures.live_curve(device)[state])
+        assert sum(share.size for share in _figures.owners_at(device, state)) == live
+        assert sum(share.size for share in _figures.categories_at(device, state)) == live
+    line = _figures.timeline(device, 13)
+    assert line.live.max() == _figures.live_curve(device).max()
+    assert sum(line.categories.values()).tolist() == line.live.tolist()
+
+
+def test_a_snapshots_end_is_what_its_segments_say(read):
+    content = made.small_snapshot()
+    device = read(content).devices[0]
+    blocks = [block for segment in pickle.loads(content)["segments"] for block in segment["blocks"]]
+    alive = [block for block in blocks if block["state"] == "active_allocated"]
+    split = _figures.split_at(device, device.states - 1)
+    assert split.requested == sum(block["requested_size"] for block in alive)
+    assert split.requested + split.rounding == sum(block["size"] for block in alive)
+    assert split.reserved == sum(block["size"] for block in blocks)
+    assert (split.stranded, split.cached) == (4 * MIB + 10 * MIB + MIB, 2 * MIB)
+    assert sum(size for _, size in split.parts) == split.reserved
+
+
+def test_a_snapshot_knows_its_beginning_from_its_end(read):
+    # The third segment and its block have no event: they were there before.
+    device = read(made.small_snapshot()).devices[0]
+    assert _figures.split_at(device, 0).reserved == 2 * MIB
+    assert _figures.split_at(device, 0).requested == MIB - 100
+    assert [share.name for share in _figures.categories_at(device, 0)] == ["from before the recording"]
+
+
+def test_phases_and_lives_tell_what_blocks_are_for(read):
+    device = read(made.small_snapshot()).devices[0]
+    told = [(Phase(p).name, Category(c).text) for p, c in zip(device.blocks.phase, device.blocks.category, strict=True)]
+    assert told == [
+        ("UNKNOWN", "from before the recording"),
+        ("SETUP", "parameters"),
+        ("FORWARD", "activations"),
+        ("FORWARD", "workspaces"),
+        ("BACKWARD", "gradients"),
+        ("OPTIMIZER", "optimizer state"),
+    ]
+    names = [device.owners[i] for i in device.blocks.owner]
+    assert names[2:] == ["train/model.py:7 forward"] * 2 + ["MmBackward0", "train/main.py:32 <module>"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "owner"),
+    [
+        ([("forward", "/x/site-packages/torch/nn/modules/linear.py"), ("run", "<string>")], "<string>:1 run"),
+        ([("forward", "/x/site-packages/torch/nn/modules/linear.py")], "modules/linear.py:1 forward"),
+        ([("__call__", "/x/ebbtide/_marks.py"), ("train", "/x/site-packages/trl/train.py")], "trl/train.py:1 train"),
+        ([("at::_ops::mul_Tensor::call(x)", "??"), ("start", "<frozen runpy>")], "mul_Tensor"),
+        ([("malloc", "??")], "malloc"),
+    ],
+)
+def test_an_owner_is_the_innermost_line_of_the_program(read, frames, owner):
+    stack = [made.frame(name, file) for name, file in frames]
+    device = read(made.snapshot([made.entry("alloc", 4096, 10, 1, stack)], [])).devices[0]
+    assert [share.name for share in _figures.owners_at(device, 1)] == [owner]
+
+
+def test_memory_that_waits_for_another_stream_is_counted_apart(read):
+    # Of the small snapshot: between free_requested (event 10) and free_completed (event 11).
+    split = _figures.split_at(read(made.small_snapshot()).devices[0], 10)
+    assert split.waiting == 4 * MIB
+    assert sum(size for _, size in split.parts) == split.reserved
+
+
+def test_expandable_segments_that_touch_are_one(read):
+    # GIVEN two mapped ranges side by side, one of them empty, and an apart one
+    mapped = [
+        made.segment(1 << 30, [(2 * MIB, 2 * MIB, "active_allocated")], is_expandable=True),
+        made.segment((1 << 30) + 2 * MIB, [(2 * MIB, 0, "inactive")], is_expandable=True),
+        made.segment(1 << 31, [(2 * MIB, 0, "inactive")], is_expandable=True),
+    ]
+    split = _figures.split_at(read(made.snapshot([], mapped)).devices[0], 0)
+    assert (split.stranded, split.cached) == (2 * MIB, 2 * MIB)
+
+
+def test_a_part_of_a_segment_can_be_given_back(read):
+    events = [
+        made.Event(made.SEGMENT_TAKEN, 1 << 40, 8 * MIB, detail=1),
+        made.Event(made.SEGMENT_GIVEN_BACK, (1 << 40) + 2 * MIB, 2 * MIB, detail=1),
+    ]
+    device = read(made.trace(events)).devices[0]
+    assert _figures.reserved_curve(device).tolist() == [0, 8 * MIB, 6 * MIB]
+    begins, sizes = _figures.stretches_at(device, 2)
+    assert (begins - (1 << 40)).tolist() == [0, 4 * MIB] and sizes.tolist() == [2 * MIB, 4 * MIB]
+
+
+def test_names_reach_the_blocks_of_their_thread(read):
+    text = "model.layers.0.self_attn.q_proj"
+    events = []
+    for i in range(0, len(text), 24):
+        piece = text[i : i + 24].encode().ljust(24, b"\0")
+        address, size, stream = (int.from_bytes(piece[j : j + 8], "little", signed=j == 8) for j in (0, 8, 16))
+        length = min(24, len(text) - i)
+        events.append(made.Event(made.NAME, address, size, length, device=made.NO_DEVICE, stream=stream, thread=5))
+    events += [
+        made.Event(made.OWNER, bytes=5, device=made.NO_DEVICE, thread=1),
+        made.Event(made.ALLOCATE, 4096, 100, thread=1),
+        made.Event(made.ALLOCATE, 8192, 200, thread=2),
+        made.Event(made.OWNER, bytes=0, device=made.NO_DEVICE, thread=1),
+        made.Event(made.ALLOCATE, 16384, 300, thread=1),
+    ]
+    (device,) = read(made.trace(events)).devices
+    shares = {share.name: share.size for share in _figures.owners_at(device, 3)}
+    assert shares == {text: 100, "no module": 500}
+
+
+def test_the_plan_is_that_of_the_planner_alone(read, ebbtide, tmp_path):
+    content = made.small_snapshot()
+    device = read(content).devices[0]
+    saving = _planned.saving(device, 1.0)
+    (tmp_path / "problem.csv").write_bytes(_planned.problem_csv(device))
+    alone = json.loads(ebbtide("plan", "problem.csv", "--json"))
+    assert saving.plan == alone["height"] >= saving.lower_bound == alone["lower_bound"]
+    assert saving.reserved == 24 * MIB and saving.share == pytest.approx(1 - saving.plan / saving.reserved)
+    # The whole of what lives at once is a bound of its own.
+    assert saving.lower_bound >= _figures.live_curve(device).max()
+
+
+@pytest.mark.parametrize(("plans", "said"), [(0, "  Ebbtide would have saved: "), (1, "  left to save: ")])
+def test_what_a_plan_saved_already_is_not_said_to_be_saved(ebbtide, tmp_path, plans, said):
+    events = [*made.random_trace(3), *[made.Event(made.PLAN, bytes=100)] * plans]
+    (tmp_path / "run.ebb").write_bytes(made.trace(events))
+    assert ebbtide("report", "run.ebb").splitlines()[4].startswith(said)
+
+
+# Views for programs.
+
+
+def test_json_says_what_its_document_says(ebbtide, tmp_path):
+    (tmp_path / "small.pickle").write_bytes(made.small_snapshot())
+    told = json.loads(ebbtide("report", "small.pickle", "--json"))
+    assert told["schema"] == "ebbtide.report/2" and told["complete"] and told["engine"] is None
+    (device,) = told["devices"]
+    assert device["peak_reserved_bytes"] == 24 * MIB
+    assert device["timeline"]["live_bytes"] == _figures.live_curve(_reading.read("small.pickle").devices[0]).tolist()
+    document = (ROOT / "docs" / "report.md").read_text()
+
+    def keys(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield key
+                yield from keys(inner)
+        elif isinstance(value, list):
+            for inner in value[:1]:
+                yield from keys(inner)
+
+    unknown = {key for key in keys(told) if f"`{key}`" not in document and key not in {c.text for c in Category}}
+    assert not unknown
+
+
+def test_perfetto_gets_counters_that_sum_to_what_is_alive(read):
+    recording = read(made.small_snapshot())
+    events = json.loads(_perfetto.render(recording))["traceEvents"]
+    counters = [event["args"] for event in events if event.get("name") == "live by category"]
+    assert [sum(values.values()) for values in counters] == _figures.live_curve(recording.devices[0]).tolist()
+    slices = [(event["name"], event["ts"]) for event in events if event["ph"] == "X"]
+    assert [name for name, _ in slices] == ["setup", "forward", "backward", "optimizer"]
+    assert slices == sorted(slices, key=lambda slice: slice[1])
+
+
+# Wrong files.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", b"hello\n", "is not an Ebbtide trace, a PyTorch memory snapshot (.pickle) or an RMM log (.csv)"),
+        ("empty", b"", "empty is empty"),
+        ("a.pickle", pickle.dumps({"a": 1}), "it has no segments"),
+        ("a.pickle", pickle.dumps(os.system), "a.pickle: byte"),
+        ("a.pickle", pickle.dumps([1], 4)[:-3], "a.pickle: "),
+        ("a.pickle", made.snapshot([made.entry("alloc", 1, -5)], []), "device_traces[0][0]: a size of -5"),
+        ("a.pickle", made.snapshot([{"action": "alloc"}], []), "device_traces[0][0]: no key 'addr'"),
+        ("a.pickle", made.snapshot([], [{"device": 0}]), "segments of device 0: no key 'address'"),
+        ("a.pickle", made.snapshot([], []), "a PyTorch snapshot without any event"),
+        ("a.csv", b"Thread,Time,Action,Pointer,Size,Stream\n1,10:00:00.5,lend,0x1,8,0x0\n", "a.csv:2: unknown action 'lend'"),
+        ("a.csv", b"Thread,Time,Action,Pointer,Size,Stream\n1,late,free,0x1,8,0x0\n", "a.csv:2: "),
+        ("a.ebb", b"EBBTRACE"[:5], "a.ebb ends inside the header"),
+        ("a.ebb", made.trace([])[:20], "a.ebb ends inside the header"),
+    ],
+)
+def test_a_wrong_file_is_one_line(ebbtide, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    line = ebbtide("report", name)
+    assert line.startswith("ebbtide error ") and line.count("\n") == 1 and said in line, line
+
+
+def test_a_missing_file_and_a_missing_device_are_one_line(ebbtide, tmp_path):
+    assert ebbtide("report", "none.pickle") == "ebbtide error none.pickle: No such file or directory\n"
+    (tmp_path / "small.pickle").write_bytes(made.small_snapshot())
+    assert ebbtide("report", "small.pickle", "--device", "3") == (
+        "ebbtide error --device 3: not in small.pickle; there is 0\n"
+    )
+
+
+def test_a_cut_trace_is_told_up_to_the_cut(ebbtide, read, tmp_path):
+    events = made.random_trace(1, 250)
+    whole = made.trace(events)
+    cut = whole[: len(whole) - 3000]
+    (tmp_path / "cut.ebb").write_bytes(cut)
+    lines = ebbtide("report", "cut.ebb").splitlines()
+    assert len(lines) == 5 and lines[0].endswith("the trace ends early")
+    recording = read(cut)
+    assert recording.damage.startswith("ends ") and 0 < recording.events < len(events)
+    kept = made.counts_of_trace(events[: recording.events], 0)
+    assert _figures.live_curve(recording.devices[0]).tolist() == [count.requested for count in kept]
+
+
+def test_a_cut_log_is_told_up_to_the_cut(read):
+    content = made.rmm_log([("allocate", 4096, 100), ("allocate", 8192, 50)])
+    recording = read(content[:-20])
+    assert recording.damage == "ends inside line 3"
+    assert _figures.live_curve(recording.devices[0]).tolist() == [0, 100]
+
+
+def test_a_packed_snapshot_is_read_and_a_packed_trace_named(read):
+    assert read(gzip.compress(made.small_snapshot())).devices[0].states == 13
+    with pytest.raises(EbbtideError, match="unpack it with gunzip first"):
+        read(gzip.compress(made.trace([])))
+
+
+def test_a_snapshot_comes_through_a_pipe(ebbtide, monkeypatch):
+    import io
+    import types
+
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(made.small_snapshot())))
+    assert "peak live 9.00 MiB" in ebbtide("report", "-")
+
+
+def test_a_long_file_is_said_to_be_read(monkeypatch, read, capfd):
+    monkeypatch.setattr(_reading, "_LARGE", 100)
+    read(made.trace(made.random_trace(1)), "run.ebb")
+    assert re.fullmatch(r"ebbtide info reading \S+run.ebb, .* KiB\n", capfd.readouterr().err)
+
+
+def test_random_damage_is_one_line_or_a_report():
+    from fuzz_reports import run
+
+    assert run(cases=400, seed=7) == 400
