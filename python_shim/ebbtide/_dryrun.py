@@ -17,9 +17,8 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _native
+from . import _devices, _native
 
-DEVICES = ("h200", "h100-80g", "a100-80g", "rtx4090")
 DEFAULT_DEVICE = "h200"
 
 # Preloaded in this order; core comes in as their dependency.
@@ -61,8 +60,11 @@ def environment(
     `capacity` is a size such as "141GB" or "80GiB" (None: the device's own), `report` the file for
     the JSON report. Raises DryrunError for a wrong argument.
     """
-    if device not in DEVICES:
-        raise DryrunError(f"--device {device}: unknown device; allowed: {', '.join(DEVICES)}")
+    try:
+        file = _devices.path_of(device)
+        _devices.load(device)
+    except _devices.DeviceFileError as error:
+        raise DryrunError(f"--device {device}: {error}") from None
     if capacity is not None and not _SIZE.match(capacity):
         raise DryrunError(
             f"--capacity {capacity}: not a size; write bytes with a unit, "
@@ -77,7 +79,7 @@ def environment(
     inherited = os.environ.get("LD_PRELOAD")
     variables = {
         "LD_PRELOAD": ":".join(libraries + ([inherited] if inherited else [])),
-        "EBBTIDE_DRYRUN_DEVICE": device,
+        "EBBTIDE_DRYRUN_DEVICE": str(file) if device.endswith(".json") else device,
         "EBBTIDE_DRYRUN_COUNT": str(count),
         # Empty counts as unset: nothing is inherited from a dry run around this one.
         "EBBTIDE_DRYRUN_CAPACITY": capacity or "",
@@ -167,7 +169,11 @@ def main(arguments: list[str] | None = None) -> int:
         prog="ebbtide dryrun",
         description="Run a torch program on simulated GPUs, on a machine without one.",
     )
-    parser.add_argument("--device", default=DEFAULT_DEVICE, help=f"one of {', '.join(DEVICES)}")
+    parser.add_argument(
+        "--device",
+        default=DEFAULT_DEVICE,
+        help=f"one of {', '.join(_devices.names())}, or the path of a device file",
+    )
     parser.add_argument(
         "--capacity", help="memory of each device, e.g. 141GB (default: the device's own)"
     )
