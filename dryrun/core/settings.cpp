@@ -102,6 +102,13 @@ Result<Settings> read_settings() {
                    std::string("EBBTIDE_DRYRUN_RANKS=") + ranks + ": write a number, from 1 on"};
     }
   }
+  if (const char* steps = variable("EBBTIDE_DRYRUN_STEPS")) {
+    settings.last_step = std::atoi(steps);
+    if (settings.last_step < 1) {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_STEPS=") + steps + ": write a number, from 1 on"};
+    }
+  }
   if (const char* path = variable("EBBTIDE_DRYRUN_TIMELINE")) settings.timeline_path = path;
   if (const char* path = variable("EBBTIDE_DRYRUN_REPORT")) settings.report_path = path;
   return settings;

@@ -9,6 +9,7 @@
 //   EBBTIDE_DRYRUN_FAIL           the n-th call that can fail (core/faults.h) does; default: none
 //   EBBTIDE_DRYRUN_REPORT         file for the JSON report at exit
 //   EBBTIDE_DRYRUN_TIMELINE       file for the streams' timeline, as JSON, at exit
+//   EBBTIDE_DRYRUN_STEPS          the program ends after so many training steps (default: by itself)
 //   EBBTIDE_DRYRUN_RANKS          processes that share links with this one (default: 1)
 //   EBBTIDE_DRYRUN_COMPUTE_LIMIT  largest tensor that is computed and copied for real (64MiB)
 #pragma once
@@ -32,6 +33,7 @@ struct Settings {
   std::int64_t failing_call = 0;  // counted from 1; 0: none
   std::string report_path;
   std::string timeline_path;  // of the streams' timeline; empty: it is not kept
+  int last_step = 0;          // the program is ended after so many training steps; 0: it is not
   int ranks = 1;              // processes like this one, each on devices of its own
   Bytes compute_limit{std::int64_t{64} << 20};
 };

@@ -3,8 +3,10 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 
+#include <atomic>
 #include <mutex>
 
+#include "dryrun/core/report.h"
 #include "dryrun/core/simulator.h"
 
 namespace ebbtide::dryrun {
@@ -14,6 +16,11 @@ namespace {
 class Watch {
  public:
   void see(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
+    note(facts, stack, is_in_backward);
+    const int last = Simulator::instance().settings().last_step;
+    if (last > 0 && steps_ >= last) end_program();  // the lock is free: the report asks this watch
+  }
+  void note(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
     const std::lock_guard lock(mutex_);
     if (is_in_backward) {
       had_backward_ = true;
@@ -38,6 +45,7 @@ class Watch {
   void end_step() {
     if (!had_backward_ || !is_updated_) return;
     Simulator::instance().timeline().end_step();
+    ++steps_;
     had_backward_ = is_updated_ = false;
     vocabulary_ = 0;
   }
@@ -55,6 +63,7 @@ class Watch {
   std::mutex mutex_;
   bool had_backward_ = false;
   bool is_updated_ = false;
+  std::atomic<int> steps_ = 0;
   std::int64_t vocabulary_ = 0;  // elements of the step's first table
 };
 

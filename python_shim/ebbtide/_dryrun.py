@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _devices, _native
+from . import _devices, _foresight, _native
 
 DEFAULT_DEVICE = "h200"
 
@@ -122,6 +122,7 @@ def summary(report: dict[str, Any]) -> str:
                     f"{torch_device['out_of_memory']} out of memory"
                 )
         lines.append(line)
+    lines += [f"ebbtide dryrun: {line}" for line in _foresight.time_lines(report)]
     reads = report["uncomputed_reads"]
     lines.append(
         f"ebbtide dryrun: {reads} reads of values that were not computed"
