@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _devices, _foresight, _native
+from . import _devices, _foresight, _native, _timeline
 
 DEFAULT_DEVICE = "h200"
 
@@ -60,6 +60,7 @@ def environment(
     `capacity` is a size such as "141GB" or "80GiB" (None: the device's own), `report` the file for
     the JSON report. Raises DryrunError for a wrong argument.
     """
+    folder = native_folder()
     try:
         file = _devices.path_of(device)
         _devices.load(device)
@@ -74,7 +75,6 @@ def environment(
         raise DryrunError(
             f"--count {count}: allowed is {_ALLOWED_COUNT.start} to {_ALLOWED_COUNT.stop - 1}"
         )
-    folder = native_folder()
     libraries = [str(path) for pattern in _PRELOADED for path in sorted(folder.glob(pattern))]
     inherited = os.environ.get("LD_PRELOAD")
     variables = {
@@ -137,8 +137,13 @@ def run(
     capacity: str | None = None,
     json_path: str | None = None,
     count: int = 1,
+    timeline_path: str | None = None,
+    steps: int = 0,
 ) -> int:
     """Runs `command` on simulated devices, prints the summary, returns the command's exit status.
+
+    `timeline_path`: a file for the streams' timeline, see _timeline. `steps`: the program is ended
+    after so many training steps; 0: it is not.
 
     Wrong arguments and missing parts are one line on stderr and status 2.
     """
@@ -153,8 +158,13 @@ def run(
                 raise DryrunError("no command given: ebbtide dryrun -- python train.py")
             check_torch()
             variables = environment(device, capacity, report, count)
+            spans = pathlib.Path(scratch) / "timeline.json"
+            variables["EBBTIDE_DRYRUN_TIMELINE"] = str(spans) if timeline_path else ""
+            variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
             report.unlink(missing_ok=True)
             status = subprocess.call(command, env={**os.environ, **variables})
+            if timeline_path and spans.exists():
+                _timeline.write(json.loads(spans.read_text()), pathlib.Path(timeline_path))
         except (DryrunError, OSError) as error:
             print(f"ebbtide dryrun: {error}", file=sys.stderr)
             return 2

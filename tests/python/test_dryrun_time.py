@@ -33,17 +33,25 @@ a = torch.empty(8192, 8192, dtype=torch.bfloat16, device="cuda")
 q = torch.empty(1, 8, 16384, 128, dtype=torch.bfloat16, device="cuda")
 attend = torch.nn.functional.scaled_dot_product_attention
 batch = a.view(64, 1024, 1024)
+side, copied = torch.cuda.Stream(), torch.cuda.Event()
+def beside():
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        host[: 1 << 20].copy_(device_bytes[: 1 << 20], non_blocking=True)
+        copied.record()
+    a @ a
 host = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
 device_bytes = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
 print(json.dumps([
     timed(lambda: a @ a), timed(lambda: torch.bmm(batch, batch)),
     timed(lambda: attend(q, q, q, is_causal=True)), timed(lambda: attend(q, q, q)),
     timed(lambda: a + a), timed(lambda: host.copy_(device_bytes, non_blocking=True)),
+    timed(beside), beside(), copied.query(), copied.synchronize() or copied.query(),
 ]))
 """,
         tmp_path,
     )
-    product, batched, causal, whole, summed, copied = done.answer()
+    product, batched, causal, whole, summed, copied, beside, _, early, late = done.answer()
     assert product == pytest.approx(2 * 8192**3 / MATRIX, rel=0.01)
     assert batched == pytest.approx(64 * 2 * 1024**3 / MATRIX, rel=0.05)
     square = 4 * 16384**2 * 1024 / ATTENTION  # two products over 8 heads of 128
@@ -51,33 +59,8 @@ print(json.dumps([
     assert causal == pytest.approx(square / 2, rel=0.01)
     assert summed == pytest.approx(3 * 2 * 8192**2 / MEMORY, rel=0.08)
     assert copied == pytest.approx((1 << 30) / LINK, rel=0.01)
-
-
-def test_a_copy_beside_a_product_is_hidden_and_queries_see_it(tmp_path):
-    done = simulate(
-        TIMED
-        + """
-a = torch.empty(16384, 16384, dtype=torch.bfloat16, device="cuda")
-host = torch.empty(100 << 20, dtype=torch.uint8, pin_memory=True)
-block = torch.empty(100 << 20, dtype=torch.uint8, device="cuda")
-side, copied = torch.cuda.Stream(), torch.cuda.Event()
-def both():
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        host.copy_(block, non_blocking=True)
-        copied.record()
-    a @ a
-alone = timed(lambda: a @ a)
-beside = timed(both)
-both()
-early = copied.query()
-copied.synchronize()
-print(json.dumps([alone, beside, early, copied.query()]))
-""",
-        tmp_path,
-    )
-    alone, beside, early, late = done.answer()
-    assert beside == pytest.approx(alone, rel=0.01)
+    # a copy beside a product is hidden, and queries see whether it is over
+    assert beside == pytest.approx(product, rel=0.01)
     assert (early, late) == (False, True)
 
 
@@ -98,7 +81,6 @@ print("null")
 @pytest.mark.parametrize(
     ("optimizer", "micro", "clip", "zero"),
     [
-        ("AdamW(model.parameters(), fused=True)", 1, "", ""),
         ("SGD(model.parameters(), lr=0.1, foreach=False)", 3, "", "set_to_none=False"),
         (
             "AdamW(model.parameters(), foreach=True)",
@@ -117,13 +99,6 @@ def test_steps_and_tokens_are_recognised(tmp_path, optimizer, micro, clip, zero)
     assert time["steps"] == 4
     assert time["step_tokens"] == 100 * micro
     assert sum(time["each_step_seconds"]) <= time["total_seconds"]
-
-
-def test_a_program_that_never_steps_is_told_so(tmp_path):
-    done = simulate("print(torch.ones(10, device='cuda').sum().shape == ())", tmp_path)
-    assert done.report["time"]["steps"] == 0 and done.report["time"]["step_seconds"] is None
-    dryrun = dryrun_module()
-    assert "no training step was recognised" in dryrun.summary(done.report)
 
 
 def test_a_training_step_counts_its_operations(tmp_path, needs_transformers):
