@@ -33,8 +33,8 @@ struct DeviceSpeed {
 };
 
 struct DeviceModel {
-  std::string option;  // what a user writes: --device h200
-  std::string name;    // what the driver answers
+  std::string option;        // what a user writes: --device h200
+  std::string name;          // what the driver answers
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   Bytes memory;  // what cudaMemGetInfo calls total on an idle device

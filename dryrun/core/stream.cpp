@@ -63,8 +63,7 @@ void note_copy(const void* stream, const void* target, const void* source, std::
   }
   if (!to_device && !from_device) return;
   // A copy of memory that is not pinned is staged by the host, which waits for it.
-  const bool is_pinned =
-      simulator.facts(to_device ? source : target).kind == MemoryKind::kPinned;
+  const bool is_pinned = simulator.facts(to_device ? source : target).kind == MemoryKind::kPinned;
   timeline.copy(clock, to_device ? Direction::kIn : Direction::kOut, bytes, is_pinned,
                 blocks || !is_pinned);
 }

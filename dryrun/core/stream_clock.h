@@ -21,7 +21,7 @@ class StreamClock {
   const bool waits_for_default;  // CUDA's blocking streams: in order with the default stream
   double now = 0;                // when all that is queued has ended
   Activity last = Activity::kOther;
-  Moment awaited;                // nothing begins before
+  Moment awaited;  // nothing begins before
   StreamUse use;
 
   // When the launch that must be over before one more is queued ends; then this one's end.

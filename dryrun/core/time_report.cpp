@@ -8,7 +8,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A model's backward takes twice its forward: what is recomputed is no use of the device (MFU, not HFU).
+// A model's backward takes twice its forward: what is recomputed is no use of the device (MFU, not
+// HFU).
 constexpr double kForwardsInStep = 3;
 
 void add(ActivitySeconds& sum, const ActivitySeconds& seconds) {
@@ -38,7 +39,8 @@ Json by_activity(const ActivitySeconds& seconds, double count) {
 std::string time_report(Timeline& timeline) {
   const std::vector<Step> steps = timeline.steps();
   const Step total = timeline.total();
-  const double count = steps.empty() ? 1 : static_cast<double>(std::max<std::size_t>(steps.size() - 1, 1));
+  const double count =
+      steps.empty() ? 1 : static_cast<double>(std::max<std::size_t>(steps.size() - 1, 1));
   const Step sum = steps.empty() ? total : sum_of(steps);
   const double seconds = sum.seconds;
   Json json;

@@ -7,8 +7,8 @@
 
 namespace ebbtide::dryrun {
 
-// A JSON object: step time, tokens, use of the peak, and where the time of a steady step goes. The first
-// step counts only if it is the only one: it makes the optimizer's state.
+// A JSON object: step time, tokens, use of the peak, and where the time of a steady step goes. The
+// first step counts only if it is the only one: it makes the optimizer's state.
 std::string time_report(Timeline& timeline);
 
 // A JSON array of the spans of the last steps, in order of their streams.

@@ -78,7 +78,8 @@ double Timeline::begin_of(StreamClock& stream) {
   if (stream.waits_for_default) begin = std::max(begin, first.now);
   if (&stream == &first) {
     for (const auto& other : streams_) {
-      if (other->waits_for_default && other->device == stream.device) begin = std::max(begin, other->now);
+      if (other->waits_for_default && other->device == stream.device)
+        begin = std::max(begin, other->now);
     }
   }
   // Had the host come later than what was waited for, that was no wait.
@@ -128,13 +129,6 @@ void Timeline::run(StreamClock& stream, const Work& work, bool is_in_backward, c
   if (is_in_backward) return;
   machine_.forward_flops += work.flops;
   machine_.forward_peak_seconds += at_peak;
-}
-
-void Timeline::run_seconds(StreamClock& stream, Activity activity, double seconds,
-                           const char* name) {
-  const std::lock_guard lock(mutex_);
-  const double begin = begin_of(stream);
-  occupy(stream, activity, begin, begin + seconds, name);
 }
 
 void Timeline::copy(StreamClock& stream, Direction direction, double bytes, bool is_pinned,

@@ -1,9 +1,9 @@
-// Virtual time: a clock for each stream, one for the host, the links to the host, and what became of
-// each training step. Work is never carried out; only when it would begin and end is noted.
+// Virtual time: a clock for each stream, one for the host, the links to the host, and what became
+// of each training step. Work is never carried out; only when it would begin and end is noted.
 //
 // The host runs ahead of the devices and waits where a program waits: for a stream, an event, a
-// device, a copy that blocks, or a full launch queue. Thread-safe: one lock, never held while calling
-// out. All times are seconds since the simulated machine began.
+// device, a copy that blocks, or a full launch queue. Thread-safe: one lock, never held while
+// calling out. All times are seconds since the simulated machine began.
 #pragma once
 
 #include <array>
@@ -81,14 +81,13 @@ class EBBTIDE_DRYRUN_API Timeline {
   StreamClock& add_stream(int device, bool waits_for_default);
 
   void run(StreamClock& stream, const Work& work, bool is_in_backward, const char* name);
-  void run_seconds(StreamClock& stream, Activity activity, double seconds, const char* name);
   // `blocks`: the host waits until the copy is over.
   void copy(StreamClock& stream, Direction direction, double bytes, bool is_pinned, bool blocks);
 
   Moment record(StreamClock& stream);
   void wait(StreamClock& stream, const Moment& moment);
-  // Whether it has happened by the host's clock. Asking takes the host some time, so that a loop that
-  // asks comes to an end.
+  // Whether it has happened by the host's clock. Asking takes the host some time, so that a loop
+  // that asks comes to an end.
   bool is_over(const Moment& moment);
   Moment end_of(StreamClock& stream);
   Moment end_of_device(int device);

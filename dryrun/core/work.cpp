@@ -27,13 +27,4 @@ double attention_pairs(double queries, double keys, bool is_causal) {
   return seen * keys - seen * (seen - 1) / 2;
 }
 
-double collective_seconds(Collective kind, double bytes, int ranks, const DeviceSpeed& speed) {
-  if (ranks < 2) return 0;
-  const double rounds = static_cast<double>(ranks - 1) / ranks;
-  const double share = kind == Collective::kAllReduce   ? 2 * rounds
-                       : kind == Collective::kBroadcast ? 1
-                                                        : rounds;
-  return std::max(share * bytes / (speed.peer_bandwidth * speed.peer_link), speed.kernel_seconds);
-}
-
 }  // namespace ebbtide::dryrun

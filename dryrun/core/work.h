@@ -1,5 +1,5 @@
-// What an operator or a copy asks of a device, and how long that takes: a roofline of floating-point
-// operations and bytes. Pure functions of a device's description.
+// What an operator or a copy asks of a device, and how long that takes: a roofline of
+// floating-point operations and bytes. Pure functions of a device's description.
 #pragma once
 
 #include <array>
@@ -14,14 +14,13 @@ namespace ebbtide::dryrun {
 enum class Activity {
   kMatrix,
   kAttention,
-  kOther,  // element by element, reductions, lookups: bound by memory
-  kCollective,
+  kOther,    // element by element, reductions, lookups: bound by memory
   kCopyOut,  // to the host
   kCopyIn,   // to the device
   kUnknown,  // kernels of which nothing is known but that they were launched
 };
-inline constexpr std::array<const char*, 7> kActivityNames{
-    "matrix", "attention", "other", "collective", "copy_out", "copy_in", "unknown"};
+inline constexpr std::array<const char*, 6> kActivityNames{"matrix",   "attention", "other",
+                                                           "copy_out", "copy_in",   "unknown"};
 
 // Work of one operator. Invariant: nothing is negative.
 struct Work {
@@ -33,18 +32,12 @@ struct Work {
   int launches = 1;
 };
 
-// Seconds: as long as the slower of operations and bytes takes, and no less than the shortest kernels.
+// Seconds: as long as the slower of operations and bytes takes, and no less than the shortest
+// kernels.
 EBBTIDE_DRYRUN_API double seconds_of(const Work& work, const DeviceSpeed& speed);
 
 // Pairs of a query and a key that attention looks at. Causal: query i of the last `queries` tokens
 // sees all keys up to its own (FlashAttention's alignment).
 EBBTIDE_DRYRUN_API double attention_pairs(double queries, double keys, bool is_causal);
-
-enum class Collective { kAllReduce, kAllGather, kReduceScatter, kAllToAll, kBroadcast };
-
-// Seconds of a collective over a ring of `ranks`; `bytes` are those of the whole, not of a share:
-// what all-gather gives out, what reduce-scatter takes in.
-EBBTIDE_DRYRUN_API double collective_seconds(Collective kind, double bytes, int ranks,
-                                             const DeviceSpeed& speed);
 
 }  // namespace ebbtide::dryrun

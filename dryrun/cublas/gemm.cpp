@@ -1,5 +1,5 @@
-// cuBLAS's matrix products: nothing is computed, but their time is known from their shapes. Those that
-// are only listed in exports/noops.txt (solvers, factorisations, level 1) take no time.
+// cuBLAS's matrix products: nothing is computed, but their time is known from their shapes. Those
+// that are only listed in exports/noops.txt (solvers, factorisations, level 1) take no time.
 #include "dryrun/core/stream.h"
 #include "dryrun/cublas/handle.h"
 #include "dryrun/cublas/product.h"
@@ -44,9 +44,9 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t, cublasOper
 
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t,
                                           cublasOperation_t, int m, int n, int k, const void*,
-                                          const void*, cudaDataType a, int, long long,
-                                          const void*, cudaDataType b, int, long long, const void*,
-                                          void*, cudaDataType c, int, long long, int batch,
+                                          const void*, cudaDataType a, int, long long, const void*,
+                                          cudaDataType b, int, long long, const void*, void*,
+                                          cudaDataType c, int, long long, int batch,
                                           cublasComputeType_t type, cublasGemmAlgo_t) {
   return note(handle, {m, n, k, batch, a, b, c, uses_tensor_float(handle, type)});
 }

@@ -13,7 +13,8 @@ double bytes_of(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_cuda() || tensor.layout() != at::kStrided) return 0;
   double elements = 1;
   for (std::int64_t dim = 0; dim < tensor.dim(); ++dim) {
-    if (tensor.stride(dim) != 0 || tensor.size(dim) == 0) elements *= static_cast<double>(tensor.size(dim));
+    if (tensor.stride(dim) != 0 || tensor.size(dim) == 0)
+      elements *= static_cast<double>(tensor.size(dim));
   }
   return elements * static_cast<double>(tensor.element_size());
 }

@@ -8,12 +8,14 @@
 
 namespace ebbtide::dryrun {
 
-// The work of an operator that has run: `arguments` as they were on the stack before (`counted` are their
-// bytes), its results at the stack's end now.
+// The work of an operator that has run: `arguments` as they were on the stack before (`counted` are
+// their bytes), its results at the stack's end now.
 class OperatorWork {
  public:
-  // Reads the arguments, the last `argument_count` values of the stack. Cheap: nothing is kept but sums.
-  OperatorWork(const OperatorFacts& facts, const torch::jit::Stack& stack, std::size_t argument_count);
+  // Reads the arguments, the last `argument_count` values of the stack. Cheap: nothing is kept but
+  // sums.
+  OperatorWork(const OperatorFacts& facts, const torch::jit::Stack& stack,
+               std::size_t argument_count);
 
   // Adds the results, the last values of the stack.
   Work with_results(const torch::jit::Stack& stack, std::size_t result_count, int launches) const;

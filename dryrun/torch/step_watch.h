@@ -2,7 +2,8 @@
 //
 // A step ends where the next one's work begins: at the first operator of a forward pass after an
 // update. An update is what writes in place while no gradient is recorded: outside of backward any
-// such operator after one; within backward only an optimizer's own, since gradients are summed there.
+// such operator after one; within backward only an optimizer's own, since gradients are summed
+// there.
 #pragma once
 
 #include <ATen/core/stack.h>

@@ -163,6 +163,27 @@ def fit(
 
 
 @app.command()
+def calibrate(
+    like: Annotated[str, typer.Option(help="The device file whose peaks are this GPU's.")],
+    output: Annotated[
+        pathlib.Path, typer.Option("--output", "-o", help="The device file to write.")
+    ] = pathlib.Path("device.json"),
+) -> None:
+    """Measure this machine's GPU and write a device file with the shares of its peaks that it reaches.
+
+    Takes some seconds and 8 GiB of device memory. `ebbtide dryrun --device ./device.json` then
+    predicts with what was measured.
+
+    Example: ebbtide calibrate --like h200 -o mine.json
+    """
+    from . import _calibrate
+
+    for name, share in _calibrate.calibrate(like, output).items():
+        print(f"{name} {share:.4f}")
+    print(f"written to {output}")
+
+
+@app.command()
 def doctor() -> None:
     """Say what Ebbtide finds here: Python, torch, native libraries, settings, devices.
 

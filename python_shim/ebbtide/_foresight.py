@@ -9,7 +9,6 @@ _NAMES = {
     "matrix": "matrix products",
     "attention": "attention",
     "other": "other operators",
-    "collective": "collectives",
     "copy_out": "copies out",
     "copy_in": "copies in",
     "unknown": "kernels of unknown length",

@@ -12,7 +12,6 @@ _COLOURS = {
     "matrix": "#2f6db3",
     "attention": "#7b4fb5",
     "other": "#7f8c99",
-    "collective": "#c98a1b",
     "copy_out": "#2a9d6f",
     "copy_in": "#55b8d6",
     "unknown": "#bbbbbb",

@@ -6,7 +6,7 @@
 namespace ebbtide::dryrun {
 
 // 100 TFLOP/s and 1 TB/s at the peak, half of which is reached (a quarter in attention's backward);
-// 10 GB/s to the host, of 16 GB/s for both directions; 100 GB/s between devices.
+// 10 GB/s to the host, of 16 GB/s for both directions.
 inline DeviceSpeed example_speed() {
   DeviceSpeed speed;
   speed.peak_flops.fill(100e12);

@@ -28,7 +28,8 @@ struct TimelineTest : testing::Test {
     for (int i = 0; i < seconds; ++i) timeline.run(stream, kSecond, false, "mm");
   }
   void copy_out(double gigabytes) {
-    timeline.copy(out, Direction::kOut, gigabytes * kGigabyte, /*is_pinned=*/true, /*blocks=*/false);
+    timeline.copy(out, Direction::kOut, gigabytes * kGigabyte, /*is_pinned=*/true,
+                  /*blocks=*/false);
   }
   void copy_in(double gigabytes) {
     timeline.copy(in, Direction::kIn, gigabytes * kGigabyte, true, false);
@@ -100,7 +101,8 @@ TEST(TimelineLink, ProcessesOnDevicesBehindOneLinkShareIt) {
     Timeline timeline(example_speed(), 1, ranks, false);
     StreamClock& stream = timeline.default_stream(0);
     timeline.copy(stream, Direction::kOut, 10 * kGigabyte, true, false);
-    EXPECT_DOUBLE_EQ(timeline.end_of(stream).time, ranks == 1 ? 1 : 2) << ranks;  // two devices a link
+    EXPECT_DOUBLE_EQ(timeline.end_of(stream).time, ranks == 1 ? 1 : 2)
+        << ranks;  // two devices a link
   }
 }
 
@@ -131,7 +133,7 @@ TEST_F(TimelineTest, TheHostWaitsWhereTheLaunchQueueIsFull) {
 }
 
 TEST_F(TimelineTest, AskingWhetherSomethingIsOverComesToAnEnd) {
-  timeline.run_seconds(compute, Activity::kOther, 1e-4, "");
+  timeline.run(compute, {.bytes = 5e7}, false, "");  // 0.1 ms
   const Moment moment = timeline.record(compute);
   int asked = 0;
   while (!timeline.is_over(moment)) ++asked;

@@ -15,7 +15,8 @@ TEST(Work, AMatrixProductTakesItsOperationsWhereTheyAreTheLonger) {
 
 TEST(Work, AThinProductTakesItsBytes) {
   // 1 x 4096 by 4096 x 4096 in bfloat16: 33.6 MB at 500 GB/s, for 33.6 MFLOP
-  const Work work{.activity = Activity::kMatrix, .flops = 2.0 * 4096 * 4096, .bytes = 2.0 * 4096 * 4096};
+  const Work work{
+      .activity = Activity::kMatrix, .flops = 2.0 * 4096 * 4096, .bytes = 2.0 * 4096 * 4096};
   EXPECT_NEAR(seconds_of(work, example_speed()), 2.0 * 4096 * 4096 / 500e9, 1e-12);
 }
 
@@ -34,19 +35,9 @@ TEST(Work, NothingIsShorterThanTheShortestKernels) {
 
 TEST(Work, CausalAttentionLooksAtTheTriangle) {
   EXPECT_DOUBLE_EQ(attention_pairs(4, 4, false), 16);
-  EXPECT_DOUBLE_EQ(attention_pairs(4, 4, true), 10);     // 1 + 2 + 3 + 4
-  EXPECT_DOUBLE_EQ(attention_pairs(2, 4, true), 7);      // the last two: 3 + 4
-  EXPECT_DOUBLE_EQ(attention_pairs(4, 2, true), 3);      // the first two see nothing: 1 + 2
-}
-
-TEST(Work, CollectivesMoveTheirShareAroundTheRing) {
-  const DeviceSpeed speed = example_speed();
-  // 8 ranks, 800 MB, 100 GB/s: 7/8 of it around once, and twice for a sum
-  EXPECT_DOUBLE_EQ(collective_seconds(Collective::kAllGather, 800e6, 8, speed), 0.007);
-  EXPECT_DOUBLE_EQ(collective_seconds(Collective::kReduceScatter, 800e6, 8, speed), 0.007);
-  EXPECT_DOUBLE_EQ(collective_seconds(Collective::kAllReduce, 800e6, 8, speed), 0.014);
-  EXPECT_DOUBLE_EQ(collective_seconds(Collective::kBroadcast, 800e6, 8, speed), 0.008);
-  EXPECT_DOUBLE_EQ(collective_seconds(Collective::kAllReduce, 800e6, 1, speed), 0);
+  EXPECT_DOUBLE_EQ(attention_pairs(4, 4, true), 10);  // 1 + 2 + 3 + 4
+  EXPECT_DOUBLE_EQ(attention_pairs(2, 4, true), 7);   // the last two: 3 + 4
+  EXPECT_DOUBLE_EQ(attention_pairs(4, 2, true), 3);   // the first two see nothing: 1 + 2
 }
 
 }  // namespace
