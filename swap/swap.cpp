@@ -162,9 +162,7 @@ Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, Stre
     if (!events.ok()) return events.error();
     entry->in = events.value();
   }
-  Status queued = is_first ? device_->record(entry->in.start, streams_->in()) : Status(Nothing{});
-  if (queued.ok()) queued = queue_in(*entry, from, target, bytes, compute);
-  if (!queued.ok()) {
+  if (Status queued = queue_in(*entry, from, target, bytes, compute, is_first); !queued.ok()) {
     static_cast<void>(streams_->drain(streams_->in()));  // nothing may reach the target later
     return queued;
   }
@@ -173,11 +171,17 @@ Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, Stre
   return Nothing{};
 }
 
-Status Swap::queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute) {
+Status Swap::queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute,
+                      bool is_first) {
   if (Status ordered = streams_->order(streams_->in(), compute); !ordered.ok()) return ordered;
   if (!entry.is_out_known) {
     if (Status behind = device_->wait(streams_->in(), entry.out.end); !behind.ok()) return behind;
     entry.is_out_known = true;
+  }
+  // After both waits: the time of a copy is not that of what it waits for.
+  if (is_first) {
+    if (Status started = device_->record(entry.in.start, streams_->in()); !started.ok())
+      return started;
   }
   char* to = static_cast<char*>(target);
   for (const PinnedSlab::Part& part : slab_.parts(entry.offset + Bytes{from.value}, bytes)) {

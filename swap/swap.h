@@ -114,7 +114,8 @@ class Swap {
   Result<Offset> find_place(Bytes bytes);
   Status queue_out(const Entry& entry, std::span<const SwapSource> sources, StreamId compute);
   Status copy_out(Offset to, const SwapSource& source);
-  Status queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute);
+  Status queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute,
+                  bool is_first);
   // Notes when `compute` gets there; returns the event to wait for, none if there is no copy.
   EventId reach(CopyClock::Span& span, StreamId compute);
   Result<CopyClock::Span> take_events();

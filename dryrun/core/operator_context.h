@@ -8,6 +8,8 @@
 
 namespace ebbtide::dryrun {
 
+class StreamClock;
+
 struct OperatorContext {
   // Name of the innermost operator, with static lifetime; nullptr outside of any.
   const char* name = nullptr;
@@ -21,6 +23,11 @@ struct OperatorContext {
   bool is_quiet = false;
   // Answer to such a read of four or eight bytes; negative if there is none.
   std::int64_t scratch_count = -1;
+  // Kernels that it launched itself, and the stream of the last; what they take is known when it ends.
+  int launches = 0;
+  StreamClock* stream = nullptr;
+  // True while autograd runs backward: what is computed then is a gradient or a recomputation.
+  bool is_in_backward = false;
   // Copies of more bytes than this are not carried out; negative: the general limit.
   std::int64_t copy_limit = -1;
 };

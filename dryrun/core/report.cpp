@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "dryrun/core/simulator.h"
+#include "dryrun/core/time_report.h"
 
 namespace ebbtide::dryrun {
 
@@ -34,6 +35,17 @@ std::string describe_device(int index, const DeviceUse& use) {
          ", \"peak_bytes\": " + std::to_string(use.peak.value) + "}";
 }
 
+void write_file(const char* variable, const std::string& path, const std::string& content) {
+  if (path.empty()) return;
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) {
+    std::fprintf(stderr, "ebbtide dryrun: %s=%s cannot be written\n", variable, path.c_str());
+    return;
+  }
+  std::fwrite(content.data(), 1, content.size(), file);
+  std::fclose(file);
+}
+
 void finish() {
   if (getpid() != reporting_process) return;
   Simulator& simulator = Simulator::instance();
@@ -44,20 +56,23 @@ void finish() {
                  "compute, as zero; first: %s\n",
                  static_cast<long long>(reads), simulator.first_uncomputed_read().c_str());
   }
-  const std::string& path = simulator.settings().report_path;
-  if (path.empty()) return;
-  std::FILE* file = std::fopen(path.c_str(), "w");
-  if (file == nullptr) {
-    std::fprintf(stderr, "ebbtide dryrun: EBBTIDE_DRYRUN_REPORT=%s cannot be written\n",
-                 path.c_str());
-    return;
+  const Settings& settings = simulator.settings();
+  if (!settings.report_path.empty()) {
+    write_file("EBBTIDE_DRYRUN_REPORT", settings.report_path, make_report());
   }
-  const std::string report = make_report();
-  std::fwrite(report.data(), 1, report.size(), file);
-  std::fclose(file);
+  if (!settings.timeline_path.empty()) {
+    write_file("EBBTIDE_DRYRUN_TIMELINE", settings.timeline_path,
+               timeline_report(simulator.timeline()));
+  }
 }
 
 }  // namespace
+
+void end_program() {
+  finish();
+  std::fflush(nullptr);
+  _exit(0);  // the program's own handlers expect a run that came to its end
+}
 
 void set_report_section(std::string (*make)()) { report_section = make; }
 
@@ -83,8 +98,10 @@ std::string make_report() {
   add(json, "copies", counters.copies);
   add(json, "uncomputed_reads", counters.uncomputed_reads);
   add(json, "unimplemented_calls", counters.unimplemented_calls);
+  add(json, "peak_pinned_bytes", simulator.peak_pinned().value);
   json += "  \"first_uncomputed_read\": " + quoted(simulator.first_uncomputed_read()) + ",\n";
   json += "  \"torch\": " + (report_section == nullptr ? std::string("null") : report_section());
+  json += ",\n  \"time\": " + time_report(simulator.timeline());
   return json + "\n}\n";
 }
 

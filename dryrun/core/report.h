@@ -10,6 +10,9 @@ namespace ebbtide::dryrun {
 // Registers the writing at exit, for this process and not for children forked from it.
 void write_report_at_exit();
 
+// Writes what is written at exit and ends the process with status 0, from any thread.
+EBBTIDE_DRYRUN_API [[noreturn]] void end_program();
+
 // What the torch companion adds: one JSON object, e.g. torch's own peaks. Called once, at exit.
 EBBTIDE_DRYRUN_API void set_report_section(std::string (*make)());
 

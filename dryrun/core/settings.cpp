@@ -68,13 +68,14 @@ Result<Bytes> parse_size(std::string_view text) {
 Result<Settings> read_settings() {
   Settings settings;
   const char* device = variable("EBBTIDE_DRYRUN_DEVICE");
-  settings.model = find_device_model(device == nullptr ? "h200" : device);
-  if (settings.model == nullptr) {
+  const std::string option = device == nullptr ? "h200" : device;
+  Result<DeviceModel> model = load_device_model(option, device_folder());
+  if (!model) {
     return Error{ErrorCode::kInvalidArgument,
-                 std::string("EBBTIDE_DRYRUN_DEVICE=") + device +
-                     ": unknown device; allowed: " + device_model_options()};
+                 "EBBTIDE_DRYRUN_DEVICE=" + option + ": " + model.error().message};
   }
-  settings.capacity = settings.model->memory;
+  settings.model = std::move(model.value());
+  settings.capacity = settings.model.memory;
   Status status = read_size("EBBTIDE_DRYRUN_CAPACITY", settings.capacity);
   if (status) status = read_size("EBBTIDE_DRYRUN_COMPUTE_LIMIT", settings.compute_limit);
   if (status) status = read_size("EBBTIDE_DRYRUN_PINNED", settings.pinnable);
@@ -94,6 +95,21 @@ Result<Settings> read_settings() {
                        ": write the number of a call, from 1 on"};
     }
   }
+  if (const char* ranks = variable("EBBTIDE_DRYRUN_RANKS")) {
+    settings.ranks = std::atoi(ranks);
+    if (settings.ranks < 1) {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_RANKS=") + ranks + ": write a number, from 1 on"};
+    }
+  }
+  if (const char* steps = variable("EBBTIDE_DRYRUN_STEPS")) {
+    settings.last_step = std::atoi(steps);
+    if (settings.last_step < 1) {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_STEPS=") + steps + ": write a number, from 1 on"};
+    }
+  }
+  if (const char* path = variable("EBBTIDE_DRYRUN_TIMELINE")) settings.timeline_path = path;
   if (const char* path = variable("EBBTIDE_DRYRUN_REPORT")) settings.report_path = path;
   return settings;
 }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iterator>
 #include <set>
@@ -49,12 +50,13 @@ Simulator& Simulator::instance() {
 
 Simulator::Simulator() {
   Result<Settings> settings = read_settings();
+  if (settings) settings_ = settings.value();
+  timeline_ = std::make_unique<Timeline>(settings_.model.speed, settings_.device_count,
+                                         settings_.ranks, !settings_.timeline_path.empty());
   if (!settings) {
     std::fprintf(stderr, "ebbtide dryrun: %s\n", settings.error().message.c_str());
-    settings_.model = &device_models().front();
     return;
   }
-  settings_ = settings.value();
   for (int i = 0; i < settings_.device_count; ++i) {
     auto memory = std::make_unique<DeviceMemory>(settings_.capacity);
     if (!memory->is_valid()) {
@@ -177,13 +179,23 @@ bool Simulator::can_pin(std::size_t size) {
   return pinned_bytes_ + size <= static_cast<std::size_t>(settings_.pinnable.value);
 }
 
+void Simulator::pin(std::size_t size) {
+  pinned_bytes_ += size;
+  peak_pinned_bytes_ = std::max(peak_pinned_bytes_, pinned_bytes_);
+}
+
+Bytes Simulator::peak_pinned() {
+  const std::lock_guard lock(mutex_);
+  return {static_cast<std::int64_t>(peak_pinned_bytes_)};
+}
+
 void* Simulator::allocate_pinned(std::size_t size) {
   void* pointer = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pointer == MAP_FAILED) return nullptr;
   const std::lock_guard lock(mutex_);
   pinned_.emplace(to_address(pointer), PinnedRange{size, true});
-  pinned_bytes_ += size;
+  pin(size);
   return pointer;
 }
 
@@ -200,7 +212,7 @@ bool Simulator::deallocate_pinned(void* pointer) {
 bool Simulator::register_host(void* pointer, std::size_t size) {
   const std::lock_guard lock(mutex_);
   const bool is_new = pinned_.emplace(to_address(pointer), PinnedRange{size, false}).second;
-  pinned_bytes_ += is_new ? size : 0;
+  if (is_new) pin(size);
   return is_new;
 }
 

@@ -15,6 +15,7 @@
 #include "dryrun/core/device_memory.h"
 #include "dryrun/core/export.h"
 #include "dryrun/core/settings.h"
+#include "dryrun/core/timeline.h"
 
 namespace ebbtide::dryrun {
 
@@ -37,9 +38,10 @@ class EBBTIDE_DRYRUN_API Simulator {
   static Simulator& instance();
 
   const Settings& settings() const { return settings_; }
-  const DeviceModel& model() const { return *settings_.model; }
+  const DeviceModel& model() const { return settings_.model; }
   int device_count() const { return static_cast<int>(devices_.size()); }
   Counters& counters() { return counters_; }
+  Timeline& timeline() { return *timeline_; }
   DeviceUse use(int device);
   void reset_peak(int device);
 
@@ -60,6 +62,7 @@ class EBBTIDE_DRYRUN_API Simulator {
 
   // Whether the system grants so much more pinned memory. Both of the next two need it.
   bool can_pin(std::size_t size);
+  Bytes peak_pinned();
   void* allocate_pinned(std::size_t size);
   bool deallocate_pinned(void* pointer);
   bool register_host(void* pointer, std::size_t size);
@@ -100,13 +103,17 @@ class EBBTIDE_DRYRUN_API Simulator {
   void read_scratch(std::uintptr_t target, std::size_t size);
   void note_uncomputed_read(std::size_t size);
 
+  void pin(std::size_t size);
+
   Settings settings_;
   Counters counters_;
+  std::unique_ptr<Timeline> timeline_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<DeviceMemory>> devices_;
   Contents contents_;
   std::map<std::uintptr_t, PinnedRange> pinned_;
   std::size_t pinned_bytes_ = 0;  // the sum of their sizes
+  std::size_t peak_pinned_bytes_ = 0;
   // Registered host memory: marked kStashed where it stands for device memory that was not computed.
   static constexpr Content kStashed = Content::kComputed;
   Contents stashed_;

@@ -1,16 +1,6 @@
-// cuBLAS handles. The computing functions are listed as no-ops in exports/noops.txt.
-#include <cublas_v2.h>
-
-#include <cstring>
-
+// cuBLAS handles. The computing functions are in gemm.cpp, or no-ops listed in exports/noops.txt.
 #include "dryrun/core/simulator.h"
-
-struct cublasContext {
-  cudaStream_t stream = nullptr;
-  cublasPointerMode_t pointer_mode = CUBLAS_POINTER_MODE_HOST;
-  cublasMath_t math_mode = CUBLAS_DEFAULT_MATH;
-  cublasAtomicsMode_t atomics_mode = CUBLAS_ATOMICS_NOT_ALLOWED;
-};
+#include "dryrun/cublas/handle.h"
 
 extern "C" {
 

@@ -1,13 +1,42 @@
-// cuBLASLt: descriptors are accepted, there is always one algorithm, and it does nothing.
+// cuBLASLt: descriptors are accepted, there is always one algorithm, and it does nothing; its time is
+// known from the layouts.
 #include <cublasLt.h>
 
 #include <cstring>
 
 #include "dryrun/core/simulator.h"
+#include "dryrun/core/stream.h"
+#include "dryrun/cublas/product.h"
 
 namespace {
 
 char handle_object;
+
+// What is kept of a layout, in the opaque structure itself.
+struct Layout {
+  cudaDataType type;
+  std::int32_t batch;
+  std::uint64_t rows, columns;
+
+  std::uint64_t elements() const { return rows * columns; }
+};
+static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t));
+
+Layout read(cublasLtMatrixLayout_t layout) {
+  Layout kept;
+  std::memcpy(&kept, layout, sizeof kept);
+  return kept;
+}
+void write(cublasLtMatrixLayout_t layout, const Layout& kept) {
+  std::memcpy(layout, &kept, sizeof kept);
+}
+
+// The kind of computation is what a descriptor begins with.
+cublasComputeType_t compute_type(cublasLtMatmulDesc_t descriptor) {
+  cublasComputeType_t type;
+  std::memcpy(&type, descriptor, sizeof type);
+  return type;
+}
 
 template <typename Descriptor>
 cublasStatus_t create(Descriptor** descriptor) {
@@ -33,16 +62,51 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS;
 std::size_t cublasLtGetVersion() { return CUBLAS_VERSION; }
 std::size_t cublasLtGetCudartVersion() { return CUDART_VERSION; }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* descriptor, cublasComputeType_t,
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* descriptor, cublasComputeType_t type,
                                         cudaDataType_t) {
-  return create(descriptor);
+  create(descriptor);
+  std::memcpy(*descriptor, &type, sizeof type);
+  return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t descriptor) {
   return destroy(descriptor);
 }
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType,
-                                          std::uint64_t, std::uint64_t, std::int64_t) {
-  return create(layout);
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                          std::uint64_t rows, std::uint64_t columns, std::int64_t) {
+  create(layout);
+  write(*layout, {type, 1, rows, columns});
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, std::size_t size) {
+  Layout kept = read(layout);
+  if (attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT && size == sizeof kept.batch) {
+    std::memcpy(&kept.batch, value, size);
+  }
+  write(layout, kept);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor, const void*,
+                              const void*, cublasLtMatrixLayout_t a_layout, const void*,
+                              cublasLtMatrixLayout_t b_layout, const void*, const void*,
+                              cublasLtMatrixLayout_t, void*, cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t*, void*, std::size_t,
+                              cudaStream_t stream) {
+  const Layout a = read(a_layout);
+  const Layout d = read(d_layout);
+  if (d.elements() == 0) return CUBLAS_STATUS_SUCCESS;
+  ebbtide::dryrun::Product product;
+  product.m = static_cast<std::int64_t>(d.rows);
+  product.n = static_cast<std::int64_t>(d.columns);
+  product.k = static_cast<std::int64_t>(a.elements() / d.rows);
+  product.batch = d.batch;
+  product.a = a.type;
+  product.b = read(b_layout).type;
+  product.c = d.type;
+  product.uses_tensor_float = compute_type(descriptor) == CUBLAS_COMPUTE_32F_FAST_TF32;
+  ebbtide::dryrun::note_work(stream, ebbtide::dryrun::work_of(product));
+  return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
   return destroy(layout);

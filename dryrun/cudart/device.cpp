@@ -87,7 +87,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int device) {
   if (!is_device(device)) return note(cudaErrorInvalidDevice);
   const DeviceModel& model = Simulator::instance().model();
   std::memset(prop, 0, sizeof *prop);
-  std::snprintf(prop->name, sizeof prop->name, "%s", model.name);
+  std::snprintf(prop->name, sizeof prop->name, "%s", model.name.c_str());
   write_uuid(device, prop->uuid.bytes);
   prop->totalGlobalMem = static_cast<std::size_t>(Simulator::instance().use(device).capacity.value);
   prop->major = model.major;
@@ -128,6 +128,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 
 cudaError_t cudaDeviceSynchronize() {
   ++Simulator::instance().counters().device_synchronizations;
+  timeline().hold_host(timeline().end_of_device(current_device()));
   return cudaSuccess;
 }
 

@@ -38,8 +38,8 @@ Symbols& symbols() {
   return *instance;
 }
 
-cudaError_t launch() {
-  ++Simulator::instance().counters().kernel_launches;
+cudaError_t launch(cudaStream_t stream) {
+  note_launch(stream);
   return cudaSuccess;
 }
 
@@ -116,16 +116,18 @@ cudaError_t cudaGetFuncBySymbol(cudaFunction_t* function, const void* symbol) {
   return cudaSuccess;
 }
 
-cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t) {
-  return launch();
+cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t stream) {
+  return launch(stream);
 }
-cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaStream_t) {
-  return launch();
+cudaError_t cudaLaunchKernel(const void*, dim3, dim3, void**, std::size_t, cudaStream_t stream) {
+  return launch(stream);
 }
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void*, void**) { return launch(); }
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* configuration, const void*, void**) {
+  return launch(configuration->stream);
+}
 cudaError_t cudaLaunchCooperativeKernel(const void*, dim3, dim3, void**, std::size_t,
-                                        cudaStream_t) {
-  return launch();
+                                        cudaStream_t stream) {
+  return launch(stream);
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {

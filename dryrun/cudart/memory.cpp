@@ -29,8 +29,18 @@ cudaError_t deallocate(void* pointer) {
                                                                : note(cudaErrorInvalidValue);
 }
 
-cudaError_t copy(void* target, const void* source, std::size_t size) {
+// cudaFree waits for the device.
+cudaError_t deallocate_when_idle(void* pointer) {
+  if (pointer != nullptr && is_device(current_device())) {
+    timeline().hold_host(timeline().end_of_device(current_device()));
+  }
+  return deallocate(pointer);
+}
+
+cudaError_t copy(void* target, const void* source, std::size_t size, cudaStream_t stream,
+                 bool blocks = false) {
   enter();
+  note_copy(stream, target, source, size, blocks);
   Simulator::instance().copy(target, source, size);
   return cudaSuccess;
 }
@@ -43,7 +53,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t size) { return allocate(point
 cudaError_t cudaMallocAsync(void** pointer, std::size_t size, cudaStream_t) {
   return allocate(pointer, size);
 }
-cudaError_t cudaFree(void* pointer) { return deallocate(pointer); }
+cudaError_t cudaFree(void* pointer) { return deallocate_when_idle(pointer); }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return deallocate(pointer); }
 
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
@@ -106,37 +116,39 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 
 cudaError_t cudaMemcpy(void* target, const void* source, std::size_t size, cudaMemcpyKind) {
   ++Simulator::instance().counters().stream_synchronizations;
-  return copy(target, source, size);
+  return copy(target, source, size, nullptr, /*blocks=*/true);
 }
 cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t size, cudaMemcpyKind,
-                            cudaStream_t) {
+                            cudaStream_t stream) {
   if (is_made_to_fail(FallibleCall::kCopy)) return note(cudaErrorUnknown);
-  return copy(target, source, size);
+  return copy(target, source, size, stream);
 }
 cudaError_t cudaMemcpyPeer(void* target, int, const void* source, int, std::size_t size) {
-  return copy(target, source, size);
+  return copy(target, source, size, nullptr, /*blocks=*/true);
 }
 cudaError_t cudaMemcpyPeerAsync(void* target, int, const void* source, int, std::size_t size,
-                                cudaStream_t) {
-  return copy(target, source, size);
+                                cudaStream_t stream) {
+  return copy(target, source, size, stream);
 }
 
 cudaError_t cudaMemcpy2DAsync(void* target, std::size_t target_pitch, const void* source,
                               std::size_t source_pitch, std::size_t width, std::size_t height,
-                              cudaMemcpyKind, cudaStream_t) {
+                              cudaMemcpyKind, cudaStream_t stream) {
+  note_copy(stream, target, source, width * height, false);
   for (std::size_t row = 0; row < height; ++row) {
-    copy(static_cast<char*>(target) + row * target_pitch,
-         static_cast<const char*>(source) + row * source_pitch, width);
+    Simulator::instance().copy(static_cast<char*>(target) + row * target_pitch,
+                               static_cast<const char*>(source) + row * source_pitch, width);
   }
   return cudaSuccess;
 }
 
-cudaError_t cudaMemset(void* target, int value, std::size_t size) {
+cudaError_t cudaMemsetAsync(void* target, int value, std::size_t size, cudaStream_t stream) {
+  note_fill(stream, size);
   Simulator::instance().fill(target, value, size);
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* target, int value, std::size_t size, cudaStream_t) {
-  return cudaMemset(target, value, size);
+cudaError_t cudaMemset(void* target, int value, std::size_t size) {
+  return cudaMemsetAsync(target, value, size, nullptr);
 }
 
 // Memory pools: everything comes from the device at once, and goes back at once.

@@ -1,6 +1,5 @@
-// Streams and events. Work is over when it is queued: a stream is never busy.
-#include <chrono>
-
+// Streams and events, in virtual time (core/timeline.h). Bytes move when a copy is queued, whenever
+// that is: programs order their work, and a simulated device keeps that order.
 #include "dryrun/core/faults.h"
 #include "dryrun/cudart/status.h"
 
@@ -8,19 +7,14 @@ using namespace ebbtide::dryrun;
 
 namespace {
 
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 Event* event_of(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 
-// The default streams are small numbers and no objects of ours.
-bool is_ours(cudaStream_t stream) { return to_address(stream) > 2; }
+bool is_ours(cudaStream_t stream) { return is_stream_object(stream); }
 
 cudaError_t create_stream(cudaStream_t* stream, unsigned int flags, int priority) {
-  *stream = reinterpret_cast<cudaStream_t>(new Stream{current_device(), flags, priority});
+  StreamClock& clock =
+      timeline().add_stream(current_device(), (flags & cudaStreamNonBlocking) == 0);
+  *stream = reinterpret_cast<cudaStream_t>(new Stream{current_device(), flags, priority, &clock});
   return cudaSuccess;
 }
 
@@ -55,13 +49,19 @@ cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long* id) {
   *id = to_address(stream);
   return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+// Not noted as an error: CUDA does not keep it for cudaGetLastError either.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  return timeline().is_over(timeline().end_of(clock_of(stream))) ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   ++Simulator::instance().counters().stream_synchronizations;
+  timeline().hold_host(timeline().end_of(clock_of(stream)));
   return cudaSuccess;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned int) {
-  return is_made_to_fail(FallibleCall::kEvent) ? note(cudaErrorUnknown) : cudaSuccess;
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int) {
+  if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
+  if (event_of(event)->recorded) timeline().wait(clock_of(stream), event_of(event)->moment);
+  return cudaSuccess;
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
@@ -109,7 +109,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* argume
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
   if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
-  *event = reinterpret_cast<cudaEvent_t>(new Event{0, false, flags});
+  *event = reinterpret_cast<cudaEvent_t>(new Event{{}, false, flags});
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
@@ -117,25 +117,31 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event_of(event);
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
-  event_of(event)->time_ns = now_ns();
+  event_of(event)->moment = timeline().record(clock_of(stream));
   event_of(event)->recorded = true;
   return cudaSuccess;
 }
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int) {
   return cudaEventRecord(event, stream);
 }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return timeline().is_over(event_of(event)->moment) ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   ++Simulator::instance().counters().stream_synchronizations;
+  timeline().hold_host(event_of(event)->moment);
   return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   const Event& first = *event_of(start);
   const Event& last = *event_of(end);
   if (!first.recorded || !last.recorded) return note(cudaErrorInvalidValue);
-  *milliseconds = static_cast<float>(static_cast<double>(last.time_ns - first.time_ns) * 1e-6);
+  if (!timeline().is_over(first.moment) || !timeline().is_over(last.moment)) {
+    return note(cudaErrorNotReady);
+  }
+  *milliseconds = static_cast<float>((last.moment.time - first.moment.time) * 1e3);
   return cudaSuccess;
 }
 

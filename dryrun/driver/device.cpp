@@ -47,7 +47,7 @@ CUresult cuDeviceGet(CUdevice* device, int ordinal) {
 }
 CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
   if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-  std::snprintf(name, static_cast<std::size_t>(length), "%s", Simulator::instance().model().name);
+  std::snprintf(name, static_cast<std::size_t>(length), "%s", Simulator::instance().model().name.c_str());
   return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
@@ -103,7 +103,9 @@ CUresult cuCtxGetDevice(CUdevice* device) {
   return CUDA_SUCCESS;
 }
 CUresult cuCtxSynchronize() {
-  ++Simulator::instance().counters().device_synchronizations;
+  Simulator& simulator = Simulator::instance();
+  ++simulator.counters().device_synchronizations;
+  simulator.timeline().hold_host(simulator.timeline().end_of_device(current_device()));
   return CUDA_SUCCESS;
 }
 

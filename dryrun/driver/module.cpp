@@ -1,6 +1,7 @@
 // Modules compiled at run time (NVRTC): loaded without looking at them, their kernels never run.
 #include <algorithm>
 
+#include "dryrun/core/stream.h"
 #include "dryrun/driver/status.h"
 
 using namespace ebbtide::dryrun;
@@ -16,8 +17,8 @@ CUresult load(CUmodule* module) {
   return CUDA_SUCCESS;
 }
 
-CUresult launch() {
-  ++Simulator::instance().counters().kernel_launches;
+CUresult launch(CUstream stream) {
+  note_launch(stream);
   return CUDA_SUCCESS;
 }
 
@@ -37,14 +38,16 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule, const char*) {
 }
 
 CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int,
-                        unsigned int, unsigned int, unsigned int, CUstream, void**, void**) {
-  return launch();
+                        unsigned int, unsigned int, unsigned int, CUstream stream, void**, void**) {
+  return launch(stream);
 }
-CUresult cuLaunchKernelEx(const CUlaunchConfig*, CUfunction, void**, void**) { return launch(); }
+CUresult cuLaunchKernelEx(const CUlaunchConfig* configuration, CUfunction, void**, void**) {
+  return launch(configuration->hStream);
+}
 CUresult cuLaunchCooperativeKernel(CUfunction, unsigned int, unsigned int, unsigned int,
-                                   unsigned int, unsigned int, unsigned int, unsigned int, CUstream,
-                                   void**) {
-  return launch();
+                                   unsigned int, unsigned int, unsigned int, unsigned int,
+                                   CUstream stream, void**) {
+  return launch(stream);
 }
 
 CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction) {

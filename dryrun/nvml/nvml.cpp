@@ -57,7 +57,7 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char* id, Device* device) {
   return kSuccess;
 }
 int nvmlDeviceGetName(Device, char* name, unsigned int length) {
-  std::snprintf(name, length, "%s", ebbtide::dryrun::Simulator::instance().model().name);
+  std::snprintf(name, length, "%s", ebbtide::dryrun::Simulator::instance().model().name.c_str());
   return kSuccess;
 }
 int nvmlDeviceGetUUID(Device device, char* uuid, unsigned int length) {

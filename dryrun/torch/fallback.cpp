@@ -8,6 +8,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
 #include "dryrun/core/operator_context.h"
@@ -16,6 +17,8 @@
 #include "dryrun/torch/device_tensor.h"
 #include "dryrun/torch/host_call.h"
 #include "dryrun/torch/operator_facts.h"
+#include "dryrun/torch/operator_work.h"
+#include "dryrun/torch/step_watch.h"
 #include "dryrun/torch/torch_report.h"
 
 namespace ebbtide::dryrun {
@@ -25,6 +28,9 @@ namespace {
 constexpr c10::DispatchKey kKey = c10::DispatchKey::Fake;
 // Floating-point copies onto the device: values are kept only for small tensors.
 constexpr std::int64_t kFloatCopyLimit = std::int64_t{1} << 20;
+
+// A forward pass here is a recomputation.
+bool is_in_backward() { return torch::autograd::get_current_graph_task_id() != -1; }
 
 // Tells the stand-ins what runs, for as long as it lives.
 class ContextScope {
@@ -36,6 +42,8 @@ class ContextScope {
     context.subject = tensors.first;
     context.describe = &describe_tensor;
     context.copy_limit = -1;
+    context.launches = 0;
+    context.is_in_backward = is_in_backward();
     const bool reads_values =
         facts.kind == OperatorKind::kCopy || facts.kind == OperatorKind::kRead;
     context.reads_scratch = !reads_values;
@@ -234,13 +242,7 @@ void run_copy(const Call& call) {
                content == Content::kComputed ? content : Content::kDerived);
 }
 
-void run_operator(const Call& call) {
-  const CallTensors tensors = collect_tensors(call.facts, *call.stack, call.argument_count);
-  if (tensors.is_foreign || (call.facts.has_tensor_arguments && !tensors.on_device)) {
-    call.run();
-    return;
-  }
-  ContextScope scope(call.facts, tensors);
+void compute(const Call& call, const CallTensors& tensors, ContextScope& scope) {
   switch (call.facts.kind) {
     case OperatorKind::kTransparent:
     case OperatorKind::kRead:
@@ -268,12 +270,35 @@ void run_operator(const Call& call) {
   }
 }
 
+void run_operator(const Call& call) {
+  const CallTensors tensors = collect_tensors(call.facts, *call.stack, call.argument_count);
+  if (tensors.is_foreign || (call.facts.has_tensor_arguments && !tensors.on_device)) {
+    call.run();
+    return;
+  }
+  const bool is_outermost = operator_context().name == nullptr;
+  const OperatorWork work(call.facts, *call.stack, call.argument_count);
+  ContextScope scope(call.facts, tensors);
+  Timeline& timeline = Simulator::instance().timeline();
+  if (is_outermost) timeline.host_works(timeline.speed().operator_seconds);
+  compute(call, tensors, scope);
+  const OperatorContext& context = operator_context();
+  if (context.launches == 0) return;
+  timeline.run(*context.stream,
+               work.with_results(*call.stack, call.facts.return_count, context.launches),
+               context.is_in_backward, context.name);
+}
+
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   const c10::DispatchKeySet below =
       keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
   OperatorFacts& facts = facts_of(op);
   const bool is_host_only =
       facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit);
+  if (!is_host_only && (facts.is_embedding || facts.kind != OperatorKind::kTransparent) &&
+      operator_context().name == nullptr) {
+    watch_step(facts, *stack, is_in_backward());
+  }
   if (facts.kind == OperatorKind::kTransparent || is_host_only) {
     op.redispatchBoxed(below, stack);
     return;

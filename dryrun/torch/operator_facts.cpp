@@ -37,6 +37,41 @@ const Names kFloatOperators{
     "aten::round",       "aten::trunc",     "aten::flip",         "aten::roll",    "aten::max",
     "aten::min",         "aten::amax",      "aten::amin",         "aten::prod"};
 
+// Read one of their arguments at the places that another names.
+const Names kLookingUpOperators{"aten::embedding",         "aten::index_select",
+                                "aten::gather",            "aten::index",
+                                "aten::take",              "aten::nll_loss_forward",
+                                "aten::nll_loss_backward", "aten::nll_loss2d_forward",
+                                "aten::nll_loss2d_backward"};
+const Names kAttentionOperators{"aten::_flash_attention_forward", "aten::_flash_attention_backward",
+                                "aten::_efficient_attention_forward",
+                                "aten::_efficient_attention_backward"};
+
+int argument_named(const c10::FunctionSchema& schema, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (const auto index = schema.argumentIndexWithName(name)) return *index;
+  }
+  return -1;
+}
+
+void read_costs(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
+  facts.is_embedding = base == "aten::embedding";
+  facts.updates_parameters = base.starts_with("aten::_fused_ad") ||
+                             base.starts_with("aten::_fused_sgd") ||
+                             base == "aten::addcdiv_" || base == "aten::_foreach_addcdiv_";
+  if (kLookingUpOperators.contains(base)) {
+    facts.looked_up = argument_named(schema, {"weight", "self", "input"});
+  }
+  if (!kAttentionOperators.contains(base)) return;
+  AttentionArguments at;
+  at.query = static_cast<std::size_t>(argument_named(schema, {"query"}));
+  at.key = static_cast<std::size_t>(argument_named(schema, {"key"}));
+  at.causal = static_cast<std::size_t>(argument_named(schema, {"is_causal", "custom_mask_type"}));
+  at.longest = argument_named(schema, {"max_k", "max_seqlen_k"});
+  at.is_backward = base.ends_with("_backward");
+  facts.attention = at;
+}
+
 bool returns_only_views(const c10::FunctionSchema& schema) {
   if (schema.returns().empty()) return false;
   for (const c10::Argument& result : schema.returns()) {
@@ -85,6 +120,7 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   if (facts->fails_on_cpu && !facts->writes) facts->kind = OperatorKind::kTransparent;
   facts->draws_random = op.hasTag(at::Tag::nondeterministic_seeded);
   std::string_view base = op.operator_name().name;
+  read_costs(op.schema(), base, *facts);
   facts->overwrites = kOverwritingOperators.contains(base);
   facts->decides_size = kSizeDecidingOperators.contains(base);
   if (base.ends_with('_')) base.remove_suffix(1);

@@ -3,6 +3,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,13 @@ enum class OperatorKind {
   kCompute,      // runs kernels of its own
 };
 
+// Where attention's operators take what decides their time: positions among the arguments.
+struct AttentionArguments {
+  std::size_t query = 0, key = 0, causal = 0;
+  int longest = -1;  // most keys of a packed sequence; -1: not given
+  bool is_backward = false;
+};
+
 struct OperatorFacts {
   std::string name;  // with overload: "aten::add_.Tensor"
   OperatorKind kind = OperatorKind::kTransparent;
@@ -32,6 +40,10 @@ struct OperatorFacts {
   bool decides_size = false;     // its output's size depends on values: compute before running
   bool computes_floats = false;  // small floating-point results are worth having
   bool fails_on_cpu = false;     // it cannot or must not be computed on the host
+  bool is_embedding = false;
+  bool updates_parameters = false;  // an optimizer's own operator
+  int looked_up = -1;               // argument of which only what the others name is read; -1: none
+  std::optional<AttentionArguments> attention;
 };
 
 // The facts of an operator; the reference stays valid. Thread-safe.

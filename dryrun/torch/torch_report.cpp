@@ -3,10 +3,12 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include "dryrun/core/simulator.h"
+#include "dryrun/torch/step_watch.h"
 
 namespace ebbtide::dryrun {
 
 std::string torch_report() {
+  end_watched_step();
   using c10::CachingAllocator::StatType;
   namespace allocator = c10::cuda::CUDACachingAllocator;
   if (allocator::allocator.load() == nullptr || !allocator::get()->initialized()) return "null";

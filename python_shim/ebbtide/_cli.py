@@ -36,6 +36,8 @@ To train with it, set one variable; this command is for what comes before and af
 
   ebbtide dryrun --device h200 -- python train.py   # on a simulated GPU
 
+  ebbtide fit --device h200 -- python train.py --seq {}   # the longest sequence that fits
+
   ebbtide doctor   # is everything in place?
 
 The planner works by itself, too, on anyone's buffers:
@@ -74,7 +76,7 @@ def dryrun(
         list[str], typer.Argument(help="The program, after --, e.g. -- python train.py")
     ],
     device: Annotated[
-        str, typer.Option(help="The GPU to simulate: h200, h100-80g, a100-80g or rtx4090.")
+        str, typer.Option(help="The GPU to simulate, e.g. h200, or the path of a device file.")
     ] = "h200",
     capacity: Annotated[
         str, typer.Option(help="Memory of each device instead of that GPU's own, e.g. 48GiB.")
@@ -83,10 +85,19 @@ def dryrun(
     json_path: Annotated[
         str, typer.Option("--json", metavar="FILE", help="Write the whole report there.")
     ] = "",
+    timeline: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Draw the streams there: FILE.svg, or FILE.json for Perfetto."
+        ),
+    ] = "",
+    steps: Annotated[
+        int, typer.Option(min=0, help="End the program after so many training steps; 0: do not.")
+    ] = 0,
 ) -> None:
-    """Run a training program on a simulated GPU: its memory is exact, its results mean nothing.
+    """Run a training program on a simulated GPU: memory is exact, time is predicted, results are none.
 
-    Shows before a GPU is rented whether a program fits. With EBBTIDE_PLAN=FILE the plan is kept,
+    Shows before a GPU is rented whether a program fits, how long a step takes and where time goes. With EBBTIDE_PLAN=FILE the plan is kept,
     and the first iteration on the real GPU is served from it.
 
     Example: EBBTIDE=1 ebbtide dryrun --device h100-80g -- python train.py --length 65536
@@ -95,7 +106,70 @@ def dryrun(
 
     # The stand-ins lie beside the engine, wherever that was found.
     os.environ.setdefault("EBBTIDE_NATIVE_DIR", str(_native.folder()))
-    raise typer.Exit(_dryrun.run(command, device, capacity or None, json_path or None, count))
+    raise typer.Exit(
+        _dryrun.run(
+            command,
+            device,
+            capacity or None,
+            json_path or None,
+            count,
+            timeline or None,
+            steps,
+        )
+    )
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def fit(
+    command: Annotated[
+        list[str], typer.Argument(help="The program, after --, with {} for the length.")
+    ],
+    device: Annotated[
+        list[str], typer.Option(help="A GPU's name or device file; may be given again.")
+    ] = ["h200"],  # noqa: B006 - the parser's form; never changed
+    host: Annotated[str, typer.Option(help="Host memory for offload, e.g. 128GiB.")] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds for all of it.")] = 600.0,
+    most: Annotated[int, typer.Option(help="The longest length of interest.")] = 1 << 24,
+    step: Annotated[int, typer.Option(help="Lengths are multiples of this.")] = 1024,
+    setting: Annotated[
+        list[str],
+        typer.Option(help="Only this: as it is, expandable segments or offload; again for more."),
+    ] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Find the longest sequence that fits, for each device and setting, without a GPU.
+
+    Runs the program dry at a few lengths, works out from its peaks what should fit, and tries that.
+    Ctrl-C prints what is known by then.
+
+    Example: ebbtide fit --device h200 --host 128GiB -- python train.py --seq {}
+    """
+    from . import _fit_cli
+
+    raise typer.Exit(_fit_cli.run(command, device, host or None, timeout, most, step, setting, as_json))
+
+
+@app.command()
+def calibrate(
+    like: Annotated[str, typer.Option(help="The device file whose peaks are this GPU's.")],
+    output: Annotated[
+        pathlib.Path, typer.Option("--output", "-o", help="The device file to write.")
+    ] = pathlib.Path("device.json"),
+) -> None:
+    """Measure this machine's GPU and write a device file with the shares of its peaks that it reaches.
+
+    Takes some seconds and 8 GiB of device memory. `ebbtide dryrun --device ./device.json` then
+    predicts with what was measured.
+
+    Example: ebbtide calibrate --like h200 -o mine.json
+    """
+    from . import _calibrate
+
+    for name, share in _calibrate.calibrate(like, output).items():
+        print(f"{name} {share:.4f}")
+    print(f"written to {output}")
 
 
 @app.command()

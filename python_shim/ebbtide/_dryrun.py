@@ -17,9 +17,8 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _native
+from . import _devices, _foresight, _native, _timeline
 
-DEVICES = ("h200", "h100-80g", "a100-80g", "rtx4090")
 DEFAULT_DEVICE = "h200"
 
 # Preloaded in this order; core comes in as their dependency.
@@ -61,8 +60,12 @@ def environment(
     `capacity` is a size such as "141GB" or "80GiB" (None: the device's own), `report` the file for
     the JSON report. Raises DryrunError for a wrong argument.
     """
-    if device not in DEVICES:
-        raise DryrunError(f"--device {device}: unknown device; allowed: {', '.join(DEVICES)}")
+    folder = native_folder()
+    try:
+        file = _devices.path_of(device)
+        _devices.load(device)
+    except _devices.DeviceFileError as error:
+        raise DryrunError(f"--device {device}: {error}") from None
     if capacity is not None and not _SIZE.match(capacity):
         raise DryrunError(
             f"--capacity {capacity}: not a size; write bytes with a unit, "
@@ -72,12 +75,11 @@ def environment(
         raise DryrunError(
             f"--count {count}: allowed is {_ALLOWED_COUNT.start} to {_ALLOWED_COUNT.stop - 1}"
         )
-    folder = native_folder()
     libraries = [str(path) for pattern in _PRELOADED for path in sorted(folder.glob(pattern))]
     inherited = os.environ.get("LD_PRELOAD")
     variables = {
         "LD_PRELOAD": ":".join(libraries + ([inherited] if inherited else [])),
-        "EBBTIDE_DRYRUN_DEVICE": device,
+        "EBBTIDE_DRYRUN_DEVICE": str(file) if device.endswith(".json") else device,
         "EBBTIDE_DRYRUN_COUNT": str(count),
         # Empty counts as unset: nothing is inherited from a dry run around this one.
         "EBBTIDE_DRYRUN_CAPACITY": capacity or "",
@@ -120,6 +122,7 @@ def summary(report: dict[str, Any]) -> str:
                     f"{torch_device['out_of_memory']} out of memory"
                 )
         lines.append(line)
+    lines += [f"ebbtide dryrun: {line}" for line in _foresight.time_lines(report)]
     reads = report["uncomputed_reads"]
     lines.append(
         f"ebbtide dryrun: {reads} reads of values that were not computed"
@@ -134,8 +137,13 @@ def run(
     capacity: str | None = None,
     json_path: str | None = None,
     count: int = 1,
+    timeline_path: str | None = None,
+    steps: int = 0,
 ) -> int:
     """Runs `command` on simulated devices, prints the summary, returns the command's exit status.
+
+    `timeline_path`: a file for the streams' timeline, see _timeline. `steps`: the program is ended
+    after so many training steps; 0: it is not.
 
     Wrong arguments and missing parts are one line on stderr and status 2.
     """
@@ -150,8 +158,13 @@ def run(
                 raise DryrunError("no command given: ebbtide dryrun -- python train.py")
             check_torch()
             variables = environment(device, capacity, report, count)
+            spans = pathlib.Path(scratch) / "timeline.json"
+            variables["EBBTIDE_DRYRUN_TIMELINE"] = str(spans) if timeline_path else ""
+            variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
             report.unlink(missing_ok=True)
             status = subprocess.call(command, env={**os.environ, **variables})
+            if timeline_path and spans.exists():
+                _timeline.write(json.loads(spans.read_text()), pathlib.Path(timeline_path))
         except (DryrunError, OSError) as error:
             print(f"ebbtide dryrun: {error}", file=sys.stderr)
             return 2
@@ -167,7 +180,11 @@ def main(arguments: list[str] | None = None) -> int:
         prog="ebbtide dryrun",
         description="Run a torch program on simulated GPUs, on a machine without one.",
     )
-    parser.add_argument("--device", default=DEFAULT_DEVICE, help=f"one of {', '.join(DEVICES)}")
+    parser.add_argument(
+        "--device",
+        default=DEFAULT_DEVICE,
+        help=f"one of {', '.join(_devices.names())}, or the path of a device file",
+    )
     parser.add_argument(
         "--capacity", help="memory of each device, e.g. 141GB (default: the device's own)"
     )

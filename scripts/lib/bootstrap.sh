@@ -24,6 +24,7 @@ cmake:cmake
 ninja-build:ninja
 zlib1g-dev:/usr/include/zlib.h
 libfmt-dev:/usr/include/fmt/format.h
+nlohmann-json3-dev:/usr/include/nlohmann/json.hpp
 libgtest-dev:/usr/include/gtest/gtest.h
 libgmock-dev:/usr/include/gmock/gmock.h
 libbenchmark-dev:/usr/include/benchmark/benchmark.h

@@ -23,18 +23,22 @@ TEST(ParseSize, NonsenseIsRefusedWithAnExample) {
   }
 }
 
-TEST(Settings, DefaultsAreOneH200WithItsOwnMemory) {
+struct SettingsTest : testing::Test {
+  SettingsTest() { setenv("EBBTIDE_DRYRUN_DEVICES", EBBTIDE_DEVICE_FOLDER, 1); }
+};
+
+TEST_F(SettingsTest, DefaultsAreOneH200WithItsOwnMemory) {
   unsetenv("EBBTIDE_DRYRUN_DEVICE");
   unsetenv("EBBTIDE_DRYRUN_CAPACITY");
   unsetenv("EBBTIDE_DRYRUN_COUNT");
   const auto settings = read_settings();
   ASSERT_TRUE(settings.ok());
-  EXPECT_STREQ(settings.value().model->name, "NVIDIA H200");
-  EXPECT_EQ(settings.value().capacity, settings.value().model->memory);
+  EXPECT_EQ(settings.value().model.name, "NVIDIA H200");
+  EXPECT_EQ(settings.value().capacity, settings.value().model.memory);
   EXPECT_EQ(settings.value().device_count, 1);
 }
 
-TEST(Settings, PinnedMemoryIsLimitedWhenAsked) {
+TEST_F(SettingsTest, PinnedMemoryIsLimitedWhenAsked) {
   EXPECT_GT(read_settings().value().pinnable, kGiB);
   setenv("EBBTIDE_DRYRUN_PINNED", "1GiB", 1);
   const auto settings = read_settings();
@@ -42,14 +46,15 @@ TEST(Settings, PinnedMemoryIsLimitedWhenAsked) {
   EXPECT_EQ(settings.value().pinnable, kGiB);
 }
 
-TEST(Settings, AWrongValueNamesItsVariableAndWhatIsAllowed) {
+TEST_F(SettingsTest, AWrongValueNamesItsVariableAndWhatIsAllowed) {
   setenv("EBBTIDE_DRYRUN_DEVICE", "h300", 1);
   const auto device = read_settings();
   unsetenv("EBBTIDE_DRYRUN_DEVICE");
   ASSERT_FALSE(device.ok());
   EXPECT_EQ(
       device.error().message,
-      "EBBTIDE_DRYRUN_DEVICE=h300: unknown device; allowed: h200, h100-80g, a100-80g, rtx4090");
+      "EBBTIDE_DRYRUN_DEVICE=h300: unknown device; allowed: a100-40g, a100-80g, a800-80g, h100-80g, "
+      "h200, l40s, rtx4090, or the path of a device file (.json)");
   setenv("EBBTIDE_DRYRUN_COUNT", "0", 1);
   const auto count = read_settings();
   unsetenv("EBBTIDE_DRYRUN_COUNT");

@@ -210,7 +210,7 @@ def test_the_launcher_prints_a_summary_and_passes_the_status_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named", "allowed"),
     [
-        (["--device", "h300"], "--device h300", "h200, h100-80g, a100-80g, rtx4090"),
+        (["--device", "h300"], "--device h300", "a100-40g, a100-80g, a800-80g, h100-80g, h200, l40s, rtx4090"),
         (["--capacity", "much"], "--capacity much", "141GB"),
         (["--count", "99"], "--count 99", "1 to 16"),
     ],

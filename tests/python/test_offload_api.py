@@ -14,7 +14,6 @@ import offload_models as models  # noqa: E402
 from conftest import our_lines  # noqa: E402
 from ebbtide import EbbtideError  # noqa: E402
 from ebbtide._offload import _options, _self_check  # noqa: E402
-from ebbtide._offload._auto_alpha import largest_alpha  # noqa: E402
 from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._offload._swap_engine import ALIGNMENT  # noqa: E402
 
@@ -301,19 +300,24 @@ def test_as_many_last_layers_stay_as_fit_into_the_device_budget(native, layers, 
     assert [n for n, tally in enumerate(counts) if not tally.swapped_bytes] == keeps
 
 
-def test_alpha_is_memos_closed_form():
-    # The link carries 5 in a layer's time, 2 go always, the rest is 6: half of it.
-    assert largest_alpha(always=2, rest=6, layers=10, bytes_per_layer_time=5, host_bytes=1e9) == 0.5
-    # The host holds 35 for 10 layers: 3.5 each, a quarter of the rest.
-    assert largest_alpha(always=2, rest=6, layers=10, bytes_per_layer_time=99, host_bytes=35) == 0.25
-    assert largest_alpha(always=2, rest=6, layers=10, bytes_per_layer_time=1, host_bytes=1e9) == 0.0
-    assert largest_alpha(always=2, rest=6, layers=10, bytes_per_layer_time=99, host_bytes=1e9) == 1.0
-
-
-def test_alpha_is_chosen_after_two_steps(native):
-    model = make()
-    ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
+def test_memos_alpha_is_chosen_after_two_steps_and_two_layers_stay(native):
+    model = make(num_hidden_layers=4)
+    ebbtide.offload(model, alpha="memo", mini_sequence=8, host="64MiB")
     whole = [train(model) for _ in range(4)]
     for found in whole[1:]:
         models.assert_same_bits(found, whole[0])
     assert offloaded_of(model).options.alpha > 0
+    assert offloaded_of(model).options.keep_last == 2
+
+
+def test_the_automatic_alpha_settles_and_changes_no_bit(native):
+    model = make()
+    ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
+    whole = [train(model) for _ in range(24)]
+    for found in whole[1:]:
+        models.assert_same_bits(found, whole[0])
+    chosen = offloaded_of(model)
+    alpha = chosen.options.alpha
+    train(model)
+    assert chosen.options.alpha == alpha  # nothing is tried any more
+    assert alpha == 1 or chosen.limit in ("link", "host", "time")

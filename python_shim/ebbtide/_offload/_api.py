@@ -10,9 +10,10 @@ from .._errors import EbbtideError, print_line
 from ._causal_lm import find_causal_lm
 from ._environment import device_budget, host_budget, is_strict
 from ._offloaded import Offloaded, offloaded_of
-from ._options import AUTO, Options, alpha_of, bytes_of
+from ._options import AUTO, MEMO, Options, alpha_of, bytes_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
+_MEMO_KEEPS = 2  # last layers that MEMO does not swap
 DECIDED = "_ebbtide_decided"  # on models about which nothing is left for EBBTIDE_OFFLOAD to decide
 
 
@@ -39,7 +40,9 @@ def offload(
 
     alpha          share of each layer's tokens whose activations are swapped; the others are computed
                    again in backward (MEMO, arXiv 2407.12117, 4.1). Layer inputs and attention's
-                   output are always saved. "auto": chosen from what a step shows, under the budgets
+                   output are always saved. "memo": MEMO's closed form from two measured steps, and
+                   the last two layers stay. "auto": as much as hides and fits at most, and of that
+                   the part with the shortest measured steps
     mini_sequence  tokens of a piece (MsT, arXiv 2407.15892); None: chosen from bytes
     hbm            most device memory for saved tensors, in bytes or as "20GiB": as many last layers
                    stay there as fit, and what a full host leaves over. None: EBBTIDE_HBM, else
@@ -70,11 +73,11 @@ def offload(
     try:
         share = alpha_of("alpha", alpha)
         options = Options(
-            alpha=0.0 if share == AUTO else float(share),
+            alpha=0.0 if isinstance(share, str) else share,
             mini_sequence=mini_sequence,
             hbm=device_budget() if hbm is None else bytes_of("hbm", hbm),
             host=host_budget() if host is None else bytes_of("host", host),
-            keep_last=keep_last,
+            keep_last=max(keep_last, _MEMO_KEEPS) if share == MEMO else keep_last,
             attention=attention,
             label_smoothing=label_smoothing,
             z_loss=z_loss,
@@ -82,7 +85,7 @@ def offload(
             strict=must,
         )
         options.check()
-        Offloaded(model, options, auto_alpha=share == AUTO).enable()
+        Offloaded(model, options, share if isinstance(share, str) else None).enable()
     except EbbtideError as error:
         if must:
             raise

@@ -1,38 +1,35 @@
-"""alpha chosen from what two training steps show: MEMO's closed form (arXiv 2407.12117, 4.1).
+"""alpha chosen from what training steps show, under the budgets.
 
-The largest share for which one layer's copies hide behind one layer's forward, and for which all of
-them fit the host budget:
+"memo" is MEMO's closed form (arXiv 2407.12117, 4.1) from two observed steps: the largest share for
+which one layer's copies hide behind one layer's forward, and for which all of them fit the host.
+"auto" begins there, as at the most that the link hides, and then measures whole steps at that share,
+at none, and between them: copies that hide behind a layer's forward on average can still be late for
+one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). Steps of one length alone are
+compared; where lengths vary from step to step, the closed form stands.
 
-    always + alpha * rest <= bandwidth * time of one layer's forward
-    layers * (always + alpha * rest) <= host budget
-
-`always` are a layer's input and attention's output, `rest` is what is computed again while alpha is
-0. Nothing here waits for the device: times that are not known yet are asked for at the next step.
+Nothing here waits for the device: times that are not known yet are asked for at the next step.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .._marks import _tensors
+from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
+
 if TYPE_CHECKING:
+    from ._layer_record import Tally
     from ._offloaded import Offloaded
 
 _STEPS = 2  # the first one also measures what is loaded and compiled
-_STEP_OF_ALPHA = 64  # alpha is a multiple of 1/64, so that it does not follow noise
-
-
-def largest_alpha(
-    always: float, rest: float, layers: int, bytes_per_layer_time: float, host_bytes: float
-) -> float:
-    """Bytes of one layer, the layers that are swapped, and both limits. Between 0 and 1."""
-    if rest <= 0 or layers <= 0:
-        return 0.0
-    share = (min(bytes_per_layer_time, host_bytes / layers) - always) / rest
-    return int(min(max(share, 0.0), 1.0) * _STEP_OF_ALPHA) / _STEP_OF_ALPHA
+_PIECES = 64  # shares are multiples of 1/64, so that they do not follow noise
+_PATIENCE = 12  # steps that a share may take until two of one length have been seen
+_MEASURED = 2  # the shorter of so many steps counts
 
 
 class _Moment:
@@ -55,55 +52,147 @@ class _Moment:
         return float(other._event.elapsed_time(self._event)) / 1e3
 
 
-class AutoAlpha:
-    """Watches a model's training forwards, sets alpha once, and is gone."""
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A training forward's begin: when, for how many elements of input, at which share."""
 
-    def __init__(self, offloaded: Offloaded) -> None:
+    moment: _Moment
+    elements: int
+    alpha: float
+
+
+class AutoAlpha:
+    """Watches a model's training forwards, settles on a share, and is gone."""
+
+    def __init__(self, offloaded: Offloaded, is_measured: bool) -> None:
         self._offloaded = offloaded
         self._device = next(offloaded.root.parameters()).device
-        self._steps = 0
-        self._begun: _Moment | None = None
+        self._is_measured = is_measured
+        self._begun: list[_Begun] = []
         self._ended: _Moment | None = None
+        self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
+        self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
+        self.limit = ""  # what keeps alpha from being larger: "link", "host", "time"; "": nothing
 
     def install(self) -> None:
         root = self._offloaded.root
-        self._hooks = [root.register_forward_pre_hook(self._begin), root.register_forward_hook(self._end)]
+        self._hooks = [
+            root.register_forward_pre_hook(self._begin, with_kwargs=True),
+            root.register_forward_hook(self._end),
+        ]
 
     def undo(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
 
-    def _begin(self, module: torch.nn.Module, *_: Any) -> None:
+    def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if not (module.training and torch.is_grad_enabled()):
             return
-        if self._steps >= _STEPS and self._ended is not None and self._ended.is_known:
+        if self._search is not None:
+            self._measure()
+        elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
             self._choose()
+        if not self._hooks:
             return
-        self._begun = _Moment(self._device)
+        elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
+        alpha = self._offloaded.options.alpha
+        self._begun.append(_Begun(_Moment(self._device), elements, alpha))
 
     def _end(self, module: torch.nn.Module, *_: Any) -> None:
-        if module.training and torch.is_grad_enabled() and self._begun is not None:
+        if module.training and torch.is_grad_enabled() and self._search is None:
             self._ended = _Moment(self._device)
-            self._steps += 1
 
     def _choose(self) -> None:
-        self.undo()
         offloaded = self._offloaded
-        assert offloaded.layers is not None and self._begun is not None and self._ended is not None
+        assert offloaded.layers is not None and self._ended is not None
         stats = getattr(offloaded.store, "stats", lambda: None)()
         tallies = offloaded.layers.counts()
         swapped = [tally for tally in tallies if tally.calls and tally.swapped_bytes]
         if stats is None or not swapped or stats.copying_out_ns <= 0:
+            self.undo()
             return
-        layer_time = self._ended.seconds_after(self._begun) / len(tallies)
-        alpha = largest_alpha(
-            always=max(tally.swapped_bytes / tally.calls for tally in swapped),
-            rest=max(tally.recomputed_bytes / tally.calls for tally in swapped),
-            layers=len(swapped),
-            bytes_per_layer_time=stats.swapped_out_bytes / (stats.copying_out_ns / 1e9) * layer_time,
-            host_bytes=stats.host_budget_bytes,
-        )
-        if alpha:
-            offloaded.wrap_layers(dataclasses.replace(offloaded.options, alpha=alpha))
+        layer_time = self._ended.seconds_after(self._begun[-1].moment) / len(tallies)
+        link_bytes = stats.swapped_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
+        if self._is_measured:
+            self._most, self.limit = _shares(tallies, link_bytes, stats.host_budget_bytes)
+        else:
+            alpha, self.limit = memo_alpha(
+                always=max(tally.swapped_bytes / tally.calls for tally in swapped),
+                rest=max(tally.recomputed_bytes / tally.calls for tally in swapped),
+                layers=len(swapped),
+                bytes_per_layer_time=link_bytes,
+                host_bytes=stats.host_budget_bytes,
+            )
+            self._most = (int(alpha * _PIECES) / _PIECES,) * len(tallies)
+        if not self._is_measured or not any(self._most):
+            self._settle(1.0)
+            return
+        self._search = AlphaSearch()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Goes on to the next share once the present one's steps are known."""
+        assert self._search is not None
+        alpha = self._offloaded.options.alpha
+        part = alpha / max(self._most)
+        here = [begun for begun in self._begun if begun.alpha == alpha]
+        if not all(begun.moment.is_known for begun in here):
+            return
+        # The first step at a share also finds room for it.
+        lengths = [
+            (later.moment.seconds_after(earlier.moment), earlier.elements)
+            for earlier, later in zip(here[1:], here[2:], strict=False)
+        ]
+        reference = self._begun[0].elements
+        seconds = [spent for spent, elements in lengths if elements == reference]
+        if len(seconds) < _MEASURED:
+            if len(here) > _PATIENCE:
+                self._settle(self._search.best())
+            return
+        self._search.note(part, min(seconds))
+        following = self._search.following()
+        if following is None:
+            self._settle(self._search.best())
+        else:
+            self._apply(following)
+
+    def _settle(self, part: float) -> None:
+        self.undo()
+        if part < 1:
+            self.limit = "time"
+        self._apply(part)
+
+    def _apply(self, part: float) -> None:
+        """So much of what the limits allow."""
+        offloaded = self._offloaded
+        shares = tuple(part * share for share in self._most)
+        alpha = max(shares, default=0.0)
+        if alpha != offloaded.options.alpha:
+            layer_alphas = shares if len(set(shares)) > 1 else ()
+            options = dataclasses.replace(
+                offloaded.options, alpha=alpha, layer_alphas=layer_alphas
+            )
+            offloaded.wrap_layers(options)
+
+
+def _shares(
+    tallies: Sequence[Tally], link_bytes: float, host_bytes: float
+) -> tuple[tuple[float, ...], str]:
+    """Each layer's share for the least recomputation, and what limits it.
+
+    Assumed: a byte takes as long to compute again in every layer. Layers that stay on the device are
+    none of it.
+    """
+    indices = [i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes]
+    costs = []
+    for i in indices:
+        tally = tallies[i]
+        rest = tally.recomputed_bytes / tally.calls
+        costs.append(LayerCost(tally.swapped_bytes / tally.calls, rest, rest, link_bytes, _PIECES))
+    choice = choose(costs, host_bytes, device_bytes=0)
+    shares = [0.0] * len(tallies)
+    for i, layer in zip(indices, choice.layers, strict=True):
+        shares[i] = layer.swapped / _PIECES
+    return tuple(shares), choice.limits[0] if choice.limits else ""

@@ -72,7 +72,7 @@ class LayerBudget:
         """Bytes a token are measured ones, 0 where nothing was. Raises EbbtideError: see Note [Budgets]."""
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
-        wanted = self._options.alpha * rest * x.shape[1]
+        wanted = self._options.alpha_of_layer(self._index) * rest * x.shape[1]
         later = self._layers - self._index
         repeats = self._options.attention == "recompute"
         if later * always > room.host + room.device:

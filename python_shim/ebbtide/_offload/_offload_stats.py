@@ -42,6 +42,7 @@ class OffloadStats:
     head_calls: int  # losses computed over pieces
     layers: tuple[LayerStats, ...]
     host: SwapStats | None  # None: nothing goes to host memory
+    limit: str = ""  # what keeps a chosen alpha from being larger: "link", "host", "time"
 
     @staticmethod
     def of(offloaded: Offloaded) -> OffloadStats:
@@ -53,6 +54,7 @@ class OffloadStats:
             head_calls=0 if offloaded.head is None else offloaded.head.calls,
             layers=tuple(map(LayerStats.of, tallies)),
             host=_host(offloaded.store),
+            limit=offloaded.limit,
         )
 
 

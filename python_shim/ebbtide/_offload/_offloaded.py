@@ -15,7 +15,7 @@ from ._checkpointing import CheckpointingOff
 from ._head import HeadCut
 from ._layer import LayerCuts, wrap_layers
 from ._offload_stats import OffloadStats
-from ._options import Options
+from ._options import AUTO, Options
 from ._registry import registry
 from ._report import at_exit
 from ._store import KeepStore, Store
@@ -53,7 +53,7 @@ class _LayersCut:
 class Offloaded:
     """Made by enable(). Until undo() the model runs in pieces."""
 
-    def __init__(self, model: torch.nn.Module, options: Options, auto_alpha: bool = False) -> None:
+    def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
         self.lm = _causal_lm.find_causal_lm(model)
         self.root = self.lm if self.lm is not None else model
         self.options = options
@@ -63,7 +63,12 @@ class Offloaded:
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
         self._checkpointing = CheckpointingOff(self.root, options.strict)
-        self._auto_alpha = AutoAlpha(self) if auto_alpha else None
+        self._auto_alpha = None if chosen is None else AutoAlpha(self, is_measured=chosen == AUTO)
+
+    @property
+    def limit(self) -> str:
+        """What keeps a chosen alpha from being larger; "" if nothing does, or alpha was given."""
+        return "" if self._auto_alpha is None else self._auto_alpha.limit
 
     @property
     def name(self) -> str:

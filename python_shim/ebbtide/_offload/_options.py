@@ -13,6 +13,7 @@ from ._simulation import is_simulated
 
 _SIMULATED_BYTES = 1 << 46
 AUTO = "auto"  # alpha: choose the share from what was measured and from the budgets
+MEMO = "memo"  # alpha: MEMO's closed form
 _ATTENTION = ("save", "recompute")
 
 
@@ -22,6 +23,7 @@ class Options:
 
     alpha          share of each layer's tokens whose activations are swapped, 0 to 1 (MEMO 4.1); the
                    others are recomputed. The layer's input and attention's output are always saved.
+    layer_alphas   each layer's own alpha, in order; empty: all have `alpha`
     mini_sequence  tokens a piece; None: chosen from bytes
     hbm            most device bytes for saved tensors: as many last layers stay as fit, and what the
                    host has no room for; None: keep_last, and no limit
@@ -35,6 +37,7 @@ class Options:
     """
 
     alpha: float = 0.0
+    layer_alphas: tuple[float, ...] = ()
     mini_sequence: int | None = None
     hbm: int | None = None
     host: int | None = None
@@ -44,6 +47,9 @@ class Options:
     z_loss: float = 0.0
     logits: bool | None = None
     strict: bool = False
+
+    def alpha_of_layer(self, index: int) -> float:
+        return self.layer_alphas[index] if self.layer_alphas else self.alpha
 
     def check(self) -> None:
         """Raises EbbtideError, which names the setting, its value and what is allowed."""
@@ -84,15 +90,15 @@ def _check_share(name: str, value: object, meaning: str) -> None:
 
 
 def alpha_of(name: str, value: object, also: str = "") -> float | str:
-    """From 0.5, "0.5" or "auto". `name` is the setting and `also` what else it may be, for the error."""
-    if isinstance(value, str) and value.strip().lower() == AUTO:
-        return AUTO
+    """From 0.5, "0.5", "auto" or "memo". `name` is the setting and `also` what else it may be, for the error."""
+    if isinstance(value, str) and value.strip().lower() in (AUTO, MEMO):
+        return value.strip().lower()
     try:
         share = float(value) if isinstance(value, str) else value
     except ValueError:
         share = None
     if not _is_number(share) or not 0 <= share <= 1:  # type: ignore[operator]
-        _refuse(name, value, f"{also}auto, or a number from 0 to 1, the share of tokens that is swapped")
+        _refuse(name, value, f"{also}auto, memo, or a number from 0 to 1, the share of tokens that is swapped")
     return float(share)  # type: ignore[arg-type]
 
 

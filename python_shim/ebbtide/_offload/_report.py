@@ -33,7 +33,7 @@ def _has_run(model: OffloadStats) -> bool:
 def _model_lines(model: OffloadStats) -> list[str]:
     head = "in pieces" if model.head_calls else "whole"
     lines = [
-        f"ebbtide offload ({model.model}, {len(model.layers)} layers, alpha {model.alpha:g}): "
+        f"ebbtide offload ({model.model}, {len(model.layers)} layers, alpha {model.alpha:g}{_limit(model)}): "
         f"head and loss {head}; a call saves"
     ]
     for same, group in itertools.groupby(model.layers, key=_per_call):
@@ -41,6 +41,15 @@ def _model_lines(model: OffloadStats) -> list[str]:
         shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         lines.append(f"  {shown}: {same}")
     return lines + ([] if model.host is None else _host_lines(model.host))
+
+
+def _limit(model: OffloadStats) -> str:
+    why = {
+        "link": "the link carries no more during a layer's forward",
+        "host": "the host budget holds no more",
+        "time": "more was slower",
+    }
+    return f": {why[model.limit]}" if model.limit else ""
 
 
 def _per_call(layer: LayerStats) -> str:

@@ -1,0 +1,43 @@
+// What an operator or a copy asks of a device, and how long that takes: a roofline of
+// floating-point operations and bytes. Pure functions of a device's description.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "dryrun/core/device_model.h"
+#include "dryrun/core/export.h"
+
+namespace ebbtide::dryrun {
+
+// What a stream is busy with. The order is that of `kActivityNames`, the report's keys.
+enum class Activity {
+  kMatrix,
+  kAttention,
+  kOther,    // element by element, reductions, lookups: bound by memory
+  kCopyOut,  // to the host
+  kCopyIn,   // to the device
+  kUnknown,  // kernels of which nothing is known but that they were launched
+};
+inline constexpr std::array<const char*, 6> kActivityNames{"matrix",   "attention", "other",
+                                                           "copy_out", "copy_in",   "unknown"};
+
+// Work of one operator. Invariant: nothing is negative.
+struct Work {
+  Activity activity = Activity::kOther;
+  double flops = 0;  // of multiplications and additions, each counted
+  double bytes = 0;  // read and written
+  NumberKind numbers = NumberKind::kFloat32;
+  bool is_backward = false;  // of attention: its kernels reach another share of the peak
+  int launches = 1;
+};
+
+// Seconds: as long as the slower of operations and bytes takes, and no less than the shortest
+// kernels.
+EBBTIDE_DRYRUN_API double seconds_of(const Work& work, const DeviceSpeed& speed);
+
+// Pairs of a query and a key that attention looks at. Causal: query i of the last `queries` tokens
+// sees all keys up to its own (FlashAttention's alignment).
+EBBTIDE_DRYRUN_API double attention_pairs(double queries, double keys, bool is_causal);
+
+}  // namespace ebbtide::dryrun

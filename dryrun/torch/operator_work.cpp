@@ -1,0 +1,106 @@
+#include "dryrun/torch/operator_work.h"
+
+#include "dryrun/torch/device_tensor.h"
+
+namespace ebbtide::dryrun {
+
+namespace {
+
+using torch::jit::Stack;
+
+// Bytes of memory under a tensor: an expanded dimension repeats what is there.
+double bytes_of(const at::Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_cuda() || tensor.layout() != at::kStrided) return 0;
+  double elements = 1;
+  for (std::int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    if (tensor.stride(dim) != 0 || tensor.size(dim) == 0)
+      elements *= static_cast<double>(tensor.size(dim));
+  }
+  return elements * static_cast<double>(tensor.element_size());
+}
+
+double bytes_of(const c10::IValue& value) {
+  if (value.isTensor()) return bytes_of(value.toTensor());
+  double bytes = 0;
+  if (value.isTensorList()) {
+    const c10::List<at::Tensor> list = value.toTensorList();
+    for (const at::Tensor& tensor : list) bytes += bytes_of(tensor);
+  } else if (value.isOptionalTensorList()) {
+    const auto list = value.toOptionalTensorList();
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const std::optional<at::Tensor> tensor = list.get(i);
+      if (tensor) bytes += bytes_of(*tensor);
+    }
+  }
+  return bytes;
+}
+
+NumberKind numbers_of(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble:
+      return NumberKind::kFloat64;
+    case at::kHalf:
+      return NumberKind::kFloat16;
+    case at::kBFloat16:
+      return NumberKind::kBFloat16;
+    default:
+      return NumberKind::kFloat32;
+  }
+}
+
+// Queries [batch, tokens, heads, size], or [tokens, heads, size] of packed sequences of at most
+// `longest` keys.
+Work attention(const OperatorFacts& facts, const c10::IValue* arguments) {
+  const AttentionArguments& at = *facts.attention;
+  const at::Tensor query = arguments[at.query].toTensor();
+  const at::Tensor key = arguments[at.key].toTensor();
+  const bool is_packed = query.dim() == 3;
+  const double batch = is_packed ? 1 : static_cast<double>(query.size(0));
+  const double queries = static_cast<double>(query.size(is_packed ? 0 : 1));
+  double keys = static_cast<double>(key.size(is_packed ? 0 : 1));
+  if (at.longest >= 0 && arguments[at.longest].isInt() && arguments[at.longest].toInt() > 0) {
+    keys = std::min(keys, static_cast<double>(arguments[at.longest].toInt()));
+  }
+  const c10::IValue& causal = arguments[at.causal];
+  const bool is_causal = causal.isBool() ? causal.toBool() : causal.isInt() && causal.toInt() != 0;
+  const double width = static_cast<double>(query.size(-2) * query.size(-1));
+  // Packed: as many full sequences as the tokens make.
+  const double sequences = is_packed && keys > 0 ? queries / keys : 1;
+  const double pairs = sequences * attention_pairs(queries / sequences, keys, is_causal);
+  // Forward: scores and their product with the values, two products. Backward: five.
+  const double products = at.is_backward ? 5 : 2;
+  return {.activity = Activity::kAttention,
+          .flops = batch * products * 2 * width * pairs,
+          .numbers = numbers_of(query.scalar_type()),
+          .is_backward = at.is_backward};
+}
+
+}  // namespace
+
+OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
+                           std::size_t argument_count)
+    : facts_(facts) {
+  const c10::IValue* arguments = stack.data() + (stack.size() - argument_count);
+  if (facts.attention) work_ = attention(facts, arguments);
+  for (std::size_t i = 0; i < argument_count; ++i) {
+    if (static_cast<int>(i) == facts.looked_up) continue;
+    const double bytes = bytes_of(arguments[i]);
+    const bool is_read = facts.roles[i] == ArgumentRole::kRead ||
+                         (facts.roles[i] == ArgumentRole::kWritten && !facts.overwrites);
+    const bool is_written = facts.roles[i] != ArgumentRole::kRead;
+    work_.bytes += bytes * (static_cast<int>(is_read) + static_cast<int>(is_written));
+  }
+}
+
+Work OperatorWork::with_results(const Stack& stack, std::size_t result_count, int launches) const {
+  Work work = work_;
+  work.launches = launches;
+  if (facts_.writes) return work;
+  for (std::size_t i = stack.size() - result_count; i < stack.size(); ++i) {
+    // As much as is written is looked up.
+    work.bytes += bytes_of(stack[i]) * (facts_.looked_up >= 0 ? 2 : 1);
+  }
+  return work;
+}
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,28 @@
+// What an operator asks of the device, from its schema and the shapes of its arguments.
+#pragma once
+
+#include <ATen/core/stack.h>
+
+#include "dryrun/core/work.h"
+#include "dryrun/torch/operator_facts.h"
+
+namespace ebbtide::dryrun {
+
+// The work of an operator that has run: `arguments` as they were on the stack before (`counted` are
+// their bytes), its results at the stack's end now.
+class OperatorWork {
+ public:
+  // Reads the arguments, the last `argument_count` values of the stack. Cheap: nothing is kept but
+  // sums.
+  OperatorWork(const OperatorFacts& facts, const torch::jit::Stack& stack,
+               std::size_t argument_count);
+
+  // Adds the results, the last values of the stack.
+  Work with_results(const torch::jit::Stack& stack, std::size_t result_count, int launches) const;
+
+ private:
+  const OperatorFacts& facts_;
+  Work work_;
+};
+
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,83 @@
+#include "dryrun/torch/step_watch.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "dryrun/core/report.h"
+#include "dryrun/core/simulator.h"
+
+namespace ebbtide::dryrun {
+
+namespace {
+
+class Watch {
+ public:
+  void see(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
+    note(facts, stack, is_in_backward);
+    const int last = Simulator::instance().settings().last_step;
+    if (last > 0 && steps_ >= last) end_program();  // the lock is free: the report asks this watch
+  }
+  void note(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
+    const std::lock_guard lock(mutex_);
+    if (is_in_backward) {
+      had_backward_ = true;
+      is_updated_ = is_updated_ || facts.updates_parameters;
+      return;
+    }
+    if (facts.writes && facts.kind == OperatorKind::kCompute) {
+      is_updated_ = is_updated_ || (had_backward_ && !at::GradMode::is_enabled());
+      return;
+    }
+    if (!at::GradMode::is_enabled()) return;
+    end_step();
+    if (facts.is_embedding) count_tokens(stack, facts);
+  }
+
+  void end() {
+    const std::lock_guard lock(mutex_);
+    end_step();
+  }
+
+ private:
+  void end_step() {
+    if (!had_backward_ || !is_updated_) return;
+    Simulator::instance().timeline().end_step();
+    ++steps_;
+    had_backward_ = is_updated_ = false;
+    vocabulary_ = 0;
+  }
+
+  // Tokens are what is looked up in the first table of a step; others hold positions and the like.
+  void count_tokens(const torch::jit::Stack& stack, const OperatorFacts& facts) {
+    const std::size_t begin = stack.size() - facts.roles.size();
+    const at::Tensor weight = stack[begin].toTensor();
+    const at::Tensor indices = stack[begin + 1].toTensor();
+    if (vocabulary_ == 0) vocabulary_ = weight.numel();
+    if (vocabulary_ != weight.numel()) return;
+    Simulator::instance().timeline().add_tokens(static_cast<double>(indices.numel()));
+  }
+
+  std::mutex mutex_;
+  bool had_backward_ = false;
+  bool is_updated_ = false;
+  std::atomic<int> steps_ = 0;
+  std::int64_t vocabulary_ = 0;  // elements of the step's first table
+};
+
+Watch& watch() {
+  static Watch* instance = new Watch();
+  return *instance;
+}
+
+}  // namespace
+
+void watch_step(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
+  watch().see(facts, stack, is_in_backward);
+}
+
+void end_watched_step() { watch().end(); }
+
+}  // namespace ebbtide::dryrun

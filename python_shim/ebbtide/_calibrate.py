@@ -1,0 +1,152 @@
+"""`ebbtide calibrate`: measures a GPU and writes a device file with the shares that it reaches.
+
+Peaks and facts come from the file of the same device; only the shares are measured, each as the best
+of a few repetitions at a size that fills the device. Times are those of CUDA events, so the same
+program, run on a simulated device, gives back the shares of that device's own file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from . import _devices
+from ._errors import EbbtideError
+
+_REPEATS = 3
+_SIDE = 8192  # of the square matrices
+_TOKENS, _HEADS, _HEAD_SIZE = 16384, 16, 128
+_ELEMENTS = 1 << 28  # of the bfloat16 tensors that are added
+_COPIED = 1 << 30  # bytes
+_PAGEABLE = 1 << 28
+
+
+class _Bench:
+    """Seconds of work on the current device. Requires: torch sees one."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        torch = self._torch
+        work()
+        best = float("inf")
+        for _ in range(_REPEATS):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda.synchronize()
+            start.record()
+            work()
+            end.record()
+            torch.cuda.synchronize()
+            best = min(best, start.elapsed_time(end) / 1e3)
+        return best
+
+    def tensor(self, *shape: int) -> Any:
+        return self._torch.zeros(*shape, dtype=self._torch.bfloat16, device="cuda")
+
+    def matrix(self) -> float:
+        """Operations a second."""
+        a = self.tensor(_SIDE, _SIDE)
+        return 2 * _SIDE**3 / self.seconds(lambda: a @ a)
+
+    def attention(self) -> tuple[float, float]:
+        """Operations a second, forward and backward, causal."""
+        torch = self._torch
+        q = self.tensor(1, _HEADS, _TOKENS, _HEAD_SIZE).requires_grad_()
+        attend = torch.nn.functional.scaled_dot_product_attention
+        forward_flops = 2 * _TOKENS**2 * _HEADS * _HEAD_SIZE
+        out = attend(q, q.detach(), q.detach(), is_causal=True)
+        gradient = torch.zeros_like(out)
+        with torch.no_grad():
+            forward = self.seconds(lambda: attend(q, q, q, is_causal=True))
+        backward = self.seconds(lambda: out.backward(gradient, retain_graph=True))
+        return forward_flops / forward, 2.5 * forward_flops / backward
+
+    def memory(self) -> float:
+        """Bytes a second of an addition: two tensors are read, one is written."""
+        a, b, c = (self.tensor(_ELEMENTS) for _ in range(3))
+        return 3 * 2 * _ELEMENTS / self.seconds(lambda: self._torch.add(a, b, out=c))
+
+    def link(self) -> tuple[float, float, float]:
+        """Bytes a second to the host: alone, in both directions at once together, of ordinary memory."""
+        torch = self._torch
+        far = [torch.zeros(_COPIED, dtype=torch.uint8, device="cuda") for _ in range(2)]
+        near = [torch.zeros(_COPIED, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+        ordinary = torch.zeros(_PAGEABLE, dtype=torch.uint8)
+        side = torch.cuda.Stream()
+        alone = self.seconds(lambda: near[0].copy_(far[0], non_blocking=True))
+
+        def both() -> tuple[float, float]:
+            """Seconds until each direction has ended."""
+            ends = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            start = torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            start.record()
+            side.wait_stream(torch.cuda.current_stream())
+            near[0].copy_(far[0], non_blocking=True)
+            ends[0].record()
+            with torch.cuda.stream(side):
+                far[1].copy_(near[1], non_blocking=True)
+                ends[1].record()
+            torch.cuda.synchronize()
+            first, last = sorted(start.elapsed_time(end) / 1e3 for end in ends)
+            return first, last
+
+        # What the later one still had to carry when the first ended went at the full rate.
+        first, last = min((both() for _ in range(_REPEATS)), key=sum)
+        carried = 2 * _COPIED - (last - first) * _COPIED / alone
+        staged = self.seconds(lambda: ordinary.copy_(far[0][:_PAGEABLE]))
+        return _COPIED / alone, carried / first, _PAGEABLE / staged
+
+
+def measured_shares(device: _devices.Device) -> dict[str, float]:
+    """The shares of the peaks of `device` that the current GPU reaches, in (0, 1]."""
+    bench = _Bench()
+    peak = device.peak_flops["bfloat16"]
+    forward, backward = bench.attention()
+    out, both, staged = bench.link()
+    shares = {
+        "matrix": bench.matrix() / peak,
+        "attention_forward": forward / peak,
+        "attention_backward": backward / peak,
+        "memory": bench.memory() / device.memory_bandwidth,
+        "host_link": out / device.to_host,
+        "host_link_both": both / (device.to_host + device.to_device),
+        "host_link_pageable": staged / device.to_host,
+    }
+    return {name: round(min(max(share, 1e-6), 1.0), 4) for name, share in shares.items()}
+
+
+def calibrate(like: str, target: pathlib.Path) -> dict[str, float]:
+    """Measures the current GPU and writes `target`. Raises EbbtideError."""
+    try:
+        device = _devices.load(like)
+        found = json.loads(_devices.path_of(like).read_text())
+    except _devices.DeviceFileError as error:
+        raise EbbtideError(f"calibrate: --like {like}: {error}") from None
+    try:
+        import torch
+    except ImportError:
+        raise EbbtideError("calibrate: torch is not installed: pip install torch") from None
+    if not torch.cuda.is_available():
+        raise EbbtideError("calibrate: torch sees no GPU here; run this on the machine that has it")
+    try:
+        shares = measured_shares(device)
+    except torch.OutOfMemoryError:
+        raise EbbtideError("calibrate: it needs 8 GiB of free device memory") from None
+    name = torch.cuda.get_device_name()
+    source = f"measured by ebbtide calibrate on {name}, {datetime.date.today().isoformat()}"
+    found["name"] = name
+    found["memory_bytes"] = torch.cuda.mem_get_info()[1]
+    for share, value in shares.items():
+        found["efficiency"][share] = {"value": value, "source": source}
+    try:
+        target.write_text(json.dumps(found, indent=1) + "\n")
+    except OSError as error:
+        raise EbbtideError(f"calibrate: {target}: {error.strerror}") from None
+    return shares

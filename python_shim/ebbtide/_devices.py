@@ -1,0 +1,148 @@
+"""Device files: what each GPU can do (dryrun/devices/README.md).
+
+The simulated GPU reads the same files in C++ (dryrun/core/device_model.cpp), with the same rules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from . import _native
+
+NUMBERS = ("float64", "float32", "tfloat32", "float16", "bfloat16", "float8")
+_SHARES = (
+    "matrix",
+    "attention_forward",
+    "attention_backward",
+    "memory",
+    "host_link",
+    "host_link_both",
+    "host_link_pageable",
+    "peer_link",
+)
+
+
+class DeviceFileError(Exception):
+    """An unknown device or a malformed file, told in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Peaks in bytes and operations a second, shares of them in (0, 1], times in seconds."""
+
+    option: str
+    name: str
+    memory_bytes: int
+    peak_flops: Mapping[str, float]
+    memory_bandwidth: float
+    to_host: float
+    to_device: float
+    devices_per_link: int
+    peer_bandwidth: float
+    share: Mapping[str, float]
+    operator_seconds: float
+    sources: Mapping[str, str]
+
+    def matrix_flops(self, numbers: str = "bfloat16") -> float:
+        """Operations a second that large matrix products reach."""
+        return self.peak_flops[numbers] * self.share["matrix"]
+
+    def attention_flops(self, is_backward: bool = False, numbers: str = "bfloat16") -> float:
+        return (
+            self.peak_flops[numbers]
+            * self.share["attention_backward" if is_backward else "attention_forward"]
+        )
+
+    def memory_rate(self) -> float:
+        return self.memory_bandwidth * self.share["memory"]
+
+    def out_rate(self, ranks: int = 1) -> float:
+        """Bytes a second to the host while nothing comes back; `ranks` devices copy at once."""
+        return self.to_host * self.share["host_link"] / min(ranks, self.devices_per_link)
+
+    def peer_rate(self) -> float:
+        return self.peer_bandwidth * self.share["peer_link"]
+
+
+def folder() -> pathlib.Path:
+    """Where the device files are: EBBTIDE_DRYRUN_DEVICES, else beside the simulated GPU."""
+    chosen = os.environ.get("EBBTIDE_DRYRUN_DEVICES")
+    return pathlib.Path(chosen) if chosen else _native.folder() / "dryrun" / "devices"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in folder().glob("*.json"))
+
+
+def path_of(option: str) -> pathlib.Path:
+    """The file of a name, or of a path ending in .json. Raises DeviceFileError if there is none."""
+    if option.endswith(".json"):
+        if not pathlib.Path(option).is_file():
+            raise DeviceFileError(f"{option}: no such device file")
+        return pathlib.Path(option).absolute()
+    path = folder() / f"{option}.json"
+    if not option or "/" in option or not path.is_file():
+        known = ", ".join(names())
+        raise DeviceFileError(
+            f"unknown device; allowed: {known}, or the path of a device file (.json)"
+        )
+    return path
+
+
+class _Reader:
+    def __init__(self, path: pathlib.Path, root: Any) -> None:
+        self._path, self._root = path, root
+
+    def at(self, key: str) -> Any:
+        value = self._root
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise DeviceFileError(f"{self._path}: {key} is missing")
+            value = value[part]
+        return value
+
+    def number(self, key: str, least: float, most: float) -> float:
+        value = self.at(key)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:
+            raise DeviceFileError(
+                f"{self._path}: {key} must be a number from {least:g} to {most:g}"
+            )
+        return float(value)
+
+    def rate(self, key: str) -> float:
+        return self.number(key, 1, 1e21)
+
+
+def load(option: str) -> Device:
+    """The device of a name or path. Raises DeviceFileError."""
+    path = path_of(option)
+    try:
+        root = json.loads(path.read_text())
+    except (OSError, ValueError):
+        root = None
+    if not isinstance(root, dict):
+        raise DeviceFileError(f"{path}: not a JSON object")
+    read = _Reader(path, root)
+    if not isinstance(read.at("name"), str):
+        raise DeviceFileError(f"{path}: name must be a text")
+    shares = {name: read.number(f"efficiency.{name}.value", 1e-6, 1) for name in _SHARES}
+    return Device(
+        option=path.stem,
+        name=read.at("name"),
+        memory_bytes=int(read.number("memory_bytes", 1 << 20, 1e14)),
+        peak_flops={name: read.rate(f"peak_flops.{name}") for name in NUMBERS},
+        memory_bandwidth=read.rate("memory_bandwidth"),
+        to_host=read.rate("host_link.to_host"),
+        to_device=read.rate("host_link.to_device"),
+        devices_per_link=int(read.number("host_link.devices_per_link", 1, 1024)),
+        peer_bandwidth=read.rate("peer_link.bandwidth"),
+        share=shares,
+        operator_seconds=read.number("overhead_seconds.operator.value", 0, 1),
+        sources={name: str(root["efficiency"][name].get("source", "")) for name in _SHARES},
+    )

@@ -1,0 +1,75 @@
+"""What a dry run's report says of time, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_GIB = 1 << 30
+_NAMES = {
+    "matrix": "matrix products",
+    "attention": "attention",
+    "other": "other operators",
+    "copy_out": "copies out",
+    "copy_in": "copies in",
+    "unknown": "kernels of unknown length",
+}
+ASSUMPTIONS = (
+    "a roofline: each operator takes as long as its operations or its bytes do, at the shares of the "
+    "peaks that the device file names"
+)
+
+
+def stalled_seconds(time: dict[str, Any]) -> float:
+    """Seconds of a step in which the computing stream waited for another."""
+    return float(sum(time["stalled_seconds"].values()))
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
+def _where(time: dict[str, Any], seconds: float) -> str:
+    parts = [
+        (spent, f"{_NAMES[name]} {_percent(spent, seconds)}")
+        for name, spent in time["busy_seconds"].items()
+        if spent >= 0.001 * seconds
+    ]
+    text = ", ".join(words for _, words in sorted(parts, reverse=True))
+    for name, spent in time["stalled_seconds"].items():
+        if spent >= 0.001 * seconds:
+            text += f"; stalled for {_NAMES[name]} {_percent(spent, seconds)}"
+    if time["waiting_for_host_seconds"] >= 0.001 * seconds:
+        text += f"; waiting for the host {_percent(time['waiting_for_host_seconds'], seconds)}"
+    return text
+
+
+def time_lines(report: dict[str, Any]) -> list[str]:
+    """A few lines; none where nothing ran on a device."""
+    time = report.get("time")
+    if not time or time["total_seconds"] <= 0 or not time["launches"]:
+        return []
+    seconds = time["step_seconds"]
+    if seconds is None:
+        seconds = time["total_seconds"]
+        first = f"{seconds:.3f} s in all (predicted); no training step was recognised in it"
+    else:
+        stalls = stalled_seconds(time)
+        count = max(1, time["steps"] - 1)
+        first = f"a step takes {seconds:.3f} s (predicted, mean of {count})"
+        if time["step_tokens"]:
+            first += f", {time['tokens_per_second']:.0f} tokens/s"
+        first += f", MFU {_percent(time['mfu'], 1)}, stalls {stalls:.3f} s ({_percent(stalls, seconds)})"
+    lines = [first, f"the time goes to {_where(time, seconds)}"]
+    pinned = report.get("peak_pinned_bytes", 0)
+    if pinned or time["out_bytes"] > 1 << 20:
+        lines.append(
+            f"host memory pinned at most {pinned / _GIB:.2f} GiB; a step copies "
+            f"{time['out_bytes'] / _GIB:.2f} GiB out and {time['in_bytes'] / _GIB:.2f} GiB in"
+        )
+    if time["unknown_launches"]:
+        lines.append(
+            f"{time['unknown_launches']:.0f} kernels a step are not torch's own operators: "
+            "each counts as the shortest kernel"
+        )
+    lines.append(f"assumed: {ASSUMPTIONS} (docs/foresight.md)")
+    return lines

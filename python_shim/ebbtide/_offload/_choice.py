@@ -1,0 +1,206 @@
+"""What becomes of each layer's activations: kept on the device, swapped, or recomputed.
+
+The layers' inputs and attention's outputs are swapped first. Of the rest, what is neither kept nor
+swapped is computed again; the choice makes that time least, under three limits:
+
+    link     a layer's copies hide behind one layer's forward: at most `link_bytes` of it are swapped
+    host     pinned host memory for all of them
+    device   device memory for what is kept
+
+Activations are chosen in whole mini-sequences. Without pieces the greedy below is exact: bytes are
+worth their layer's recompute time for a byte wherever they go, and the device takes any layer's, so
+filling the host first and going through the layers by worth is optimal (the sets that can be stored
+form a polymatroid). With pieces what it can lose is known: `gap_seconds`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """Of one layer in one step: bytes that are always swapped, the rest, seconds to compute the rest
+    again, bytes that its copies can hide."""
+
+    always_bytes: float
+    rest_bytes: float
+    recompute_seconds: float
+    link_bytes: float
+    pieces: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerChoice:
+    """Mini-sequences of one layer; those that are neither kept nor swapped are recomputed."""
+
+    kept: int
+    swapped: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """`limits` keep more from being stored, none if all is: "link" or "host", and "device" with it.
+
+    `recompute_seconds` is at most `gap_seconds` more than any choice needs.
+    """
+
+    layers: tuple[LayerChoice, ...]
+    recompute_seconds: float
+    gap_seconds: float
+    limits: tuple[str, ...]
+
+
+def memo_alpha(
+    always: float, rest: float, layers: int, bytes_per_layer_time: float, host_bytes: float
+) -> tuple[float, str]:
+    """MEMO's closed form (arXiv 2407.12117, 4.1): the largest alpha, and the limit that binds.
+
+    Bytes of one layer, the layers that are swapped, and both limits:
+
+        always + alpha * rest            <= bytes_per_layer_time   copied during one layer's forward
+        layers * (always + alpha * rest) <= host_bytes
+    """
+    if rest <= 0 or layers <= 0:
+        return 0.0, ""
+    by_link = (bytes_per_layer_time - always) / rest
+    by_host = (host_bytes / layers - always) / rest
+    share = min(by_link, by_host, 1.0)
+    if share >= 1:
+        return 1.0, ""
+    return max(share, 0.0), "link" if by_link <= by_host else "host"
+
+
+class AlphaSearch:
+    """What part of the largest share has the shortest measured step, among multiples of 1/64.
+
+    Steps get shorter with it while copies hide, and longer once they do not: the time has one
+    minimum. Halves the widest interval beside the best share so far. Not thread-safe.
+    """
+
+    _GRID = 64
+    _MOST_PROBES = 6
+    _WORTH = 0.005  # a gain below this is not looked for
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def note(self, part: float, seconds: float) -> None:
+        self._seconds[round(part * self._GRID)] = seconds
+
+    def best(self) -> float:
+        if not self._seconds:
+            return 1.0
+        return min(self._seconds, key=lambda share: (self._seconds[share], share)) / self._GRID
+
+    def following(self) -> float | None:
+        """The part to try next; None: `best` is the answer."""
+        for share in (0, self._GRID):
+            if share not in self._seconds:
+                return share / self._GRID
+        if len(self._seconds) >= self._MOST_PROBES:
+            return None
+        shares = sorted(self._seconds)
+        at = shares.index(round(self.best() * self._GRID))
+        beside = [pair for pair in zip(shares, shares[1:], strict=False) if shares[at] in pair]
+        low, high = max(beside, key=lambda pair: pair[1] - pair[0], default=(0, 0))
+        if high - low < 2 or not self._is_worth_halving(low, high):
+            return None
+        return ((low + high) // 2) / self._GRID
+
+    def _is_worth_halving(self, low: int, high: int) -> bool:
+        """Whether a minimum between the two could still matter.
+
+        The time is convex: it lies above the line through a point on one side of the two, and one of
+        them. Without such a point it may fall as far as the rest of it did.
+        """
+        seconds, shares = self._seconds, sorted(self._seconds)
+        least = min(seconds.values())
+        bounds = []
+        before = [share for share in shares if share < low]
+        after = [share for share in shares if share > high]
+        if before:
+            slope = (seconds[low] - seconds[before[-1]]) / (low - before[-1])
+            bounds.append(seconds[low] + slope * (high - low))
+        if after:
+            slope = (seconds[after[0]] - seconds[high]) / (after[0] - high)
+            bounds.append(seconds[high] - slope * (high - low))
+        return not bounds or max(bounds) < least * (1 - self._WORTH)
+
+
+def choose(layers: Sequence[LayerCost], host_bytes: float, device_bytes: float) -> Choice:
+    """The choice with the least time of recomputation. Never swaps more than the link hides.
+
+    What is always swapped is taken from `host_bytes` first, and from `device_bytes` where the host
+    has no room for it.
+    """
+    always = sum(layer.always_bytes for layer in layers)
+    device = device_bytes - max(0.0, always - host_bytes)
+    host = max(0.0, host_bytes - always)
+    return _Greedy(layers, host, max(0.0, device)).choice()
+
+
+def _worth(layer: LayerCost) -> float:
+    return layer.recompute_seconds / layer.rest_bytes if layer.rest_bytes > 0 else 0.0
+
+
+class _Greedy:
+    def __init__(self, layers: Sequence[LayerCost], host: float, device: float) -> None:
+        self._layers = layers
+        self._host, self._device = host, device
+        self._order = sorted(range(len(layers)), key=lambda i: -_worth(layers[i]))
+
+    def choice(self) -> Choice:
+        chosen = [LayerChoice(0, 0)] * len(self._layers)
+        host, device = self._host, self._device
+        recomputed = 0.0
+        for i in self._order:
+            layer = self._layers[i]
+            piece = layer.rest_bytes / layer.pieces
+            room = min(max(0.0, layer.link_bytes - layer.always_bytes), host)
+            swapped = min(layer.pieces, _whole(room, piece))
+            kept = min(layer.pieces - swapped, _whole(device, piece))
+            host -= swapped * piece
+            device -= kept * piece
+            chosen[i] = LayerChoice(kept, swapped)
+            recomputed += layer.recompute_seconds * (1 - (swapped + kept) / layer.pieces)
+        gap = max(0.0, recomputed - self._bound())
+        # Pieces of one weight and one worth: no other choice stores more of them than this one does.
+        if len({(layer.rest_bytes / layer.pieces, _worth(layer)) for layer in self._layers}) <= 1:
+            gap = 0.0
+        return Choice(tuple(chosen), recomputed, gap, self._limits(chosen, host))
+
+    def _bound(self) -> float:
+        """The least time with pieces as small as one likes."""
+        host, device = self._host, self._device
+        recomputed = 0.0
+        for i in self._order:
+            layer = self._layers[i]
+            swapped = min(max(0.0, layer.link_bytes - layer.always_bytes), host, layer.rest_bytes)
+            kept = min(layer.rest_bytes - swapped, device)
+            host -= swapped
+            device -= kept
+            recomputed += _worth(layer) * (layer.rest_bytes - swapped - kept)
+        return recomputed
+
+    def _limits(self, chosen: Sequence[LayerChoice], host: float) -> tuple[str, ...]:
+        """What, if there were more of it, would let something more be stored."""
+        short = [
+            layer
+            for layer, choice in zip(self._layers, chosen, strict=True)
+            if choice.kept + choice.swapped < layer.pieces
+        ]
+        if not short:
+            return ()
+        if any(host < layer.rest_bytes / layer.pieces for layer in short):
+            return ("host", "device")
+        return ("link", "device")
+
+
+def _whole(room: float, piece: float) -> int:
+    """How many pieces fit; a rounding error does not cost one."""
+    if piece <= 0:
+        return 1 << 30
+    return max(0, math.floor(room / piece * (1 + 1e-12)))

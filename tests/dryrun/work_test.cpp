@@ -1,0 +1,44 @@
+#include "dryrun/core/work.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/dryrun/example_speed.h"
+
+namespace ebbtide::dryrun {
+namespace {
+
+TEST(Work, AMatrixProductTakesItsOperationsWhereTheyAreTheLonger) {
+  // 4096 x 4096 x 4096: 2 * 4096^3 operations at 50 TFLOP/s
+  const Work work{.activity = Activity::kMatrix, .flops = 2.0 * 4096 * 4096 * 4096, .bytes = 1e8};
+  EXPECT_NEAR(seconds_of(work, example_speed()), 2.0 * 4096 * 4096 * 4096 / 50e12, 1e-12);
+}
+
+TEST(Work, AThinProductTakesItsBytes) {
+  // 1 x 4096 by 4096 x 4096 in bfloat16: 33.6 MB at 500 GB/s, for 33.6 MFLOP
+  const Work work{
+      .activity = Activity::kMatrix, .flops = 2.0 * 4096 * 4096, .bytes = 2.0 * 4096 * 4096};
+  EXPECT_NEAR(seconds_of(work, example_speed()), 2.0 * 4096 * 4096 / 500e9, 1e-12);
+}
+
+TEST(Work, AttentionsBackwardReachesItsOwnShareOfThePeak) {
+  Work work{.activity = Activity::kAttention, .flops = 1e12};
+  EXPECT_DOUBLE_EQ(seconds_of(work, example_speed()), 0.02);
+  work.is_backward = true;
+  EXPECT_DOUBLE_EQ(seconds_of(work, example_speed()), 0.04);
+}
+
+TEST(Work, NothingIsShorterThanTheShortestKernels) {
+  DeviceSpeed speed = example_speed();
+  speed.kernel_seconds = 2e-6;
+  EXPECT_DOUBLE_EQ(seconds_of({.bytes = 1000, .launches = 3}, speed), 6e-6);
+}
+
+TEST(Work, CausalAttentionLooksAtTheTriangle) {
+  EXPECT_DOUBLE_EQ(attention_pairs(4, 4, false), 16);
+  EXPECT_DOUBLE_EQ(attention_pairs(4, 4, true), 10);  // 1 + 2 + 3 + 4
+  EXPECT_DOUBLE_EQ(attention_pairs(2, 4, true), 7);   // the last two: 3 + 4
+  EXPECT_DOUBLE_EQ(attention_pairs(4, 2, true), 3);   // the first two see nothing: 1 + 2
+}
+
+}  // namespace
+}  // namespace ebbtide::dryrun

@@ -1,0 +1,149 @@
+"""The choice of what is kept, swapped and recomputed; arithmetic of decoders. No torch."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from ebbtide import _devices
+from ebbtide._offload._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ebbtide._transformer import Decoder, crossover, layer_time, swap_seconds
+
+# 7B of MEMO (section 5), and one of its servers.
+MEMO_7B = Decoder(layers=32, hidden=4096, mlp=16384, vocabulary=50257)
+MEMO_HOST = 2e12
+
+
+@pytest.fixture(autouse=True)
+def device_files(monkeypatch):
+    from dryrun_run import ROOT
+
+    monkeypatch.setenv("EBBTIDE_DRYRUN_DEVICES", str(ROOT / "dryrun" / "devices"))
+
+
+def test_memos_alpha_is_the_closed_form():
+    # The link carries 5 in a layer's time, 2 go always, the rest is 6: half of it.
+    assert memo_alpha(2, 6, layers=10, bytes_per_layer_time=5, host_bytes=1e9) == (0.5, "link")
+    # The host holds 35 for 10 layers: 3.5 each, a quarter of the rest.
+    assert memo_alpha(2, 6, layers=10, bytes_per_layer_time=99, host_bytes=35) == (0.25, "host")
+    assert memo_alpha(2, 6, layers=10, bytes_per_layer_time=1, host_bytes=1e9) == (0, "link")
+    assert memo_alpha(2, 6, layers=10, bytes_per_layer_time=99, host_bytes=1e9) == (1, "")
+
+
+def test_memos_host_limit_is_its_own_example():
+    # 7B, 1M tokens, 2 TB of host memory: reference/papers.md derives 0.467 in units of GiB
+    size = 2**20 * 2 * 4096
+    alpha, limit = memo_alpha(2 * size, 14 * size, 30, 1e18, 2048 * 2**30)
+    assert alpha == pytest.approx(0.467, abs=0.01) and limit == "host"
+
+
+def _brute_force(layers, host, device):
+    """The least recomputation over all choices of pieces."""
+    best = float("inf")
+    ranges = [
+        [(k, s) for k in range(c.pieces + 1) for s in range(c.pieces + 1 - k)] for c in layers
+    ]
+    always = sum(c.always_bytes for c in layers)
+    room = device - max(0.0, always - host)
+    for picked in itertools.product(*ranges):
+        sizes = [c.rest_bytes / c.pieces for c in layers]
+        if any(
+            c.always_bytes + s * size > c.link_bytes + 1e-9 and s > 0
+            for c, size, (_, s) in zip(layers, sizes, picked, strict=True)
+        ):
+            continue
+        swapped = sum(s * size for size, (_, s) in zip(sizes, picked, strict=True))
+        kept = sum(k * size for size, (k, _) in zip(sizes, picked, strict=True))
+        if swapped > max(0.0, host - always) + 1e-9 or kept > max(0.0, room) + 1e-9:
+            continue
+        spent = sum(
+            c.recompute_seconds * (1 - (k + s) / c.pieces)
+            for c, (k, s) in zip(layers, picked, strict=True)
+        )
+        best = min(best, spent)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_choice_of_pieces_recomputes_less_than_the_stated_gap_allows(seed):
+    rng = random.Random(seed)
+    alike = seed % 2 == 0
+    first = [rng.randint(1, 4), rng.randint(1, 9) * 3.0, rng.randint(1, 9) * 1.0]
+    layers = []
+    for _ in range(rng.randint(1, 3)):
+        always, rest, seconds = (
+            first if alike else [rng.randint(1, 4), rng.randint(1, 9) * 3.0, rng.random()]
+        )
+        layers.append(LayerCost(always, rest, seconds, rng.randint(0, 20), pieces=3))
+    host, device = rng.randint(0, 50), rng.randint(0, 30)
+    choice = choose(layers, host, device)
+    best = _brute_force(layers, host, device)
+    program = f"choose({layers}, {host}, {device})"
+    assert choice.recompute_seconds >= best - 1e-9, program
+    assert choice.recompute_seconds <= best + choice.gap_seconds + 1e-9, program
+    if alike:
+        assert choice.gap_seconds == 0, program
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_choice_keeps_every_limit(seed):
+    rng = random.Random(1000 + seed)
+    layers = [
+        LayerCost(rng.random(), rng.random() * 9, rng.random(), rng.random() * 9, 16)
+        for _ in range(40)
+    ]
+    always = sum(layer.always_bytes for layer in layers)
+    host, device = always + rng.random() * 100, rng.random() * 50
+    choice = choose(layers, host, device)
+    swapped = kept = 0.0
+    for layer, chosen in zip(layers, choice.layers, strict=True):
+        piece = layer.rest_bytes / layer.pieces
+        assert chosen.swapped == 0 or (
+            layer.always_bytes + chosen.swapped * piece <= layer.link_bytes + 1e-9
+        )
+        swapped += chosen.swapped * piece
+        kept += chosen.kept * piece
+    assert always + swapped <= host + 1e-9 and kept <= device + 1e-9
+
+
+def test_the_limit_that_binds_is_named():
+    assert choose([LayerCost(1, 4, 1, link_bytes=3, pieces=4)], 100, 0).limits == ("link", "device")
+    assert choose([LayerCost(1, 4, 1, link_bytes=9, pieces=4)], 3, 0).limits == ("host", "device")
+    assert choose([LayerCost(1, 4, 1, link_bytes=9, pieces=4)], 100, 0).limits == ()
+
+
+@pytest.mark.parametrize("seconds_to_wait", [0, 5, 30, 80])
+@pytest.mark.parametrize("hidden_part", [0.05, 0.3, 0.6, 1.0])
+def test_the_search_ends_within_one_percent_of_the_best_share(seconds_to_wait, hidden_part):
+    # GIVEN steps that get shorter by recomputing less, and longer by what the link cannot hide
+    def step(part):
+        return 100 - 10 * part + seconds_to_wait * max(0.0, part - hidden_part)
+
+    search, tried = AlphaSearch(), 0
+    while (part := search.following()) is not None:
+        search.note(part, step(part))
+        tried += 1
+    assert tried <= 6
+    best = min(step(part / 64) for part in range(65))
+    assert step(search.best()) <= 1.01 * best
+
+
+def test_swapping_hides_from_where_memo_says():
+    # MEMO, figure 1b: 7B, 8 x A800, tensor parallel 8: from 192K tokens
+    tokens = crossover(MEMO_7B, _devices.load("a800-80g"), ranks=8)
+    assert tokens / 1024 == pytest.approx(192, rel=0.10)
+
+
+def test_the_crossover_is_where_copies_take_as_long_as_a_forward():
+    device = _devices.load("h200")
+    tokens = crossover(MEMO_7B, device)
+    forward = layer_time(MEMO_7B, tokens, device).forward
+    assert swap_seconds(MEMO_7B, tokens, device) == pytest.approx(forward, rel=1e-4)
+    assert swap_seconds(MEMO_7B, tokens / 2, device) > layer_time(MEMO_7B, tokens / 2, device).forward
+
+
+def test_attention_is_most_of_a_forward_where_memo_says():
+    # figure 6: more than 90 % of a layer's forward computation above 576K (7B, 8 ranks)
+    time = layer_time(MEMO_7B, 576 * 1024, _devices.load("a800-80g"), ranks=8)
+    assert time.attention / (time.attention + time.matrix + time.other) > 0.9

@@ -1,0 +1,162 @@
+"""Virtual time of the real torch on a simulated H200, against times worked out by hand."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from dryrun_run import ROOT, dryrun_module, simulate
+
+# The H200's file: what large bfloat16 products, attention and pinned copies reach.
+MATRIX = 989.4e12 * 0.803
+ATTENTION = 989.4e12 * 0.339
+LINK = 63e9 * 0.882
+MEMORY = 4.8e12 * 0.84
+
+TIMED = """
+def timed(work):
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3
+"""
+
+
+def test_events_measure_what_operators_take(tmp_path):
+    done = simulate(
+        TIMED
+        + """
+a = torch.empty(8192, 8192, dtype=torch.bfloat16, device="cuda")
+q = torch.empty(1, 8, 16384, 128, dtype=torch.bfloat16, device="cuda")
+attend = torch.nn.functional.scaled_dot_product_attention
+batch = a.view(64, 1024, 1024)
+side, copied = torch.cuda.Stream(), torch.cuda.Event()
+def beside():
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        host[: 1 << 20].copy_(device_bytes[: 1 << 20], non_blocking=True)
+        copied.record()
+    a @ a
+host = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
+device_bytes = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+print(json.dumps([
+    timed(lambda: a @ a), timed(lambda: torch.bmm(batch, batch)),
+    timed(lambda: attend(q, q, q, is_causal=True)), timed(lambda: attend(q, q, q)),
+    timed(lambda: a + a), timed(lambda: host.copy_(device_bytes, non_blocking=True)),
+    timed(beside), beside(), copied.query(), copied.synchronize() or copied.query(),
+]))
+""",
+        tmp_path,
+    )
+    product, batched, causal, whole, summed, copied, beside, _, early, late = done.answer()
+    assert product == pytest.approx(2 * 8192**3 / MATRIX, rel=0.01)
+    assert batched == pytest.approx(64 * 2 * 1024**3 / MATRIX, rel=0.05)
+    square = 4 * 16384**2 * 1024 / ATTENTION  # two products over 8 heads of 128
+    assert whole == pytest.approx(square, rel=0.01)
+    assert causal == pytest.approx(square / 2, rel=0.01)
+    assert summed == pytest.approx(3 * 2 * 8192**2 / MEMORY, rel=0.08)
+    assert copied == pytest.approx((1 << 30) / LINK, rel=0.01)
+    # a copy beside a product is hidden, and queries see whether it is over
+    assert beside == pytest.approx(product, rel=0.01)
+    assert (early, late) == (False, True)
+
+
+LOOP = """
+model = torch.nn.Sequential(torch.nn.Embedding(100, 64), torch.nn.Linear(64, 100)).cuda()
+optimizer = torch.optim.{optimizer}
+for _ in range(4):
+    for _ in range({micro}):
+        ids = torch.randint(0, 100, (2, 50), device="cuda")
+        torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
+    {clip}
+    optimizer.step()
+    optimizer.zero_grad({zero})
+print("null")
+"""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "micro", "clip", "zero"),
+    [
+        ("SGD(model.parameters(), lr=0.1, foreach=False)", 3, "", "set_to_none=False"),
+        (
+            "AdamW(model.parameters(), foreach=True)",
+            2,
+            "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+            "",
+        ),
+    ],
+)
+def test_steps_and_tokens_are_recognised(tmp_path, optimizer, micro, clip, zero):
+    done = simulate(
+        LOOP.format(optimizer=optimizer, micro=micro, clip=clip, zero=zero), tmp_path
+    )
+    done.answer()
+    time = done.report["time"]
+    assert time["steps"] == 4
+    assert time["step_tokens"] == 100 * micro
+    assert sum(time["each_step_seconds"]) <= time["total_seconds"]
+
+
+def test_a_training_step_counts_its_operations(tmp_path, needs_transformers):
+    done = simulate(
+        """
+        from transformers import LlamaConfig, LlamaForCausalLM
+        torch.set_default_dtype(torch.bfloat16)
+        config = LlamaConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=2,
+                             num_attention_heads=8, num_key_value_heads=2, vocab_size=1000)
+        with torch.device("cuda"):
+            model = LlamaForCausalLM(config)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        for _ in range(3):
+            ids = torch.randint(0, 1000, (1, 4096), device="cuda")
+            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        print("null")
+        """,
+        tmp_path,
+    )
+    done.answer()
+    time = done.report["time"]
+    weights = 2 * (2 * 1024 * 1024 + 2 * 1024 * 256 + 3 * 1024 * 4096) + 1000 * 1024
+    attention = 2 * 2 * 4096**2 * 1024  # two layers, the causal half
+    assert time["step_tokens"] == 4096
+    assert time["forward_flops"] == pytest.approx(2 * weights * 4096 + attention, rel=0.01)
+    assert time["flops"] == pytest.approx(6 * weights * 4096 + 3.5 * attention, rel=0.01)
+    assert sum(time["stalled_seconds"].values()) == 0
+    busy = sum(time["busy_seconds"].values()) + time["waiting_for_host_seconds"]
+    assert busy == pytest.approx(time["step_seconds"], rel=0.01)
+    text = dryrun_module().summary(done.report)
+    assert f"a step takes {time['step_seconds']:.3f} s" in text and "tokens/s, MFU" in text
+
+
+def test_copies_of_swapped_tensors_take_their_bytes_over_the_link(tmp_path, needs_transformers):
+    done = simulate(
+        """
+        import ebbtide
+        from transformers import LlamaConfig, LlamaForCausalLM
+        torch.set_default_dtype(torch.bfloat16)
+        config = LlamaConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=3,
+                             num_attention_heads=8, num_key_value_heads=2, vocab_size=1000)
+        with torch.device("cuda"):
+            model = LlamaForCausalLM(config)
+        ebbtide.offload(model, alpha=0, host="8GiB")
+        ids = torch.randint(0, 1000, (1, 65536), device="cuda")
+        for _ in range(3):
+            model(input_ids=ids, labels=ids).loss.backward()
+        stats = ebbtide.stats().offload.models[0].host
+        print(json.dumps([stats.swapped_out_bytes, stats.copying_out_ns, stats.swapped_in_bytes,
+                          stats.copying_in_ns]))
+        """,
+        tmp_path,
+        PYTHONPATH=str(ROOT / "python_shim"),
+        EBBTIDE_NATIVE_DIR=os.environ.get("EBBTIDE_NATIVE_DIR", ""),
+    )
+    out, out_ns, back, back_ns = done.answer()
+    assert out_ns / 1e9 == pytest.approx(out / LINK, rel=0.05)
+    # What waits for backward to come to it is not copying.
+    assert back_ns / 1e9 == pytest.approx(back / LINK, rel=0.25)

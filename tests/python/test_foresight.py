@@ -1,0 +1,86 @@
+"""What a dry run says of time, and its timeline as a trace and a picture. No torch."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from ebbtide import _foresight, _timeline
+
+SPANS = [
+    {"stream": 0, "activity": "matrix", "is_stall": False, "begin": 1.0, "end": 1.5, "name": "aten::mm"},
+    {"stream": 0, "activity": "copy_in", "is_stall": True, "begin": 1.5, "end": 1.75, "name": ""},
+    {"stream": 2, "activity": "copy_in", "is_stall": False, "begin": 1.0, "end": 1.75, "name": ""},
+]
+
+
+def report(**changed):
+    seconds = dict.fromkeys(("matrix", "attention", "other", "copy_out", "copy_in"), 0.0)
+    time = {
+        "total_seconds": 9.0,
+        "steps": 3,
+        "step_seconds": 4.0,
+        "step_tokens": 8000,
+        "tokens_per_second": 2000.0,
+        "mfu": 0.4321,
+        "busy_seconds": seconds | {"matrix": 3.0},
+        "stalled_seconds": seconds | {"copy_in": 0.9},
+        "waiting_for_host_seconds": 0.1,
+        "out_bytes": 2 << 30,
+        "in_bytes": 1 << 30,
+        "launches": 10,
+        "unknown_launches": 0,
+    }
+    return {"peak_pinned_bytes": 3 << 30, "time": time | changed}
+
+
+def test_a_step_is_told_with_where_its_time_goes():
+    lines = _foresight.time_lines(report())
+    assert lines[0] == (
+        "a step takes 4.000 s (predicted, mean of 2), 2000 tokens/s, MFU 43.2 %, stalls 0.900 s (22.5 %)"
+    )
+    assert lines[1] == (
+        "the time goes to matrix products 75.0 %; stalled for copies in 22.5 %; waiting for the host 2.5 %"
+    )
+    assert lines[2] == (
+        "host memory pinned at most 3.00 GiB; a step copies 2.00 GiB out and 1.00 GiB in"
+    )
+    assert lines[-1].startswith("assumed: a roofline")
+
+
+def test_a_program_that_never_steps_is_told_so():
+    lines = _foresight.time_lines(report(steps=0, step_seconds=None))
+    assert lines[0] == "9.000 s in all (predicted); no training step was recognised in it"
+
+
+def test_kernels_of_unknown_length_are_told():
+    assert any("7 kernels a step" in line for line in _foresight.time_lines(report(unknown_launches=7)))
+
+
+def test_a_program_without_work_says_nothing():
+    assert _foresight.time_lines(report(launches=0)) == []
+
+
+def test_the_trace_is_what_perfetto_reads(tmp_path):
+    _timeline.write(SPANS, tmp_path / "run.json")
+    events = json.loads((tmp_path / "run.json").read_text())["traceEvents"]
+    work = [event for event in events if event["ph"] == "X"]
+    assert [event["name"] for event in work] == [
+        "matrix: aten::mm",
+        "stalled for copy in",
+        "copy in",
+    ]
+    assert work[1]["ts"] == pytest.approx(1.5e6) and work[1]["dur"] == pytest.approx(0.25e6)
+    assert {event["tid"] for event in events} == {0, 2}
+
+
+def test_the_picture_has_a_line_for_each_stream_and_its_stalls_in_red(tmp_path):
+    _timeline.write(SPANS, tmp_path / "run.svg")
+    root = ElementTree.parse(tmp_path / "run.svg").getroot()
+    shapes = [shape for shape in root if shape.tag.endswith("rect") and len(shape)]
+    assert len(shapes) == 3
+    first, stall, copy = shapes
+    assert float(stall.get("x")) == pytest.approx(float(first.get("x")) + float(first.get("width")), abs=0.02)
+    assert stall.get("fill") == "#d62f2f" and copy.get("y") != first.get("y")
+    assert ElementTree.fromstring(_timeline.picture([])) is not None
