@@ -1,10 +1,16 @@
 // Who wants to be told of every block of an arena: statistics and memory histories.
 #pragma once
 
+#include <optional>
+
 #include "allocator/base/units.h"
 #include "allocator/device/stream_fences.h"
 
 namespace ebbtide {
+
+struct LiveTotals {
+  Bytes live, peak;
+};
 
 // Called with the engine's lock, in the order in which blocks take and leave their places, so that what is counted
 // is never two blocks at one place. Must not call the engine, must not throw, must not wait for the host.
@@ -14,6 +20,10 @@ class ArenaObserver {
 
   virtual void placed(const void* address, Bytes size, StreamId stream) noexcept = 0;
   virtual void released(const void* address, Bytes size) noexcept = 0;
+
+  // All that is alive, here and upstream, for who counts that himself: then the engine need not follow blocks that no
+  // plan can serve. Always an answer or never one.
+  virtual std::optional<LiveTotals> live() noexcept { return std::nullopt; }
 };
 
 }  // namespace ebbtide
