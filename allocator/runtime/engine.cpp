@@ -218,6 +218,7 @@ void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
     return;
   }
   recorder_.withdraw(refused.origin);
+  if (refused.origin.round == recorder_.round().serial) round_all_ -= size;
   counters_.all.take_back(size);
   (refused.kind == Placing::Kind::kDiverged ? counters_.diverged : counters_.unplanned).take_back(size);
   if (is_settled(refused.kind)) counters_.settled.take_back(size);
