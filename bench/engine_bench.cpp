@@ -1,6 +1,8 @@
 // What one allocation and its free cost the training thread in the engine, by who serves them and by
-// how many blocks are alive meanwhile. Memory is fake: the figures are the engine's own.
+// how many blocks are alive meanwhile, and how many bytes the engine keeps for them. Memory is fake: the figures are the
+// engine's own.
 #include <benchmark/benchmark.h>
+#include <malloc.h>
 
 #include <cstdint>
 #include <functional>
@@ -27,10 +29,10 @@ class Training {
       : engine_(options(service), std::make_unique<fakes::FakeRange>(), fences_) {}
 
   // A round of pairs, each freed `alive` requests after its birth.
-  void round(std::int64_t alive, const std::function<Bytes()>& next_size) {
+  void round(std::int64_t alive, const std::function<Bytes()>& next_size, std::size_t pairs = std::size_t{kPairs}) {
     engine_.mark(MarkKind::kUser, 0);
     window_.assign(static_cast<std::size_t>(alive), nullptr);
-    for (std::size_t i = 0; i < kPairs; ++i) {
+    for (std::size_t i = 0; i < pairs; ++i) {
       void*& slot = window_[i % window_.size()];
       if (slot != nullptr) free(slot);
       slot = allocate(next_size());
@@ -44,6 +46,8 @@ class Training {
       engine_.settle();
     }
   }
+
+  void settle() { engine_.settle(); }
 
   double planned_share() const {
     const Counters counters = engine_.snapshot().counters;
@@ -61,7 +65,7 @@ class Training {
     const Engine::Grant grant = engine_.allocate(size, StreamId{});
     if (grant.address != nullptr) return grant.address;
     void* address = reinterpret_cast<void*>(next_upstream_ += static_cast<std::uintptr_t>(kGiB.value));
-    engine_.note_upstream(address, size, StreamId{}, grant);
+    engine_.note_upstream(address, size, grant);
     return address;
   }
 
@@ -98,6 +102,33 @@ void planned(benchmark::State& state) { run(state, Service::kPlanned); }
 void off_plan(benchmark::State& state) { run(state, Service::kOffPlan); }
 void observed(benchmark::State& state) { run(state, Service::kObserved); }
 
+std::size_t heap_in_use() {
+  const struct mallinfo2 now = ::mallinfo2();
+  return now.uordblks + now.hblkhd;
+}
+
+// Rounds of so many pairs, of so many different sizes.
+void bookkeeping(benchmark::State& state) {
+  const auto pairs = static_cast<std::size_t>(state.range(0));
+  const auto sizes = static_cast<std::uint64_t>(state.range(1));
+  double bytes = 0;
+  for (auto _ : state) {
+    const std::size_t before = heap_in_use();
+    Training training(Service::kPlanned);
+    for (int i = 0; i < 6; ++i) {
+      const std::function<Bytes()> repeating = [sizes, random = std::mt19937_64(1)]() mutable {
+        return Bytes{kSize.value + static_cast<std::int64_t>(random() % sizes * 4096)};
+      };
+      training.round(40, repeating, pairs);
+      training.settle();
+    }
+    bytes = static_cast<double>(heap_in_use() - before) / static_cast<double>(2 * pairs);
+    state.counters["planned"] = training.planned_share();
+  }
+  state.counters["bytes_per_event"] = bytes;
+}
+
+BENCHMARK(bookkeeping)->Args({1024, 64})->Args({8192, 64})->Args({8192, 65536})->Iterations(1)->Unit(benchmark::kMillisecond);
 BENCHMARK(planned)->Arg(1)->Arg(40)->Unit(benchmark::kMicrosecond);
 BENCHMARK(off_plan)->Arg(1)->Arg(40)->Unit(benchmark::kMicrosecond);
 BENCHMARK(observed)->Arg(1)->Arg(40)->Unit(benchmark::kMicrosecond);

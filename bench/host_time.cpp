@@ -1,24 +1,32 @@
-// Host time of one allocate + free pair through torch's CUDA allocator: a loop over a repeating
-// pattern of sizes, with an iteration's mark after each pattern. Started by host_time.py, which
-// sets the allocator up through the environment and reads what is printed here.
+// Host time of one allocate + free pair on CUDA: torch's own allocator and Ebbtide take turns in one process, a round
+// each, so that what else the machine does meets both. Started by host_time.py, which sets torch and Ebbtide up through
+// the environment and reads what is printed here.
 //
-// Usage: host_time <case> <live blocks> <requests per pattern> <patterns per repeat> <repeats>
-//                  [<adaptor library>]
-// Cases: repeating (every pattern is the same), unique (no two are), other-stream (the same, but
-// not on the stream that is planned). Prints <upstream|ours> <seconds per pair>, a line per repeat;
-// with an adaptor, torch's own allocator (upstream) and ours take turns in this one process.
+// Usage: host_time <case> <entry> <threads> <live blocks> <requests per round> <rounds> <adaptor library>
+// Cases:   repeating     every round is the same; each thread on a device of its own
+//          unique        no two rounds are; all threads on one device and stream
+//          other-stream  repeating, not on the stream that is planned; each thread on a stream of its own
+//          no-marks      repeating, and nothing ever says where an iteration begins; one device and stream
+// Entries: allocator     c10::Allocator::allocate, as C++ programs call it
+//          empty         at::empty, which is torch.empty without Python
+// Prints the seconds of every round, a line for each: <torch's> <Ebbtide's>.
 #include <ATen/Context.h>
+#include <ATen/ops/empty.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <optional>
 #include <random>
-#include <utility>
+#include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -27,13 +35,29 @@ namespace native = c10::cuda::CUDACachingAllocator;
 
 constexpr std::size_t kMiB = 1 << 20;
 constexpr std::size_t kSizes = 64;
-constexpr int kWarmups = 12;  // patterns before anything is timed: observed, planned, served
+constexpr int kWarmups = 40;  // rounds before anything is timed: observed, planned, served, or left alone
 constexpr std::chrono::milliseconds kPatience{500};
 
-struct Engine {
-  int (*step)() = [] { return 0; };
-  int (*wait_for_plans)() = [] { return 0; };
+struct Settings {
+  std::string pattern, entry;
+  int threads;
+  std::size_t live, requests;
+  int rounds;
+
+  bool has_own_devices() const { return pattern == "repeating"; }
+  bool has_own_streams() const { return pattern == "other-stream"; }
+  bool has_marks() const { return pattern != "no-marks"; }
 };
+
+struct Engine {
+  int (*step)();
+  int (*wait_for_plans)();
+};
+
+[[noreturn]] void fail(const char* why) {
+  std::fprintf(stderr, "host_time: %s\n", why);
+  std::exit(2);
+}
 
 // Sizes of 2 to 64 MiB, spread evenly over the magnitudes.
 std::vector<std::size_t> make_sizes(std::uint32_t seed) {
@@ -47,111 +71,135 @@ std::vector<std::size_t> make_sizes(std::uint32_t seed) {
   return sizes;
 }
 
-// `live` blocks stay alive: every further request first frees the oldest or the newest of them in
-// turn.
-void run_pattern(c10::Allocator& allocator, const std::vector<std::size_t>& sizes,
-                 std::size_t requests, std::vector<c10::DataPtr>& blocks) {
-  const std::size_t live = blocks.size();
+// `live` blocks stay alive: every further request first frees the oldest or the newest of them in turn.
+template <typename Block, typename Allocate>
+void run_round(const std::vector<std::size_t>& sizes, const Settings& settings, Allocate allocate) {
+  std::vector<Block> blocks(settings.live);
   std::size_t oldest = 0;
-  for (std::size_t i = 0; i < requests; ++i) {
-    const bool is_newest = i % 2 == 1 && i > live;
-    const std::size_t slot = is_newest ? (oldest + live - 1) % live : oldest;
-    if (!is_newest) oldest = (oldest + 1) % live;
-    blocks[slot].clear();
-    blocks[slot] = allocator.allocate(sizes[i % sizes.size()]);
+  for (std::size_t i = 0; i < settings.requests; ++i) {
+    const bool is_newest = i % 2 == 1 && i > settings.live;
+    const std::size_t slot = is_newest ? (oldest + settings.live - 1) % settings.live : oldest;
+    if (!is_newest) oldest = (oldest + 1) % settings.live;
+    blocks[slot] = Block();
+    blocks[slot] = allocate(sizes[i % sizes.size()]);
   }
-  for (c10::DataPtr& block : blocks) block.clear();
 }
 
-struct Settings {
-  bool is_repeating;
-  std::size_t live, requests;
-  int patterns, repeats;
+void run_round(native::CUDAAllocator& allocator, const std::vector<std::size_t>& sizes, const Settings& settings) {
+  if (settings.entry == "allocator") {
+    run_round<c10::DataPtr>(sizes, settings, [&](std::size_t size) { return allocator.allocate(size); });
+    return;
+  }
+  const at::TensorOptions bytes = at::TensorOptions().dtype(at::kByte).device(at::kCUDA);
+  run_round<at::Tensor>(sizes, settings,
+                        [&](std::size_t size) { return at::empty({static_cast<std::int64_t>(size)}, bytes); });
+}
+
+// Threads that each run a round at the same time, again and again.
+class Team {
+ public:
+  explicit Team(const Settings& settings)
+      : settings_(settings), begin_(settings.threads + 1), end_(settings.threads + 1) {
+    for (int i = 0; i < settings.threads; ++i) threads_.emplace_back([this, i] { work(i); });
+  }
+  ~Team() {
+    allocator_ = nullptr;
+    begin_.arrive_and_wait();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  // Seconds that the slowest of them took.
+  double run(native::CUDAAllocator& allocator, std::uint32_t seed) {
+    sizes_ = make_sizes(seed);
+    allocator_ = &allocator;
+    native::allocator.store(&allocator);  // at::empty asks there
+    begin_.arrive_and_wait();
+    end_.arrive_and_wait();
+    return *std::max_element(seconds_.begin(), seconds_.end());
+  }
+
+ private:
+  void work(int number) {
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(settings_.has_own_devices() ? number : 0));
+    if (settings_.has_own_streams()) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool());
+    for (;;) {
+      begin_.arrive_and_wait();
+      if (allocator_ == nullptr) return;
+      const auto begin = std::chrono::steady_clock::now();
+      run_round(*allocator_, sizes_, settings_);
+      seconds_[static_cast<std::size_t>(number)] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      end_.arrive_and_wait();
+    }
+  }
+
+  const Settings& settings_;
+  std::barrier<> begin_, end_;
+  native::CUDAAllocator* allocator_ = nullptr;
+  std::vector<std::size_t> sizes_;
+  std::vector<double> seconds_ = std::vector<double>(static_cast<std::size_t>(settings_.threads));  // by thread
+  std::vector<std::thread> threads_;
 };
-
-double seconds_per_pair(c10::Allocator& allocator, const Engine& engine, const Settings& settings) {
-  static std::uint32_t seed = 1;
-  std::vector<c10::DataPtr> blocks(settings.live);
-  std::vector<std::vector<std::size_t>> sizes;
-  for (int i = 0; i < settings.patterns; ++i) {
-    sizes.push_back(make_sizes(settings.is_repeating ? 0 : ++seed));
-  }
-  const auto begin = std::chrono::steady_clock::now();
-  for (const std::vector<std::size_t>& pattern : sizes) {
-    run_pattern(allocator, pattern, settings.requests, blocks);
-    engine.step();
-  }
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-  return time.count() / (static_cast<double>(settings.requests) * settings.patterns);
-}
-
-// Until nothing is observed for the first time any more, and no plan is waited for.
-void warm_up(c10::Allocator& allocator, const Engine& engine, Settings settings) {
-  settings.patterns = 1;
-  const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < kWarmups || std::chrono::steady_clock::now() - begin < kPatience; ++i) {
-    seconds_per_pair(allocator, engine, settings);
-    engine.wait_for_plans();
-  }
-}
 
 template <typename Function>
 Function* symbol(void* library, const char* name) {
   void* found = ::dlsym(library, name);
-  if (found == nullptr) {
-    std::fprintf(stderr, "host_time: %s\n", ::dlerror());
-    std::exit(2);
-  }
+  if (found == nullptr) fail(::dlerror());
   return reinterpret_cast<Function*>(found);
 }
 
 Engine install(const char* path) {
   void* adaptor = ::dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-  if (adaptor == nullptr) {
-    std::fprintf(stderr, "host_time: %s\n", ::dlerror());
-    std::exit(2);
-  }
-  if (symbol<int()>(adaptor, "ebbtide_torch_cuda_install")() != 0) {
-    std::fprintf(stderr, "host_time: the adaptor could not be installed\n");
-    std::exit(2);
-  }
+  if (adaptor == nullptr) fail(::dlerror());
+  if (symbol<int()>(adaptor, "ebbtide_torch_cuda_install")() != 0) fail("the adaptor could not be installed");
   return {symbol<int()>(adaptor, "ebbtide_step"), symbol<int()>(adaptor, "ebbtide_wait_for_plans")};
 }
 
-void measure(const char* name, c10::Allocator& allocator, const Engine& engine,
-             const Settings& settings) {
-  std::printf("%s %.4g\n", name, seconds_per_pair(allocator, engine, settings));
+// The first stream of an iteration is the one that is planned.
+void take_home(const Settings& settings, const Engine& engine, native::CUDAAllocator& ours) {
+  engine.step();
+  for (int device = 0; device < (settings.has_own_devices() ? settings.threads : 1); ++device) {
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
+    ours.allocate(2 * kMiB);
+  }
+  c10::cuda::set_device(0);
 }
 
-void run(const Settings& settings, const Engine& engine, native::CUDAAllocator& upstream,
-         bool on_other_stream) {
-  native::CUDAAllocator& ours = *native::get();
-  const bool has_ours = &ours != &upstream;
-  engine.step();
-  // The first stream of an iteration is the one that is planned.
-  if (on_other_stream) ours.allocate(2 * kMiB);
-  if (on_other_stream) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool());
-  warm_up(upstream, {}, settings);
-  if (has_ours) warm_up(ours, engine, settings);
-  for (int i = 0; i < settings.repeats; ++i) {
-    measure("upstream", upstream, {}, settings);
-    if (has_ours) measure("ours", ours, engine, settings);
+void run(const Settings& settings, const Engine& engine, native::CUDAAllocator& upstream, native::CUDAAllocator& ours) {
+  if (settings.has_marks()) take_home(settings, engine, ours);
+  Team team(settings);
+  std::uint32_t seed = 0;
+  const auto round = [&](native::CUDAAllocator& allocator) {
+    const double seconds = team.run(allocator, settings.pattern == "unique" ? ++seed : 0);
+    if (settings.has_marks() && &allocator == &ours) engine.step();
+    return seconds;
+  };
+  // Until nothing is observed for the first time any more, and no plan is waited for.
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < kWarmups || std::chrono::steady_clock::now() - begin < kPatience; ++i) {
+    round(upstream);
+    round(ours);
+    engine.wait_for_plans();
+  }
+  for (int i = 0; i < settings.rounds; ++i) {
+    const double theirs = round(upstream);
+    std::printf("%.9f %.9f\n", theirs, round(ours));
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 6) {
-    std::fprintf(stderr, "usage: host_time case live requests patterns repeats [adaptor]\n");
-    return 2;
-  }
-  const Settings settings{std::strcmp(argv[1], "unique") != 0, std::strtoul(argv[2], nullptr, 10),
-                          std::strtoul(argv[3], nullptr, 10), std::atoi(argv[4]),
-                          std::atoi(argv[5])};
+  if (argc != 8) fail("usage: host_time case entry threads live requests rounds adaptor");
+  const Settings settings{argv[1],
+                          argv[2],
+                          std::atoi(argv[3]),
+                          std::strtoul(argv[4], nullptr, 10),
+                          std::strtoul(argv[5], nullptr, 10),
+                          std::atoi(argv[6])};
   native::CUDAAllocator& upstream = *native::get();
-  const Engine engine = argc > 6 ? install(argv[6]) : Engine{};
+  const Engine engine = install(argv[7]);
+  native::CUDAAllocator& ours = *native::get();
   at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
-  run(settings, engine, upstream, std::strcmp(argv[1], "other-stream") == 0);
+  run(settings, engine, upstream, ours);
   return 0;
 }

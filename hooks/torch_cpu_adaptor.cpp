@@ -40,7 +40,7 @@ class CpuAdaptor final : public c10::Allocator {
       return {grant.address, grant.address, &deallocate, c10::Device(c10::DeviceType::CPU)};
     }
     c10::DataPtr block = allocate_upstream(size, grant);
-    engine_.note_upstream(block.get(), size, StreamId{}, grant);
+    engine_.note_upstream(block.get(), size, grant);
     // Ours, so that its end is seen; upstream's is called from it.
     if (block.get() != nullptr) {
       const bool swapped = block.compare_exchange_deleter(upstream_delete_, &deallocate);
@@ -74,7 +74,7 @@ class CpuAdaptor final : public c10::Allocator {
     try {
       return upstream_.allocate(static_cast<std::size_t>(size.value));
     } catch (...) {
-      engine_.note_refused(size, StreamId{}, grant);
+      engine_.note_refused(size, grant);
       throw;
     }
   }

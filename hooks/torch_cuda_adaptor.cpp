@@ -11,6 +11,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -33,17 +34,19 @@ StreamId id_of(c10::cuda::CUDAStream stream) {
   return {reinterpret_cast<std::uint64_t>(stream.stream())};
 }
 
+StreamId current_stream(c10::DeviceIndex device) { return id_of(c10::cuda::getCurrentCUDAStream(device)); }
+
 bool is_capturing() {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
 // Requests that upstream serves get its DataPtr unchanged but for the deleter, which reports the end to
-// the engine and then calls upstream's. While any allocation pool is open (CUDA graph capture, MemPool),
+// the engine and then calls upstream's. What the engine does not follow keeps upstream's own. While any allocation pool is open (CUDA graph capture, MemPool),
 // and while caching is switched off, everything is upstream's alone.
 //
 // raw_deleter() frees whatever allocate() gave, of whatever size and from whomever: programs keep the pointer alone
-// and free it so. Blocks of pools carry it as well, because CUDA graph trees compare. Only small blocks keep
-// upstream's own, for speed.
+// and free it so. Blocks of pools carry it as well, because CUDA graph trees compare. Small blocks and
+// those that the engine does not follow keep upstream's own, for speed.
 class CudaAdaptor final : public CudaForwarder {
  public:
   explicit CudaAdaptor(native::CUDAAllocator& upstream)
@@ -81,14 +84,24 @@ class CudaAdaptor final : public CudaForwarder {
       return block;
     }
     Device device = 0;
-    C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
+    if (devices_.size() != 1) C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
     TorchCudaDevice* own = find(device);
     if (own == nullptr) return upstream_.allocate(count);
-    const StreamId stream = id_of(c10::cuda::getCurrentCUDAStream(device));
+    // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
+    Engine::Passing passing = own->engine().pass_by(size);
+    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
+    const StreamId stream = current_stream(device);
+    if (passing == Engine::Passing::kNo) passing = own->engine().pass_by(size, stream);
+    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
+    if (passing == Engine::Passing::kTracked) {
+      Engine::Grant nothing;
+      nothing.stream = stream;
+      return allocate_upstream(*own, device, size, nothing);
+    }
     if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
     const Engine::Grant grant = own->engine().allocate(size, stream);
     if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
-    return allocate_upstream(*own, device, size, stream, grant);
+    return allocate_upstream(*own, device, size, grant);
   }
 
   // As upstream does: whoever allocates so is not seen by the engine.
@@ -246,24 +259,42 @@ class CudaAdaptor final : public CudaForwarder {
                                      c10::Device(c10::DeviceType::CUDA, device));
   }
 
-  c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, StreamId stream, const Engine::Grant& grant) {
+  c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, const Engine::Grant& grant) {
     void* in_arena = nullptr;
     const auto ask = [&] { return grant.is_lasting ? allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); };
-    const auto anywhere = [&] { return in_arena = own.engine().allocate_anywhere(size, stream, grant); };
+    const auto anywhere = [&] { return in_arena = own.engine().allocate_anywhere(size, grant.stream, grant); };
     c10::DataPtr block;
     try {
       block = insist(size, ask, anywhere);
     } catch (...) {
-      own.engine().note_refused(size, stream, grant);
+      own.engine().note_refused(size, grant);
       throw;
     }
     if (in_arena != nullptr) return hand_out(in_arena, size, own, device);
-    own.engine().note_upstream(block.get(), size, stream, grant);
     own.statistics().note_upstream(size);
+    own.engine().note_upstream(block.get(), size, grant);
     if (!block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block)) {
       own.engine().forget_upstream(block.get());
     }
     return block;
+  }
+
+  c10::DataPtr allocate_untracked(TorchCudaDevice& own, Device device, Bytes size) {
+    void* in_arena = nullptr;
+    Engine::Grant nothing;
+    const auto anywhere = [&] {
+      nothing.stream = current_stream(device);
+      return in_arena = own.engine().allocate_anywhere(size, nothing.stream, nothing);
+    };
+    try {
+      c10::DataPtr block = insist(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); }, anywhere);
+      if (in_arena != nullptr) return hand_out(in_arena, size, own, device);
+      own.statistics().note_upstream(size);
+      return block;
+    } catch (...) {
+      own.engine().note_refused(size, nothing);
+      throw;
+    }
   }
 
   template <typename Ask>
@@ -315,34 +346,33 @@ class CudaAdaptor final : public CudaForwarder {
       const Device device = static_cast<Device>(own->engine().options().device);
       if (own->history().is_recording()) own->history().gather(native::RecordContext::ALL);
       if (is_watched()) report(address, Bytes{} - own->engine().block_at(address).size, *own, device);
-      own->engine().deallocate(address);
-      return;
+      if (own->engine().deallocate(address) || own->engine().owns(address)) return;
     }
-    for (const auto& own : devices_) own->engine().forget_upstream(address);
-    if (!release_lasting(address)) upstream_.raw_delete(address);
+    for (const auto& own : devices_) {
+      const std::optional<UpstreamBlock> gone = own->engine().forget_upstream(address);
+      if (!gone) continue;
+      own->statistics().forget_upstream(gone->size);
+      if (gone->is_lasting && release_lasting(*own, address)) return;
+      break;
+    }
+    upstream_.raw_delete(address);
   }
 
   c10::DataPtr allocate_lasting(Device device, Bytes size) {
     const std::lock_guard lock(attic_lock_);
-    attic_is_used_.store(true, std::memory_order_relaxed);
     void* address = find(device)->attic().allocate(size);
     return {address, address, upstream_.raw_deleter(), c10::Device(c10::DeviceType::CUDA, device)};
   }
 
-  bool release_lasting(void* address) {
-    if (!attic_is_used_.load(std::memory_order_relaxed)) return false;
+  bool release_lasting(TorchCudaDevice& own, void* address) {
     const std::lock_guard lock(attic_lock_);
-    for (const auto& own : devices_) {
-      if (own->attic().release(address, own->engine().home())) return true;
-    }
-    return false;
+    return own.attic().release(address, own.engine().home());
   }
 
   std::vector<std::unique_ptr<TorchCudaDevice>> devices_;  // by index; filled once, before the first allocation
   OutOfMemoryRelay& failures_;                             // leaked: upstream keeps it
   const bool is_forced_uncached_;
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
-  std::atomic<bool> attic_is_used_{false};
   std::atomic<int> open_pools_{0};
   bool is_watching_ = false;                               // set before the first allocation
 };

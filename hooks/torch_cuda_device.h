@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class TorchCudaDevice final : public ArenaObserver {
   void placed(const void* address, Bytes size, StreamId stream) noexcept override;
   void released(const void* address, Bytes size) noexcept override;
   void round_ended() noexcept override;
+  std::optional<LiveTotals> live() noexcept override { return statistics_.live(); }
 
   TorchCudaStatistics::Stats stats();
   void reset_accumulated_stats();

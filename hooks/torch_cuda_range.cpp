@@ -124,8 +124,6 @@ Bytes TorchCudaRange::reserved() const {
   return {upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_)).reserved_bytes[kAggregate].current};
 }
 
-Bytes TorchCudaRange::peak_reserved() const {
-  return {upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_)).reserved_bytes[kAggregate].peak};
-}
+Bytes TorchCudaRange::peak_reserved() const { return statistics_.peak_reserved(); }
 
 }  // namespace ebbtide

@@ -3,6 +3,7 @@
 #include <c10/core/AllocatorConfig.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace ebbtide {
 namespace {
@@ -10,8 +11,6 @@ namespace {
 using Stats = TorchCudaStatistics::Stats;
 using Stat = c10::CachingAllocator::Stat;
 
-// Upstream's own: what a block takes, and so what memory_allocated() counts.
-constexpr Bytes kBlockGrain{512};
 // Small tensors of upstream are not seen one by one: so many bytes of them may have come since the last look.
 constexpr std::int64_t kUnseen = 4 * kMiB.value;
 
@@ -22,9 +21,27 @@ constexpr std::array<c10::CachingAllocator::StatArray Stats::*, 7> kFields{
     &Stats::allocation,     &Stats::active, &Stats::allocated_bytes, &Stats::active_bytes, &Stats::requested_bytes,
     &Stats::inactive_split, &Stats::inactive_split_bytes};
 
+constexpr std::array<c10::CachingAllocator::StatArray Stats::*, 9> kPooled{
+    &Stats::allocation,      &Stats::segment,        &Stats::active,       &Stats::inactive_split,      &Stats::allocated_bytes,
+    &Stats::reserved_bytes,  &Stats::active_bytes,   &Stats::inactive_split_bytes, &Stats::requested_bytes};
+constexpr std::array<Stat Stats::*, 2> kUnpooled{&Stats::oversize_allocations, &Stats::oversize_segments};
+
+// `stats` with the higher of its own peaks and those of `other`.
+void raise_peaks(Stats& stats, const Stats& other) {
+  const auto raise = [](Stat& stat, const Stat& by) { stat.peak = std::max(stat.peak, by.peak); };
+  for (const auto kind : kPooled) {
+    for (std::size_t type = 0; type < (stats.*kind).size(); ++type) raise((stats.*kind)[type], (other.*kind)[type]);
+  }
+  for (const auto kind : kUnpooled) raise(stats.*kind, other.*kind);
+}
+
 bool is_oversize(Bytes size) {
   return static_cast<std::size_t>(size.value) >= c10::CachingAllocator::AcceleratorAllocatorConfig::max_split_size();
 }
+
+// Upstream's own: the largest remainders of a block that stay with it, in general and for what it never splits.
+constexpr std::int64_t kLargestRest = kMiB.value;
+constexpr std::int64_t kLargestOversizeRest = 20 * kMiB.value;
 
 std::size_t as_size(Bytes size) { return static_cast<std::size_t>(size.value); }
 
@@ -43,18 +60,29 @@ void add_idle(Stat& stat, const Stat& pieces, const Stat& blocks) {
 
 }  // namespace
 
+// By how much more than its size, rounded up, a block of upstream may count as allocated.
+std::int64_t TorchCudaStatistics::Estimate::slack(Bytes size) {
+  using Config = c10::CachingAllocator::AcceleratorAllocatorConfig;
+  const std::int64_t rounding = Config::roundup_power2_divisions(as_size(size)) > 1 ? size.value : 0;
+  if (Config::use_expandable_segments()) return rounding;
+  return rounding + (is_oversize(size) ? kLargestOversizeRest : kLargestRest);
+}
+
 void TorchCudaStatistics::placed(Bytes size) noexcept {
   const std::lock_guard lock(lock_);
+  end_still();
   const Bytes rounded = align_up(size, kBlockGrain);
   blocks_.increase(1);
   bytes_.increase(as_size(rounded));
   requested_.increase(as_size(size));
   if (is_oversize(rounded)) oversize_.increase(1);
   if (may_be_peak()) sample();
+  note_room();
 }
 
 void TorchCudaStatistics::released(Bytes size) noexcept {
   const std::lock_guard lock(lock_);
+  end_still();
   if (may_be_peak()) sample();
   const Bytes rounded = align_up(size, kBlockGrain);
   blocks_.decrease(1);
@@ -62,19 +90,34 @@ void TorchCudaStatistics::released(Bytes size) noexcept {
   requested_.decrease(as_size(size));
   if (is_oversize(rounded)) oversize_.decrease(1);
   lowest_ = std::min(lowest_, bytes_.current);
+  note_room();
 }
 
-void TorchCudaStatistics::note_upstream(Bytes size) noexcept {
+void TorchCudaStatistics::look() noexcept {
   const std::lock_guard lock(lock_);
-  if (!in_use_) return;
-  upstream_bytes_ += size.value;
-  if (may_be_peak()) sample();
+  if (!is_still_ && may_be_peak()) begin_still();
+}
+
+void TorchCudaStatistics::begin_still() {
+  const Stats upstream = sample();
+  raise_peaks(folded_, upstream);
+  upstream_.resetPeakStats(device_);
+  upstream_peak_ = upstream.allocated_bytes[kTypeIndex[0]].current;
+  is_still_ = true;
+  note_room();
+}
+
+void TorchCudaStatistics::end_still() {
+  if (!is_still_) return;
+  sample();
+  is_still_ = false;
 }
 
 std::unique_lock<std::mutex> TorchCudaStatistics::hold() {
   std::unique_lock lock(lock_);
   if (in_use_) {
     sample();
+    is_still_ = false;
   } else {
     const Stats stats = upstream_.getDeviceStats(device_);
     for (std::size_t kind = 0; kind < kCorrected; ++kind) {
@@ -105,11 +148,17 @@ void TorchCudaStatistics::hide_out_of_memory() {
 }
 
 bool TorchCudaStatistics::may_be_peak() const {
-  return bytes_.current + upstream_bytes_ + kUnseen > peaks_[kAllocatedBytes][0];
+  return bytes_.current + estimate_.value() + kUnseen > peaks_[kAllocatedBytes][0];
 }
 
-Stats TorchCudaStatistics::merged() const {
-  Stats stats = upstream_.getDeviceStats(device_);
+void TorchCudaStatistics::note_room() {
+  constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t room = peaks_[kAllocatedBytes][0] - bytes_.current - kUnseen;
+  room_.store(is_still_ ? kAll : room, std::memory_order_relaxed);
+}
+
+Stats TorchCudaStatistics::merged(const Stats& upstream) const {
+  Stats stats = upstream;
   for (const std::size_t type : kTypeIndex) {
     exchange(stats.allocation[type], pieces_, blocks_);
     exchange(stats.active[type], pieces_, blocks_);
@@ -125,13 +174,18 @@ Stats TorchCudaStatistics::merged() const {
   return stats;
 }
 
-void TorchCudaStatistics::sample() {
-  const Stats stats = merged();
+// Returns upstream's own numbers.
+Stats TorchCudaStatistics::sample() {
+  estimate_.begin_look();
+  Stats upstream = upstream_.getDeviceStats(device_);
+  const Stats stats = merged(upstream);
   const auto& allocated = stats.allocated_bytes[kTypeIndex[0]];
   for (std::size_t kind = 0; kind < kCorrected; ++kind) {
     for (std::size_t type = 0; type < kTypes; ++type) {
-      std::int64_t& peak = peaks_[kind][type];
-      peak = std::max(peak, (stats.*kFields[kind])[kTypeIndex[type]].current);
+      const Stat& now = (stats.*kFields[kind])[kTypeIndex[type]];
+      const Stat& of_upstream = (upstream.*kFields[kind])[kTypeIndex[type]];
+      const std::int64_t fallen = is_still_ ? of_upstream.peak - of_upstream.current : 0;
+      peaks_[kind][type] = std::max(peaks_[kind][type], now.current + fallen);
     }
   }
   // Upstream rose and fell unseen. At its highest, the arena held at least its lowest since.
@@ -140,17 +194,22 @@ void TorchCudaStatistics::sample() {
     peak = std::max(peak, allocated.peak - piece_bytes_.current + lowest_);
     upstream_peak_ = allocated.peak;
   }
-  upstream_bytes_ = allocated.current - bytes_.current;
+  estimate_.end_look(allocated.current - bytes_.current);
   lowest_ = bytes_.current;
+  note_room();
+  return upstream;
 }
 
 Stats TorchCudaStatistics::read(std::int64_t gaps) {
   const std::lock_guard lock(lock_);
+  Stats stats;
   if (in_use_) {
     last_gaps_ = gaps;
-    sample();
+    stats = merged(sample());
+    raise_peaks(stats, folded_);
+  } else {
+    stats = upstream_.getDeviceStats(device_);
   }
-  Stats stats = in_use_ ? merged() : upstream_.getDeviceStats(device_);
   for (std::size_t kind = 0; in_use_ && kind < kCorrected; ++kind) {
     for (std::size_t type = 0; type < kTypes; ++type) (stats.*kFields[kind])[kTypeIndex[type]].peak = peaks_[kind][type];
   }
@@ -162,15 +221,33 @@ Stats TorchCudaStatistics::read(std::int64_t gaps) {
 
 TorchCudaStatistics::Totals TorchCudaStatistics::totals() {
   const std::lock_guard lock(lock_);
-  const Stats stats = merged();
+  const Stats stats = merged(upstream_.getDeviceStats(device_));
   return {static_cast<std::size_t>(stats.allocated_bytes[kTypeIndex[0]].current),
           static_cast<std::size_t>(stats.reserved_bytes[kTypeIndex[0]].current)};
+}
+
+LiveTotals TorchCudaStatistics::live() {
+  const std::lock_guard lock(lock_);
+  if (in_use_) {
+    const Stats stats = merged(sample());
+    return {{stats.allocated_bytes[kTypeIndex[0]].current}, {peaks_[kAllocatedBytes][0]}};
+  }
+  const auto allocated = upstream_.getDeviceStats(device_).allocated_bytes[kTypeIndex[0]];
+  return {{allocated.current}, {allocated.peak}};
+}
+
+Bytes TorchCudaStatistics::peak_reserved() {
+  const std::lock_guard lock(lock_);
+  const auto type = kTypeIndex[0];
+  return {std::max(upstream_.getDeviceStats(device_).reserved_bytes[type].peak, folded_.reserved_bytes[type].peak)};
 }
 
 void TorchCudaStatistics::reset_peaks() {
   const std::lock_guard lock(lock_);
   upstream_.resetPeakStats(device_);
   peaks_ = {};
+  folded_ = {};
+  is_still_ = false;
   upstream_peak_ = 0;
   lowest_ = 0;
   if (in_use_) sample();

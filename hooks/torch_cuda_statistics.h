@@ -4,10 +4,12 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 
 #include "allocator/base/units.h"
+#include "allocator/runtime/arena_observer.h"
 
 namespace ebbtide {
 
@@ -16,6 +18,9 @@ namespace ebbtide {
 // is the peak of allocated bytes, but for small tensors of upstream that came and went between two blocks of the
 // arena: then it is the least that it can have been. Peaks of the other numbers are those seen when this one rose,
 // and when somebody asked.
+//
+// While nothing in the arena changes, upstream's own peak tells everything, and its blocks need not be looked at one by
+// one: such a stretch begins when one of them may be a new peak. Upstream's peaks are reset then and kept here.
 //
 // Thread-safe; takes upstream's lock with its own. Before the first piece it is upstream's word for word.
 class TorchCudaStatistics {
@@ -28,8 +33,14 @@ class TorchCudaStatistics {
   // A block of the arena begins and ends; `size` as requested.
   void placed(Bytes size) noexcept;
   void released(Bytes size) noexcept;
-  // Upstream served a large block.
-  void note_upstream(Bytes size) noexcept;
+  // Upstream served a large block; one of those goes. These mostly take no lock.
+  void note_upstream(Bytes size) noexcept {
+    if (!in_use_.load(std::memory_order_relaxed)) return;
+    if (estimate_.add(size) > room_.load(std::memory_order_relaxed)) look();
+  }
+  void forget_upstream(Bytes size) noexcept {
+    if (in_use_.load(std::memory_order_relaxed)) estimate_.remove(size);
+  }
 
   // Nobody may see a piece counted twice: hold while one is taken from upstream or given back, and tell.
   std::unique_lock<std::mutex> hold();
@@ -46,24 +57,63 @@ class TorchCudaStatistics {
   Totals totals();
   void reset_peaks();
   void reset_accumulated(std::int64_t gaps);
+  // Bytes that are or were allocated, and that were reserved at most.
+  LiveTotals live();
+  Bytes peak_reserved();
 
  private:
   using Stat = c10::CachingAllocator::Stat;
+  // Upstream's own: what a block takes, and so what memory_allocated() counts.
+  static constexpr Bytes kBlockGrain{512};
   static constexpr std::size_t kCorrected = 7;  // kinds of numbers
   static constexpr std::size_t kTypes = 2;      // all, and the large pool
 
-  Stats merged() const;
-  void sample();
+  // What is allocated upstream without the pieces: at least the truth, but for small tensors. Added to without a lock;
+  // the truth is looked up between begin_look() and end_look().
+  class Estimate {
+   public:
+    std::int64_t add(Bytes size) {
+      const std::int64_t change = align_up(size, kBlockGrain).value + slack(size);
+      return correction_.load(std::memory_order_relaxed) + added_.fetch_add(change, std::memory_order_relaxed) + change -
+             removed_.load(std::memory_order_relaxed);
+    }
+    void remove(Bytes size) { removed_.fetch_add(align_up(size, kBlockGrain).value, std::memory_order_relaxed); }
+    std::int64_t value() const {
+      return correction_.load(std::memory_order_relaxed) + added_.load(std::memory_order_relaxed) -
+             removed_.load(std::memory_order_relaxed);
+    }
+    void begin_look() { added_before_ = added_.load(std::memory_order_acquire); }
+    // What was added meanwhile counts (perhaps twice); what was removed meanwhile does not.
+    void end_look(std::int64_t truth) {
+      correction_.store(truth - added_before_ + removed_.load(std::memory_order_acquire), std::memory_order_relaxed);
+    }
+
+   private:
+    static std::int64_t slack(Bytes size);
+
+    std::atomic<std::int64_t> added_{0}, removed_{0}, correction_{0};
+    std::int64_t added_before_ = 0;
+  };
+
+  Stats merged(const Stats& upstream) const;
+  void look() noexcept;
+  Stats sample();
+  void begin_still();
+  void end_still();
+  void note_room();
   bool may_be_peak() const;
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const c10::DeviceIndex device_;
+  std::atomic<bool> in_use_{false};
+  Estimate estimate_;
+  std::atomic<std::int64_t> room_{0};    // of the estimate: above it there may be a new peak
   std::mutex lock_;  // guards what follows
-  bool in_use_ = false;
   Stat blocks_, bytes_, requested_, oversize_;           // of the arena's tensors
   Stat pieces_, piece_bytes_, oversize_pieces_;          // of what upstream gave for them
   std::array<std::array<std::int64_t, kTypes>, kCorrected> peaks_{};
-  std::int64_t upstream_bytes_ = 0;      // allocated upstream without the pieces, as far as known
+  bool is_still_ = false;                // nothing in the arena has changed since upstream's peaks were reset
+  Stats folded_;                         // upstream's peaks before that
   std::int64_t upstream_peak_ = 0;       // upstream's own peak at the last look
   std::int64_t lowest_ = 0;              // bytes_ at its lowest since then
   std::int64_t gaps_at_reset_ = 0;

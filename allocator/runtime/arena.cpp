@@ -30,6 +30,29 @@ void Arena::wait_for_pending(Offset begin, Offset end, StreamId stream) {
 void Arena::adopt_extent() {
   extent_ = range_->extent();
   peak_extent_ = std::max(peak_extent_, extent_);
+  publish();
+}
+
+// The range moves only while it is empty, and shrinks above live blocks only: whoever asks for a live block of the arena
+// finds both ends where they were when it was placed, or wider apart.
+void Arena::publish() {
+  const auto begin = reinterpret_cast<std::uintptr_t>(range_->base());
+  if (begin != begin_.load(std::memory_order_relaxed)) {
+    end_.store(0, std::memory_order_release);
+    begin_.store(begin, std::memory_order_release);
+  }
+  end_.store(begin + static_cast<std::uintptr_t>(extent_.value), std::memory_order_release);
+}
+
+bool Arena::owns(const void* address) const {
+  const auto asked = reinterpret_cast<std::uintptr_t>(address);
+  std::uintptr_t begin = 0;
+  std::uintptr_t end = 0;
+  do {  // both of one range
+    begin = begin_.load(std::memory_order_acquire);
+    end = end_.load(std::memory_order_acquire);
+  } while (begin != begin_.load(std::memory_order_acquire));
+  return begin <= asked && asked < end;
 }
 
 }  // namespace ebbtide

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -47,11 +49,17 @@ class Arena {
     return offset.value >= 0 && offset.value < extent_.value;
   }
 
+  // The same without the engine's lock, for the address of a block that is alive, here or anywhere.
+  bool owns(const void* address) const;
+
   Bytes extent() const { return extent_; }
   Bytes peak_extent() const { return peak_extent_; }
   // From now on nothing is placed above `kept`; then shrink_to may give that memory back. With the
   // engine's lock.
-  void withdraw_to(Bytes kept) { extent_ = std::min(extent_, kept); }
+  void withdraw_to(Bytes kept) {
+    extent_ = std::min(extent_, kept);
+    publish();
+  }
   // Takes over the range's extent after grow_to or shrink_to. With the engine's lock and its growth lock.
   void adopt_extent();
 
@@ -72,6 +80,7 @@ class Arena {
   };
 
   void wait_for_pending(Offset begin, Offset end, StreamId stream);
+  void publish();
 
   std::unique_ptr<ArenaRange> range_;
   StreamFences& fences_;
@@ -79,6 +88,7 @@ class Arena {
   std::vector<Pending> pending_;
   Bytes extent_;       // as adopted; the range's own may be ahead while growing
   Bytes peak_extent_;
+  std::atomic<std::uintptr_t> begin_{0}, end_{0};  // of the extent, for owns()
 };
 
 }  // namespace ebbtide

@@ -25,11 +25,15 @@ struct Origin {
   constexpr auto operator<=>(const Origin&) const = default;
 };
 
-struct Block {
+// What is known of a live block, whoever holds it.
+struct BlockRecord {
   Bytes size;
   Origin origin;
   RootId root;
   std::int32_t survivor = -1;       // index among the current round's survivors; -1: born in it
+};
+
+struct Block : BlockRecord {
   std::vector<StreamId> used_on;  // streams other than the arena's own that use it too
 };
 

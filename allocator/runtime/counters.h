@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -31,10 +32,35 @@ struct ServedCount {
     requests -= 1;
     bytes -= size;
   }
+  ServedCount& operator+=(const ServedCount& other) {
+    requests += other.requests;
+    bytes += other.bytes;
+    return *this;
+  }
+};
+
+// The same, added to without a lock.
+class SharedCount {
+ public:
+  void add(Bytes size) {
+    requests_.fetch_add(1, std::memory_order_relaxed);
+    bytes_.fetch_add(size.value, std::memory_order_relaxed);
+  }
+  void take_back(Bytes size) {
+    requests_.fetch_sub(1, std::memory_order_relaxed);
+    bytes_.fetch_sub(size.value, std::memory_order_relaxed);
+  }
+  ServedCount read() const {
+    return {requests_.load(std::memory_order_relaxed), {bytes_.load(std::memory_order_relaxed)}};
+  }
+
+ private:
+  std::atomic<std::int64_t> requests_{0}, bytes_{0};
 };
 
 // Guarded by the engine's lock. Only requests large enough to be planned are counted, except in
-// `small`. Invariant: all = planned + gap + diverged + unplanned.
+// `small`. What is counted without the lock is added when somebody asks (Engine::snapshot).
+// Invariant: all = planned + gap + diverged + unplanned.
 struct Counters {
   ServedCount all, planned, gap, diverged, unplanned;
   ServedCount small;            // below the planning threshold; counted, not tracked
@@ -44,7 +70,6 @@ struct Counters {
   std::int64_t rounds = 0, planned_rounds = 0;
   std::int64_t inline_plans = 0;
   std::int64_t inline_ns = 0, longest_inline_ns = 0;
-  Bytes upstream_live;          // tracked blocks that upstream holds
   Bytes peak_live;
   Bytes peak_reserved;          // only where upstream caches nothing; else the range knows
   Bytes observed_peak_reserved; // when the first plan came into force

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <limits>
 #include <utility>
 
 #include "allocator/base/log.h"
@@ -33,9 +34,11 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamF
     : options_(options),
       arena_(std::move(range), fences),
       server_(arena_, options.alignment, options.smallest_planned),
-      worker_(std::move(book), options.alignment, options.planning_time) {
+      worker_(std::move(book), options.alignment, options.planning_time),
+      tracks_all_(options.observer == nullptr || options.sink != nullptr || !options.observer->live()) {
   book_ = worker_.published();
   plan_was_loaded_ = !book_->programs.empty();
+  set_bypass();
 }
 
 void Engine::emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
@@ -54,22 +57,61 @@ void Engine::emit(Action action, Placement placement, const void* address, Bytes
   options_.sink->record(event);
 }
 
+// Without marks a backward pass tells where rounds end: its first request is looked at, and then the first after it.
+void Engine::set_bypass() {
+  Bypass::State state;
+  state.home = home_;
+  const bool rests = backoff(recorder_.round().kind).is_resting();
+  if (recorder_.is_prologue()) {
+    state.rule = Bypass::Rule::kPrologue;
+  } else if (recorder_.is_full()) {
+    state.rule = Bypass::Rule::kEverybody;
+  } else if (home_is_known_) {
+    state.rule = rests ? Bypass::Rule::kRestingRound : Bypass::Rule::kOtherStreams;
+  }
+  const bool asks = options_.is_in_backward != nullptr && !(has_seen_backward_ && has_marks_);
+  const bool backward_matters = recorder_.is_prologue() ? !has_marks_ : rests;
+  if (asks && backward_matters) {
+    state.watches_backward = !has_seen_backward_;
+    if (has_seen_backward_) state.rule = home_is_known_ ? Bypass::Rule::kOtherStreams : Bypass::Rule::kNobody;
+  }
+  bypass_.set(state);
+}
+
+Engine::Passing Engine::pass_by(Bytes size, std::optional<StreamId> stream) noexcept {
+  if (off_.load(std::memory_order_relaxed)) return Passing::kTracked;
+  const Bypass::Reason reason = stream ? bypass_.reason_for(*stream) : bypass_.reason_for_all();
+  if (reason == Bypass::Reason::kNone) return Passing::kNo;
+  if (bypass_.watches_backward() && options_.is_in_backward()) return Passing::kNo;
+  bypass_.count(reason, size);
+  // Parameters tell constant sizes.
+  return tracks_all_ || reason == Bypass::Reason::kPrologue ? Passing::kTracked : Passing::kUntracked;
+}
+
+// The same with the lock, by what is so now.
+Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
+  if (recorder_.is_prologue() || recorder_.is_full() || !(stream == home_)) return Bypass::Reason::kElsewhere;
+  return backoff(recorder_.round().kind).is_resting() ? Bypass::Reason::kResting : Bypass::Reason::kNone;
+}
+
 Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
   Grant grant;
-  if (off_.load(std::memory_order_relaxed)) return grant;
+  grant.stream = stream;
+  if (pass_by(size, stream) != Passing::kNo) return grant;
+  const bool is_in_backward = options_.is_in_backward != nullptr && options_.is_in_backward();
   std::unique_lock lock(lock_);
+  if (!home_is_known_ && !has_marks_) note_backward(is_in_backward, lock);
   if (!home_is_known_ && !recorder_.is_prologue()) {
     home_ = stream;
     home_is_known_ = true;
   }
-  if (!home_is_known_ && !has_marks_) note_backward(lock);
-  if (recorder_.is_prologue() || recorder_.is_full() || !(stream == home_)) {
-    counters_.unplanned.add(size);
-    counters_.all.add(size);
+  if (home_is_known_ && stream == home_) note_backward(is_in_backward, lock);
+  set_bypass();
+  if (const Bypass::Reason reason = reason_to_pass(stream); reason != Bypass::Reason::kNone) {
+    bypass_.count(reason, size);
     return grant;
   }
-  note_backward(lock);
-  if (options_.is_in_backward != nullptr && options_.is_in_backward()) recorder_.note_backward();
+  if (is_in_backward) recorder_.note_backward();
   Placing placing = place(size);
   grant.origin = recorder_.add(size, placing.node);
   grant.root = placing.root;
@@ -78,20 +120,26 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
     const Bytes needed{placing.offset.value + size.value};
     if (needed > arena_.extent() && !grow(needed, lock)) {
       static_cast<void>(arena_.release(placing.offset));
+      note_idle();
       server_.give_up();
       placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};
     } else {
-      grant.address = arena_.address(placing.offset);
-      round_all_ += size;
-      note_live();
-      if (options_.observer != nullptr) options_.observer->placed(grant.address, size, stream);
-      emit(Action::kAllocate, placement_of(placing.kind), grant.address, size, stream);
+      grant.address = hand_out(placing.offset, size, stream, placement_of(placing.kind));
     }
   }
   grant.kind = placing.kind;
   grant.is_lasting = is_in_optimizer_step() && !options_.observe_only;
   count(placing, size);
   return grant;
+}
+
+void* Engine::hand_out(Offset offset, Bytes size, StreamId stream, Placement placement) {
+  void* address = arena_.address(offset);
+  note_idle();
+  live_.add(size);
+  if (options_.observer != nullptr) options_.observer->placed(address, size, stream);
+  emit(Action::kAllocate, placement, address, size, stream);
+  return address;
 }
 
 Placing Engine::place(Bytes size) {
@@ -107,15 +155,12 @@ Placing Engine::place(Bytes size) {
 void* Engine::allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept {
   if (off_.load(std::memory_order_relaxed) || refused.is_lasting) return nullptr;
   const std::lock_guard lock(lock_);
-  const bool was_recorded = refused.origin.round != 0 && stream == home_;
-  const auto gap = was_recorded ? arena_.lowest_gap(size, options_.alignment, {}) : std::nullopt;
+  const bool is_at_home = home_is_known_ && stream == home_;
+  const auto gap = is_at_home ? arena_.lowest_gap(size, options_.alignment, {}) : std::nullopt;
   if (!gap) return nullptr;
-  arena_.place(*gap, {size, refused.origin, refused.root, -1, {}}, stream);
-  note_live();
-  void* address = arena_.address(*gap);
-  if (options_.observer != nullptr) options_.observer->placed(address, size, stream);
-  emit(Action::kAllocate, Placement::kGap, address, size, stream);
-  return address;
+  const Origin unrecorded{recorder_.round().serial, std::numeric_limits<std::uint32_t>::max()};
+  arena_.place(*gap, {size, refused.origin.round == 0 ? unrecorded : refused.origin, refused.root, -1, {}}, stream);
+  return hand_out(*gap, size, stream, Placement::kGap);
 }
 
 bool Engine::is_in_optimizer_step() const {
@@ -130,6 +175,7 @@ bool Engine::is_settled(Placing::Kind kind) const {
 
 void Engine::count(const Placing& placing, Bytes size) {
   counters_.all.add(size);
+  round_all_ += size;
   const bool settled = is_settled(placing.kind);
   if (settled) counters_.settled.add(size);
   switch (placing.kind) {
@@ -156,72 +202,65 @@ void Engine::count(const Placing& placing, Bytes size) {
   counters_.first_divergence = text;
 }
 
-void Engine::note_live() {
-  counters_.peak_live = std::max(counters_.peak_live, counters_.upstream_live + arena_.blocks().live_bytes());
-  if (!options_.upstream_caches) counters_.peak_reserved = std::max(counters_.peak_reserved, reserved_now());
+Bytes Engine::reserved_now() const { return options_.upstream_caches ? arena_.range().reserved() : live_.held(); }
+
+void Engine::note_upstream(const void* address, Bytes size, const Grant& grant) noexcept {
+  if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
+  upstream_.insert(address, {{size, grant.origin, grant.root, -1}, grant.is_lasting});
+  live_.add(size);
+  emit(Action::kAllocate, placement_of(grant.kind), address, size, grant.stream);
 }
 
-Bytes Engine::reserved_now() const {
-  return options_.upstream_caches ? arena_.range().reserved() : arena_.extent() + counters_.upstream_live;
-}
-
-void Engine::note_upstream(const void* address, Bytes size, StreamId stream, const Grant& grant) noexcept {
-  if (address == nullptr) return;
+void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
   const std::lock_guard lock(lock_);
   if (off_.load(std::memory_order_relaxed)) return;
-  upstream_[address] = Block{size, grant.origin, grant.root, -1, {}};
-  counters_.upstream_live += size;
-  if (grant.origin.round == recorder_.round().serial) round_all_ += size;
-  note_live();
-  emit(Action::kAllocate, placement_of(grant.kind), address, size, stream);
-}
-
-void Engine::note_refused(Bytes size, StreamId stream, const Grant& refused) noexcept {
-  const std::lock_guard lock(lock_);
-  if (off_.load(std::memory_order_relaxed)) return;
-  const bool was_recorded = refused.origin.round != 0 && stream == home_;
-  if (was_recorded) recorder_.withdraw(refused.origin);
+  if (refused.origin.round == 0) {
+    bypass_.take_back(reason_to_pass(refused.stream), size);
+    return;
+  }
+  recorder_.withdraw(refused.origin);
+  if (refused.origin.round == recorder_.round().serial) round_all_ -= size;
   counters_.all.take_back(size);
   (refused.kind == Placing::Kind::kDiverged ? counters_.diverged : counters_.unplanned).take_back(size);
-  if (was_recorded && is_settled(refused.kind)) counters_.settled.take_back(size);
+  if (is_settled(refused.kind)) counters_.settled.take_back(size);
 }
 
 void Engine::note_small(Bytes size) noexcept {
-  const std::lock_guard lock(lock_);
-  counters_.small.add(size);
+  if (!off_.load(std::memory_order_relaxed)) small_.add(size);
 }
 
-StreamId Engine::home() const noexcept {
-  const std::lock_guard lock(lock_);
-  return home_;
-}
-
-bool Engine::owns(const void* address) const noexcept {
-  const std::lock_guard lock(lock_);
-  return arena_.contains(address);
-}
+bool Engine::owns(const void* address) const noexcept { return arena_.owns(address); }
 
 bool Engine::deallocate(const void* address) noexcept {
   const std::lock_guard lock(lock_);
+  if (!arena_.contains(address)) return false;
   const std::optional<Block> block = arena_.release(arena_.offset_of(address));
   if (!block) {
     EBBTIDE_WARN("free of %p, which is not a block of the arena: ignored", address);
     return false;
   }
+  live_.remove(block->size);
+  note_idle();
   recorder_.end(*block);
   if (options_.observer != nullptr) options_.observer->released(address, block->size);
   emit(Action::kFree, Placement::kPlanned, address, block->size, home_);
   return true;
 }
 
-void Engine::forget_upstream(const void* address) noexcept {
-  const std::lock_guard lock(lock_);
-  const auto found = upstream_.find(address);
-  if (found == upstream_.end()) return;
-  recorder_.end(found->second);
-  counters_.upstream_live -= found->second.size;
-  emit(Action::kFree, Placement::kUpstream, address, found->second.size, home_);
-  upstream_.erase(found);
+std::optional<UpstreamBlock> Engine::forget_upstream(const void* address) noexcept {
+  if (live_.live().value == 0) return std::nullopt;  // mostly: an engine of a device that is not used
+  UpstreamBlocks::Taken taken = upstream_.take_unrecorded(address);
+  if (!taken.is_known) return std::nullopt;
+  if (!taken.block) {
+    // Its death is written down: in the order in which rounds are cut.
+    const std::lock_guard lock(lock_);
+    taken.block = upstream_.take(address);
+    if (!taken.block) return std::nullopt;
+    recorder_.end(*taken.block);
+  }
+  live_.remove(taken.block->size);
+  emit(Action::kFree, Placement::kUpstream, address, taken.block->size, home());
+  return taken.block;
 }
 
 bool Engine::record_stream(const void* address, StreamId stream) noexcept {
@@ -253,15 +292,13 @@ std::vector<Engine::LiveBlock> Engine::live_blocks() const {
   for (const auto& [offset, block] : arena_.blocks().blocks()) {
     live.push_back({arena_.address(offset), block.size, block.origin, true});
   }
-  for (const auto& [address, block] : upstream_) live.push_back({address, block.size, block.origin, false});
+  upstream_.for_each([&](const void* address, const UpstreamBlock& block) {
+    live.push_back({address, block.size, block.origin, false});
+  });
   return live;
 }
 
-void Engine::reset_peak_live() noexcept {
-  const std::lock_guard lock(lock_);
-  counters_.peak_live = Bytes{};
-  note_live();
-}
+void Engine::reset_peak_live() noexcept { live_.reset_peak_live(); }
 
 std::shared_ptr<const ProgramBook> Engine::finish() noexcept {
   worker_.wait_idle(std::chrono::seconds(10));
@@ -277,8 +314,21 @@ Engine::Snapshot Engine::snapshot() const {
   snapshot.planning = worker_.times();
   const std::lock_guard lock(lock_);
   snapshot.counters = counters_;
+  Counters& counters = snapshot.counters;
+  for (ServedCount* count : {&counters.all, &counters.unplanned}) {
+    *count += bypass_.resting();
+    *count += bypass_.elsewhere();
+  }
+  counters.settled += bypass_.resting();
+  counters.small = small_.read();
+  counters.peak_live = live_.peak_live();
+  counters.peak_reserved = live_.peak_held();
   snapshot.arena_live = arena_.blocks().live_bytes();
-  snapshot.live = counters_.upstream_live + snapshot.arena_live;
+  snapshot.live = live_.live();
+  if (const auto totals = options_.observer == nullptr ? std::nullopt : options_.observer->live()) {
+    snapshot.live = totals->live;
+    counters.peak_live = totals->peak;
+  }
   snapshot.arena = arena_.extent();
   snapshot.peak_arena = arena_.peak_extent();
   snapshot.upstream_trims = arena_.range().upstream_trims();
@@ -291,7 +341,7 @@ Engine::Snapshot Engine::snapshot() const {
   snapshot.serving = has_served_;
   snapshot.plan_was_loaded = plan_was_loaded_;
   snapshot.reserved = reserved_now();
-  snapshot.peak_reserved = options_.upstream_caches ? arena_.range().peak_reserved() : counters_.peak_reserved;
+  snapshot.peak_reserved = options_.upstream_caches ? arena_.range().peak_reserved() : live_.peak_held();
   return snapshot;
 }
 
@@ -300,10 +350,20 @@ bool Engine::is_valid() const {
   return arena_.is_valid();
 }
 
+void Engine::before_fork() {
+  lock_.lock();
+  upstream_.lock_all();
+}
+
+void Engine::after_fork_parent() {
+  upstream_.unlock_all();
+  lock_.unlock();
+}
+
 void Engine::after_fork_child() {
   off_.store(true, std::memory_order_relaxed);
   worker_.abandon_after_fork();
-  lock_.unlock();
+  after_fork_parent();
 }
 
 }  // namespace ebbtide

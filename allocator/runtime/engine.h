@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "allocator/base/event.h"
@@ -17,11 +17,14 @@
 #include "allocator/runtime/arena.h"
 #include "allocator/runtime/arena_observer.h"
 #include "allocator/runtime/backoff.h"
+#include "allocator/runtime/bypass.h"
 #include "allocator/runtime/counters.h"
+#include "allocator/runtime/live_bytes.h"
 #include "allocator/runtime/plan_worker.h"
 #include "allocator/runtime/round_cutter.h"
 #include "allocator/runtime/round_recorder.h"
 #include "allocator/runtime/round_server.h"
+#include "allocator/runtime/upstream_blocks.h"
 
 namespace ebbtide {
 
@@ -40,8 +43,9 @@ struct EngineOptions {
 // Path of one allocation: allocate() answers with an address in the arena, or null; after null the
 // adaptor asks upstream and tells note_upstream() what it got. Frees come back the same way.
 //
-// Thread-safe. Lock order: growth_, then lock_. Under lock_ the driver is asked for events and for the
-// device's free memory, never for memory.
+// Thread-safe. Lock order: growth_, then lock_, then a shard of upstream_. Under lock_ the driver is asked for events and
+// for the device's free memory, never for memory. What no plan can serve (another stream, a round that is left to
+// upstream, what comes before the first mark) takes neither of the first two, when it comes and when it goes.
 // An engine is never destroyed while blocks of it may be freed: adaptors leak it on purpose.
 class EBBTIDE_EXPORT Engine {
  public:
@@ -55,26 +59,31 @@ class EBBTIDE_EXPORT Engine {
     Placing::Kind kind = Placing::Kind::kUpstream;
     Origin origin;
     RootId root;
+    StreamId stream;          // as asked for; of no meaning where that was not asked
     bool is_lasting = false;  // to be kept apart from what comes and goes: an optimizer's new state
   };
-  // `size` bytes to be used on `stream`. Requires: wants(size).
+  // Whether no plan can serve this request: then it is counted, and upstream's. Without a stream: whether none can on any
+  // stream. Untracked: the engine need not hear of the block. Takes no lock. Requires: wants(size).
+  enum class Passing : std::uint8_t { kNo, kTracked, kUntracked };
+  Passing pass_by(Bytes size, std::optional<StreamId> stream = std::nullopt) noexcept;
+  // `size` bytes to be used on `stream`; passes by what can. Requires: wants(size).
   Grant allocate(Bytes size, StreamId stream) noexcept;
   // Upstream cannot serve what allocate() refused: any free place of the arena, also one that the plan still needs.
   // Null when there is none. Requires: the request was refused just now, and upstream was not told of it.
   void* allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept;
   // Upstream has served a request for which allocate() granted nothing.
-  void note_upstream(const void* address, Bytes size, StreamId stream, const Grant& grant) noexcept;
+  void note_upstream(const void* address, Bytes size, const Grant& grant) noexcept;
   // Upstream could not serve it either: it is as if it had not been asked for.
-  void note_refused(Bytes size, StreamId stream, const Grant& refused) noexcept;
+  void note_refused(Bytes size, const Grant& refused) noexcept;
   // A request below the threshold; only counted.
   void note_small(Bytes size) noexcept;
 
-  // True when the block at `address` was handed out by allocate() and not freed since.
+  // Whether a live block at `address` is the arena's. Takes no lock.
   bool owns(const void* address) const noexcept;
-  // Frees a block of the arena. False (and counted) when there is none at this address.
+  // Frees a block of the arena. False when there is none at this address.
   bool deallocate(const void* address) noexcept;
-  // A block that note_upstream was told of is being freed.
-  void forget_upstream(const void* address) noexcept;
+  // A block that note_upstream was told of is being freed; none if it was not.
+  std::optional<UpstreamBlock> forget_upstream(const void* address) noexcept;
   // The block is used on `stream` too. False when it is not the arena's.
   bool record_stream(const void* address, StreamId stream) noexcept;
   // Size of the arena block that holds `address`, and its first byte; none when it is not the arena's.
@@ -91,7 +100,7 @@ class EBBTIDE_EXPORT Engine {
   std::vector<LiveBlock> live_blocks() const;
 
   // The stream whose requests are planned.
-  StreamId home() const noexcept;
+  StreamId home() const noexcept { return bypass_.home(); }
   // First byte of the arena; null while it is empty.
   const void* base() const noexcept { return arena_.range().base(); }
 
@@ -121,8 +130,8 @@ class EBBTIDE_EXPORT Engine {
   bool is_valid() const;
 
   // Around fork: nothing may be half done in the child, and the child serves nothing.
-  void before_fork() { lock_.lock(); }
-  void after_fork_parent() { lock_.unlock(); }
+  void before_fork();
+  void after_fork_parent();
   void after_fork_child();
 
  private:
@@ -130,7 +139,7 @@ class EBBTIDE_EXPORT Engine {
   void count(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<std::mutex>& lock);
   void note_input(const Extents& input);
-  void note_backward(std::unique_lock<std::mutex>& lock);
+  void note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock);
   bool is_in_optimizer_step() const;
   bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
@@ -146,18 +155,24 @@ class EBBTIDE_EXPORT Engine {
   RoundState round_state() const;
   void emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
             std::uint8_t detail = 0) const noexcept;
-  void note_live();
+  Bypass::Reason reason_to_pass(StreamId stream) const;
+  void set_bypass();
+  void* hand_out(Offset offset, Bytes size, StreamId stream, Placement placement);
+  void note_idle() { live_.set_idle(arena_.extent() - arena_.blocks().live_bytes()); }
   Bytes reserved_now() const;
 
   const EngineOptions options_;
-  mutable std::mutex lock_;    // guards everything below but growth_, worker_ and atomics
+  mutable std::mutex lock_;    // guards everything below but growth_, worker_, atomics and what is thread-safe itself
   std::mutex growth_;          // serialises the range's driver calls
   Arena arena_;
   RoundRecorder recorder_;
   RoundServer server_;
   RoundCutter cutter_;
   Counters counters_;
-  RoundRecorder::UpstreamBlocks upstream_;
+  mutable UpstreamBlocks upstream_;
+  LiveBytes live_;
+  Bypass bypass_;
+  SharedCount small_;
   std::shared_ptr<const ProgramBook> book_;
   PlanWorker worker_;
   StreamId home_{};            // the stream whose order the programs describe
@@ -171,9 +186,11 @@ class EBBTIDE_EXPORT Engine {
   ProgramBook::Use last_served_;  // since the start, by program
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   Bytes round_planned_;        // of the running round: what had a planned place
-  Bytes round_all_;            // and all that somebody could serve
+  Bytes round_all_;            // and all of it
+  ServedCount resting_before_; // what had passed by in resting rounds when this one began
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};
+  const bool tracks_all_;      // what passes by, too: nobody else knows what is alive, or there is a trace to write
 };
 
 }  // namespace ebbtide

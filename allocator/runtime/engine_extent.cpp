@@ -26,6 +26,7 @@ bool Engine::grow(Bytes needed, std::unique_lock<std::mutex>& lock) {
   if (!grown.ok() && target > needed) grown = arena_.grow_to(needed);
   lock.lock();
   arena_.adopt_extent();
+  note_idle();
   if (grown.ok()) {
     emit(Action::kArenaGrow, Placement::kPlanned, nullptr, arena_.extent(), home_);
   } else {
@@ -54,6 +55,7 @@ void Engine::shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock) {
   arena_.shrink_to(kept);
   lock.lock();
   arena_.adopt_extent();
+  note_idle();
   emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
 }
 
@@ -73,6 +75,7 @@ Bytes Engine::release_idle() noexcept {
   arena_.shrink_to(kept);
   const std::lock_guard lock(lock_);
   arena_.adopt_extent();
+  note_idle();
   emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
   return before - arena_.extent();
 }

@@ -18,9 +18,8 @@ constexpr std::uint32_t kPause = 32;        // rounds between learning, once the
 }  // namespace
 
 // Programs that give no hints at all (C++ without a call of ours) are cut where a backward has ended.
-void Engine::note_backward(std::unique_lock<std::mutex>& lock) {
-  if (options_.is_in_backward == nullptr || (has_seen_backward_ && has_marks_)) return;
-  const bool is_in_backward = options_.is_in_backward();
+void Engine::note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock) {
+  if (has_seen_backward_ && has_marks_) return;
   if (!has_marks_ && has_seen_backward_ && !is_in_backward) cut(RoundKind::kStep, 0, {}, lock);
   has_seen_backward_ = has_seen_backward_ || is_in_backward;
 }
@@ -33,6 +32,11 @@ RoundState Engine::round_state() const {
   state.has_seen_backward = has_seen_backward_;
   state.live = recorder_.live_bytes();
   state.peak = recorder_.peak_bytes();
+  if (backoff(state.kind).is_resting()) {  // nothing was written down
+    state.is_empty = bypass_.resting().requests == resting_before_.requests;
+    state.live = live_.live_of_round();
+    state.peak = live_.peak_of_round();
+  }
   return state;
 }
 
@@ -47,14 +51,15 @@ void Engine::mark(MarkKind kind, std::uint64_t source, const Extents& input) noe
   }
   const RoundKind round_kind = RoundCutter::kind_of(kind);
   switch (cutter_.decide(kind, round_state())) {
-    case RoundCutter::Decision::kIgnore: note_input(input); return;
+    case RoundCutter::Decision::kIgnore: note_input(input); break;
     case RoundCutter::Decision::kDescribe:
       recorder_.begin_again(round_kind, cutter_.ordinal(source), arena_.blocks(), upstream_, *book_);
       recorder_.note_input(input);
       begin_serving();
-      return;
-    case RoundCutter::Decision::kCut: cut(round_kind, cutter_.ordinal(source), input, lock); return;
+      break;
+    case RoundCutter::Decision::kCut: cut(round_kind, cutter_.ordinal(source), input, lock); break;
   }
+  set_bypass();
 }
 
 // A round that began before its input was known: `ebbtide.step()`, then the batch, then the forward.
@@ -101,6 +106,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   server_.end();
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
   recorder_.note_input(input);
+  live_.begin_round();
   has_seen_backward_ = false;
   if (learn && !options_.observe_only) {
     worker_.submit(std::move(finished), last_served_);
@@ -123,6 +129,9 @@ void Engine::note_whether_it_fits() {
   const bool is_any_known = std::any_of(book_->programs.begin(), book_->programs.end(),
                                         [kind](const Program& program) { return program.kind == kind; });
   const bool was_resting = backoff(kind).is_resting();
+  const ServedCount passed = bypass_.resting();
+  round_all_ += passed.bytes - resting_before_.bytes;
+  resting_before_ = passed;
   if (is_any_known && kind != RoundKind::kOptimizer) backoff(kind).note(round_planned_, round_all_);
   if (!was_resting && backoff(kind).is_resting()) {
     EBBTIDE_INFO("rounds of kind %d do not repeat: they are left to upstream for a while", static_cast<int>(kind));
@@ -137,7 +146,7 @@ void Engine::begin_serving() {
   // An optimizer's first step creates its state, of the sizes that its later steps use for a moment.
   const bool is_first_step = round.kind == RoundKind::kOptimizer && optimizers_seen_.insert(round.source).second;
   if (options_.observe_only || is_first_step) return;
-  server_.begin(book_, recorder_, last_served_);
+  server_.begin(book_, recorder_, last_served_, backoff(round.kind).is_on_trial());
   has_served_ = has_served_ || server_.is_following();
 }
 
@@ -159,7 +168,7 @@ void Engine::adopt_latest() {
   if (latest == book_) return;
   if (!counters_.observed_peak_known && !plan_was_loaded_ && !options_.observe_only) {
     counters_.observed_peak_known = true;
-    counters_.observed_peak_reserved = options_.upstream_caches ? arena_.range().peak_reserved() : counters_.peak_reserved;
+    counters_.observed_peak_reserved = options_.upstream_caches ? arena_.range().peak_reserved() : live_.peak_held();
   }
   book_ = std::move(latest);
   recorder_.resolve(*book_);

@@ -13,12 +13,11 @@ Origin RoundRecorder::add(Bytes size, std::int32_t node) {
   return {round_.serial, request};
 }
 
-void RoundRecorder::end(const Block& block) {
+void RoundRecorder::end(const BlockRecord& block) {
   const Tick now{static_cast<std::int64_t>(round_.requests.size())};
   if (block.origin.round == round_.serial) {
-    if (block.origin.request < round_.requests.size()) {
-      round_.requests[block.origin.request].death = now;
-    }
+    if (block.origin.request >= round_.requests.size()) return;  // it was not written down
+    round_.requests[block.origin.request].death = now;
     live_bytes_ -= block.size;
   } else if (block.survivor >= 0) {
     round_.survivors[static_cast<std::size_t>(block.survivor)].end = now;
@@ -68,16 +67,16 @@ void RoundRecorder::leave_out_withdrawn(BlockTable& arena, UpstreamBlocks& upstr
   for (Survivor& survivor : round_.survivors) move_down(survivor.end);
   move_down(round_.optimizer_end);
   move_down(round_.backward_begin);
-  const auto rename = [this, &fewer](Block& block) {
+  const auto rename = [this, &fewer](BlockRecord& block) {
     if (block.origin.round == round_.serial) block.origin.request = static_cast<std::uint32_t>(fewer(block.origin.request));
   };
   for (auto& [offset, block] : arena.blocks()) rename(block);
-  for (auto& [address, block] : upstream) rename(block);
+  upstream.for_each([&rename](const void*, UpstreamBlock& block) { rename(block); });
   withdrawn_.clear();
 }
 
 // What stays for ever matters only where it lies in the arena: plans must go round it.
-void RoundRecorder::add_survivor(Block& block, std::optional<Offset> in_arena, const ProgramBook& book) {
+void RoundRecorder::add_survivor(BlockRecord& block, std::optional<Offset> in_arena, const ProgramBook& book) {
   block.survivor = -1;
   if (block.origin.round == 0) return;
   if (block.root == RootId{}) block.root = book.root_of(block.origin);
@@ -90,7 +89,7 @@ void RoundRecorder::add_survivor(Block& block, std::optional<Offset> in_arena, c
 Round RoundRecorder::next(RoundKind kind, std::uint32_t source, BlockTable& arena,
                           UpstreamBlocks& upstream, const ProgramBook& book) {
   if (is_prologue()) {
-    for (const auto& [address, block] : upstream) constant_sizes_.push_back(block.size);
+    upstream.for_each([this](const void*, const UpstreamBlock& block) { constant_sizes_.push_back(block.size); });
     std::sort(constant_sizes_.begin(), constant_sizes_.end());
     const auto last = std::unique(constant_sizes_.begin(), constant_sizes_.end());
     constant_sizes_.erase(last, constant_sizes_.end());
@@ -119,7 +118,7 @@ void RoundRecorder::resolve(const ProgramBook& book) {
 void RoundRecorder::find_survivors(BlockTable& arena, UpstreamBlocks& upstream, const ProgramBook& book) {
   round_.survivors.clear();
   for (auto& [offset, block] : arena.blocks()) add_survivor(block, offset, book);
-  for (auto& [address, block] : upstream) add_survivor(block, std::nullopt, book);
+  upstream.for_each([&](const void*, UpstreamBlock& block) { add_survivor(block, std::nullopt, book); });
 }
 
 void RoundRecorder::begin_again(RoundKind kind, std::uint32_t source, BlockTable& arena,

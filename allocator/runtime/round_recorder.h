@@ -3,12 +3,12 @@
 
 #include <cstdint>
 #include <optional>
-#include <unordered_map>
 #include <vector>
 
 #include "allocator/runtime/block_table.h"
 #include "allocator/runtime/program_book.h"
 #include "allocator/runtime/round.h"
+#include "allocator/runtime/upstream_blocks.h"
 
 namespace ebbtide {
 
@@ -35,11 +35,10 @@ class RoundRecorder {
     if (round_.backward_begin == kAlive) round_.backward_begin = Tick{static_cast<std::int64_t>(round_.requests.size())};
   }
   // The block is gone: notes its death if it belongs to a round.
-  void end(const Block& block);
+  void end(const BlockRecord& block);
 
   // Ends the round and begins the next. `arena` and `upstream` are all tracked live blocks: those born
   // in rounds become the new round's survivors.
-  using UpstreamBlocks = std::unordered_map<const void*, Block>;
   Round next(RoundKind kind, std::uint32_t source, BlockTable& arena, UpstreamBlocks& upstream,
              const ProgramBook& book);
   // Looks up again who the survivors are, in a newer book.
@@ -57,7 +56,7 @@ class RoundRecorder {
   std::vector<ProgramBook::Resident> residents() const;
 
  private:
-  void add_survivor(Block& block, std::optional<Offset> in_arena, const ProgramBook& book);
+  void add_survivor(BlockRecord& block, std::optional<Offset> in_arena, const ProgramBook& book);
   // Deaths and origins are numbers of requests: they move down with those behind what was withdrawn.
   void leave_out_withdrawn(BlockTable& arena, UpstreamBlocks& upstream);
   Bytes measured_peak() const;

@@ -23,18 +23,20 @@ constexpr int kMaxGapSearches = 256;      // a round; each is linear in the prog
 constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
 constexpr int kMaxDoubts = 8;             // a round
 constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
+constexpr int kHopeless = 64;             // requests of a trial that were not recognised, more than those that were
 
 }  // namespace
 
 void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
-                        const ProgramBook::Use& last_served) {
+                        const ProgramBook::Use& last_served, bool on_trial) {
   end();
+  is_on_trial_ = on_trial;
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
   program_ = book_->choose(round, residents, last_served);
   if (program_ == nullptr) {
-    serves_unknown_ = round.kind != RoundKind::kOptimizer;
+    serves_unknown_ = round.kind != RoundKind::kOptimizer && !on_trial;
     return;
   }
   fits_residents_ = ProgramBook::fits(*program_, residents);
@@ -50,7 +52,8 @@ void RoundServer::end() {
   height_ = Bytes{};
   fits_residents_ = false;
   serves_unknown_ = false;
-  deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = 0;
+  is_on_trial_ = false;
+  deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = false;
   inline_ns_ = 0;
@@ -75,6 +78,7 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
     if (!gap) return {};
     return {Placing::Kind::kGap, *gap, {}, -1, {}, {}};
   }
+  if (is_on_trial_) return recognise(size);
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
@@ -96,6 +100,19 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   placing.root = node.root;
   placing.node = static_cast<std::int32_t>(match->node);
   return placing;
+}
+
+// Any program has a request that this one might be: only what is of the size that was expected speaks for it.
+Placing RoundServer::recognise(Bytes size) {
+  const std::optional<Match> match = matcher_.match(size);
+  const bool is_expected = match && match->exact;
+  recognised_ += is_expected ? 1 : 0;
+  if (!match && ++deviations_ >= kHopeless + recognised_) end();
+  if (!match) return {};
+  const Node& node = program_->nodes[match->node];
+  outgrew_plans_ = outgrew_plans_ || size > node.slot;
+  const bool has_place = is_expected && !node.unplanned;
+  return {has_place ? Placing::Kind::kPlanned : Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
 }
 
 bool RoundServer::was_outlived(const Round& round) const {

@@ -33,9 +33,11 @@ class RoundServer {
   RoundServer(Arena& arena, Bytes alignment, Bytes smallest)
       : arena_(arena), alignment_(alignment), smallest_(smallest) {}
 
-  // Begins a round of this kind with these residents. Follows nothing if no program fits.
+  // Begins a round of this kind with these residents. Follows nothing if no program fits. On trial a request is only
+  // recognised: what would be planned has no place, no plan is made inline, and a round that is nothing like its
+  // program is followed no further.
   void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
-             const ProgramBook::Use& last_served);
+             const ProgramBook::Use& last_served, bool on_trial = false);
   void end();
   // The extents of the running round's input became known.
   void note_input(const Extents& input) {
@@ -69,6 +71,7 @@ class RoundServer {
   };
 
   Place planned_place(std::uint32_t node) const;
+  Placing recognise(Bytes size);
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
@@ -99,6 +102,8 @@ class RoundServer {
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
+  bool is_on_trial_ = false;
+  int recognised_ = 0;                // requests of the trial
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
 };
 

@@ -14,6 +14,7 @@ KINDS = {
     "memory": (1, {"OutOfMemoryError"}),
     "events": (2, {"AcceleratorError"}),
     "copies": (4, {"AcceleratorError"}),
+    "pinning": (8, {"AcceleratorError"}),
 }
 # the arena's own calls have another way to go
 ABSORBED = ("memory", "events")

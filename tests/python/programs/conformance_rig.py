@@ -86,7 +86,7 @@ def _run(function: Check) -> tuple[str, int]:
 def main() -> None:
     take(2)  # a parameter, as it were: the checks never begin with an empty device
     gc.disable()  # what a check frees is freed in it
-    for function, served in _groups[sys.argv[1]]:
+    for function, served in [entry for group in sys.argv[1:] for entry in _groups[group]]:
         wrong, requests = _run(function)
         gc.collect()
         row = {"check": function.__name__, "wrong": wrong, "arena": requests, "served": served}

@@ -21,8 +21,15 @@ simulated.ebbtide_dryrun_fallible_calls.restype = ctypes.c_int64
 simulated.ebbtide_dryrun_fail.argtypes = [ctypes.c_int64, ctypes.c_uint]
 
 
-def iteration(model: torch.nn.Module, optimizer: torch.optim.Optimizer, side: torch.cuda.Stream) -> None:
-    batch = torch.ones(512, 1024).to("cuda")
+PINNING = 8
+
+
+def iteration(model: torch.nn.Module, optimizer: torch.optim.Optimizer, side: torch.cuda.Stream, pins: bool) -> None:
+    batch = torch.ones(512, 1024)
+    if pins:  # torch itself ends the process when an event fails as pinned memory is freed
+        torch._C._host_emptyCache()  # so that memory is pinned in every iteration
+        batch = batch.pin_memory()
+    batch = batch.to("cuda", non_blocking=pins)
     hidden = model(batch)
     used_twice = torch.arange(MIB, device="cuda")
     side.wait_stream(torch.cuda.current_stream())
@@ -47,7 +54,7 @@ def main() -> None:
 
     def step() -> None:
         ebbtide.step()
-        iteration(model, optimizer, side)
+        iteration(model, optimizer, side, pins=kinds == PINNING)
 
     for _ in range(WARM_UP):
         step()

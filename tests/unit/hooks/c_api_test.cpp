@@ -60,7 +60,7 @@ void iterate() {
     void* address = grant.address;
     if (address == nullptr) {
       address = reinterpret_cast<void*>(next_upstream += 64 * 1024 * 1024);
-      engine().note_upstream(address, size, StreamId{}, grant);
+      engine().note_upstream(address, size, grant);
     }
     tensors.push_back({address, grant.address != nullptr});
   }

@@ -123,10 +123,20 @@ inline std::optional<std::string> fault_of(const Program& program, SimulatedAdap
   return *adaptor.first_fault() + ", at instruction " + std::to_string(index);
 }
 
+// How much of a program is no repetition: one round in so many.
+struct Disorder {
+  std::uint32_t noisy = 4;      // has requests, frees, marks and exceptions that others do not have, and lacks some
+  std::uint32_t eventful = 64;  // is followed by something rare: memory given back, another capacity
+  std::uint32_t checked = 1;    // is followed by a look at the books
+  std::uint32_t reshaped = 1;   // has tensors of another length than the one before
+};
+// Nearly everything is learnt soon, so that plans serve and millions of instructions take seconds.
+inline constexpr Disorder kSteady{4096, 1024, 16, 128};
+
 // A round that repeats, with everything that real programs do to break the repetition.
 class ProgramWriter {
  public:
-  explicit ProgramWriter(std::uint64_t seed) : random_(seed) {
+  explicit ProgramWriter(std::uint64_t seed, Disorder disorder = {}) : random_(seed), disorder_(disorder) {
     for (Program& round : rounds_) write_round(round);
   }
 
@@ -137,15 +147,17 @@ class ProgramWriter {
       constexpr std::array<MarkKind, 4> kMarks{MarkKind::kForward, MarkKind::kOptimizer, MarkKind::kInference,
                                                MarkKind::kUser};
       const std::uint32_t mark = static_cast<std::uint32_t>(kMarks[kind % kMarks.size()]) + 5 * kind;
-      program.push_back({Op::kMark, mark, kind == 0 ? 1 + below(5) : 0});
-      const std::uint32_t noise = below(4) == 0 ? 1 + below(20) : 0;  // percent
+      program.push_back({Op::kMark, mark, kind == 0 && below(disorder_.reshaped) == 0 ? 1 + below(5) : 0});
+      const std::uint32_t noise = below(disorder_.noisy) == 0 ? 1 + below(20) : 0;  // percent
       for (const Instruction& step : rounds_[kind]) {
         if (below(100) >= noise || below(2) == 0) program.push_back(step);
         if (below(100) < noise) program.push_back(any());
+        if (below(32) == 0) add_aside(program);
       }
+      if (noise > 0) program.push_back({Op::kBackward, 0, 0});
       if (below(3) == 0) program.push_back({Op::kMark, static_cast<std::uint32_t>(MarkKind::kOptimizerEnd), 0});
-      if (below(64) == 0) program.push_back(rare());
-      program.push_back({Op::kSnapshot, 0, 0});
+      if (below(disorder_.eventful) == 0) program.push_back(rare());
+      if (below(disorder_.checked) == 0) program.push_back({Op::kSnapshot, 0, 0});
     }
     return program;
   }
@@ -163,6 +175,16 @@ class ProgramWriter {
     }
     // Most of what is left goes; a little outlives the round.
     for (; live > below(3); --live) round.push_back({Op::kFree, below(live), 0});
+  }
+
+  // What plans need not know of: other streams' tensors, and uses by other streams.
+  void add_aside(Program& program) {
+    if (below(2) == 0) {
+      program.push_back({Op::kUse, below(16), below(3)});
+      return;
+    }
+    program.push_back({Op::kAllocate, below(8), 1 + below(2)});
+    program.push_back({Op::kFree, 0, 0});
   }
 
   Instruction any() {
@@ -191,13 +213,16 @@ class ProgramWriter {
   }
 
   std::mt19937_64 random_;
+  Disorder disorder_;
   std::array<Program, 5> rounds_;
 };
 
-// The shortest program found that still fails: stretches are left out as long as it does.
-inline Program shortened(Program program, int attempts) {
-  for (std::size_t stretch = program.size() / 2; stretch > 0 && attempts > 0; stretch /= 2) {
-    for (std::size_t begin = 0; begin + stretch <= program.size() && attempts > 0; --attempts) {
+// The shortest program found in that time that still fails: stretches are left out as long as it does.
+inline Program shortened(Program program, std::chrono::seconds time) {
+  const auto end = std::chrono::steady_clock::now() + time;
+  const auto has_time = [end] { return std::chrono::steady_clock::now() < end; };
+  for (std::size_t stretch = program.size() / 2; stretch > 0 && has_time(); stretch /= 2) {
+    for (std::size_t begin = 0; begin + stretch <= program.size() && has_time();) {
       Program without = program;
       const auto from = without.begin() + static_cast<std::ptrdiff_t>(begin);
       without.erase(from, from + static_cast<std::ptrdiff_t>(stretch));

@@ -19,7 +19,7 @@ class RoundRecorderTest : public testing::Test {
 
   RoundRecorder recorder_;
   BlockTable arena_;
-  RoundRecorder::UpstreamBlocks upstream_;
+  UpstreamBlocks upstream_;
   ProgramBook book_;
 };
 
@@ -56,7 +56,7 @@ TEST_F(RoundRecorderTest, WhatNobodyCouldServeIsLeftOut) {
   EXPECT_EQ(recorder_.live_bytes(), mib(1));
   EXPECT_EQ(recorder_.peak_bytes(), mib(1));
   recorder_.note_backward();
-  upstream_[&upstream_] = born(mib(2));
+  upstream_.insert(&upstream_, {born(mib(2)), false});
   recorder_.end(a);
   recorder_.end(born(mib(3)));
   recorder_.withdraw({0, 0});  // of an earlier round: nothing to do
@@ -66,7 +66,7 @@ TEST_F(RoundRecorderTest, WhatNobodyCouldServeIsLeftOut) {
   EXPECT_EQ(round.requests[1].size, mib(2));
   EXPECT_EQ(round.requests[2].death, Tick{3});
   EXPECT_EQ(round.backward_begin, Tick{1});
-  EXPECT_EQ(upstream_.at(&upstream_).origin, (Origin{1, 1}));
+  EXPECT_EQ(upstream_.take(&upstream_)->origin, (Origin{1, 1}));
   ASSERT_EQ(recorder_.round().survivors.size(), 1U);
   EXPECT_EQ(recorder_.round().survivors[0].origin, (Origin{1, 1}));
 }
@@ -87,7 +87,7 @@ TEST_F(RoundRecorderTest, CountsTheBytesOfThisRoundAliveNowAndAtTheirHighest) {
 TEST_F(RoundRecorderTest, WhatIsAliveAtTheEndSurvivesIntoTheNext) {
   next();
   arena_.insert(Offset{512}, born(mib(4)));
-  upstream_[this] = born(mib(2));
+  upstream_.insert(this, {born(mib(2)), false});
   const Round first = next();
   EXPECT_TRUE(first.survivors.empty());
   ASSERT_EQ(recorder_.round().survivors.size(), 2U);
@@ -105,9 +105,9 @@ TEST_F(RoundRecorderTest, WhatIsAliveAtTheEndSurvivesIntoTheNext) {
 }
 
 TEST_F(RoundRecorderTest, ParametersAreOlderThanAllRoundsAndOnlyTheirSizesAreKept) {
-  upstream_[this] = {mib(8), {}, {}, -1, {}};
-  upstream_[&book_] = {mib(8), {}, {}, -1, {}};
-  upstream_[&arena_] = {mib(3), {}, {}, -1, {}};
+  upstream_.insert(this, {{mib(8), {}, {}, -1}, false});
+  upstream_.insert(&book_, {{mib(8), {}, {}, -1}, false});
+  upstream_.insert(&arena_, {{mib(3), {}, {}, -1}, false});
   next();
   EXPECT_TRUE(recorder_.round().survivors.empty());
   const Round round = next();

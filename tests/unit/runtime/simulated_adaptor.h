@@ -67,7 +67,7 @@ class SimulatedAdaptor {
       tensor.address = next_upstream_;
       next_upstream_ += static_cast<std::uintptr_t>(align_up(size, kMiB).value);
     }
-    engine_->note_upstream(reinterpret_cast<void*>(tensor.address), size, stream, grant);
+    engine_->note_upstream(reinterpret_cast<void*>(tensor.address), size, grant);
     const std::lock_guard lock(lock_);
     return add(tensor);
   }
@@ -76,7 +76,7 @@ class SimulatedAdaptor {
   void fail_to_allocate(Bytes size, StreamId stream = {}) {
     const Engine::Grant grant = engine_->allocate(size, stream);
     if (grant.address != nullptr) return note_fault("the arena served what it was not to serve");
-    engine_->note_refused(size, stream, grant);
+    engine_->note_refused(size, grant);
   }
 
   void free(TensorId id) {

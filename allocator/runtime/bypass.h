@@ -1,0 +1,72 @@
+// Requests that no plan can serve at the moment: they are answered without the engine's lock.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "allocator/base/units.h"
+#include "allocator/device/stream_fences.h"
+#include "allocator/runtime/counters.h"
+
+namespace ebbtide {
+
+// What goes upstream without being written down. Set with the engine's lock whenever that changes, asked without it:
+// a request that meets the change itself is served as if it had come a moment earlier.
+class Bypass {
+ public:
+  enum class Reason : std::uint8_t { kNone, kPrologue, kElsewhere, kResting };
+  enum class Rule : std::uint8_t {
+    kNobody,        // every request is to be looked at
+    kOtherStreams,  // only the home stream's are
+    kRestingRound,  // none is: the round is left to upstream
+    kEverybody,     // none is
+    kPrologue,      // none is; no iteration has begun
+  };
+  struct State {
+    Rule rule = Rule::kNobody;
+    StreamId home;
+    bool watches_backward = false;  // the first request of a backward pass is to be looked at
+    bool operator==(const State&) const = default;
+  };
+
+  // With the engine's lock.
+  void set(const State& state) {
+    if (state == state_) return;
+    state_ = state;
+    home_.store(state.home.value, std::memory_order_relaxed);
+    watches_backward_.store(state.watches_backward, std::memory_order_relaxed);
+    rule_.store(state.rule, std::memory_order_release);
+  }
+
+  // For whoever asks, before it is known on which stream. kNone: it depends, or nothing passes.
+  Reason reason_for_all() const {
+    switch (rule_.load(std::memory_order_acquire)) {
+      case Rule::kNobody:
+      case Rule::kOtherStreams: return Reason::kNone;
+      case Rule::kRestingRound: return Reason::kResting;
+      case Rule::kEverybody: return Reason::kElsewhere;
+      case Rule::kPrologue: return Reason::kPrologue;
+    }
+    return Reason::kNone;
+  }
+  Reason reason_for(StreamId stream) const {
+    const bool is_others = rule_.load(std::memory_order_acquire) == Rule::kOtherStreams && !(stream == home());
+    return is_others ? Reason::kElsewhere : reason_for_all();
+  }
+  StreamId home() const { return {home_.load(std::memory_order_relaxed)}; }
+  bool watches_backward() const { return watches_backward_.load(std::memory_order_relaxed); }
+
+  void count(Reason reason, Bytes size) { (reason == Reason::kResting ? resting_ : elsewhere_).add(size); }
+  void take_back(Reason reason, Bytes size) { (reason == Reason::kResting ? resting_ : elsewhere_).take_back(size); }
+  ServedCount resting() const { return resting_.read(); }
+  ServedCount elsewhere() const { return elsewhere_.read(); }
+
+ private:
+  State state_;  // guarded by the engine's lock
+  std::atomic<Rule> rule_{Rule::kNobody};
+  std::atomic<bool> watches_backward_{false};
+  std::atomic<std::uint64_t> home_{0};
+  SharedCount resting_, elsewhere_;
+};
+
+}  // namespace ebbtide

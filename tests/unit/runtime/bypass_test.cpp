@@ -1,0 +1,92 @@
+// Requests that no plan can serve: who they are, and that the engine's lock is not theirs to take.
+#include "allocator/runtime/bypass.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/unit/runtime/simulated_adaptor.h"
+
+namespace ebbtide::simulation {
+namespace {
+
+using Passing = Engine::Passing;
+
+constexpr Bytes kSize{16 * kMiB.value};
+constexpr StreamId kSide{9};
+
+// As torch's statistics do.
+class Counting final : public ArenaObserver {
+ public:
+  void placed(const void*, Bytes, StreamId) noexcept override {}
+  void released(const void*, Bytes) noexcept override {}
+  std::optional<LiveTotals> live() noexcept override { return LiveTotals{Bytes{5}, Bytes{7}}; }
+};
+
+void round(SimulatedAdaptor& adaptor) {
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  adaptor.free(adaptor.allocate(kSize));
+}
+
+TEST(Bypass, OtherStreamsPassOnceTheHomeStreamIsKnown) {
+  SimulatedAdaptor adaptor;
+  EXPECT_EQ(adaptor.engine().pass_by(kSize, kSide), Passing::kTracked) << "nothing has begun";
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  EXPECT_EQ(adaptor.engine().pass_by(kSize, kSide), Passing::kNo) << "it may be the home stream";
+  adaptor.free(adaptor.allocate(kSize));
+  EXPECT_EQ(adaptor.engine().pass_by(kSize, kSide), Passing::kTracked);
+  EXPECT_EQ(adaptor.engine().pass_by(kSize, StreamId{}), Passing::kNo);
+  EXPECT_EQ(adaptor.engine().pass_by(kSize), Passing::kNo) << "it depends on the stream";
+  EXPECT_EQ(adaptor.engine().snapshot().counters.unplanned.requests, 3);
+}
+
+TEST(Bypass, WhereSomebodyElseCountsWhatIsAliveTheEngineNeedNotHearOfIt) {
+  Counting counting;
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.engine.observer = &counting;
+  SimulatedAdaptor adaptor(options);
+  Engine& engine = adaptor.engine();
+  EXPECT_EQ(engine.pass_by(kSize), Passing::kTracked) << "parameters are followed";
+  engine.mark(MarkKind::kForward, 1);
+  EXPECT_EQ(engine.allocate(kSize, {}).address, nullptr);
+  EXPECT_EQ(engine.pass_by(kSize, kSide), Passing::kUntracked);
+  EXPECT_EQ(engine.snapshot().live, Bytes{5});
+  EXPECT_EQ(engine.snapshot().counters.peak_live, Bytes{7});
+}
+
+TEST(Bypass, ARestingRoundPassesWholeAndIsStillARound) {
+  SimulatedAdaptor adaptor;
+  std::mt19937 random(5);
+  int rested = 0;
+  for (int i = 0; i < 40; ++i) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    rested += adaptor.engine().pass_by(kMiB) != Passing::kNo ? 1 : 0;
+    for (int k = 0; k < 50; ++k) adaptor.free(adaptor.allocate(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096}));
+  }
+  EXPECT_GT(rested, 20);
+  EXPECT_LT(rested, 40) << "now and then a round is tried";
+  EXPECT_EQ(adaptor.engine().snapshot().counters.rounds, 39) << "the last one has not ended";
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
+TEST(Bypass, AskingForAPlaceAnywhereIsTheHomeStreamsRightInARestingRoundToo) {
+  SimulatedAdaptor adaptor;
+  for (int i = 0; i < 4; ++i) round(adaptor);
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  const TensorId kept = adaptor.allocate(kSize);
+  ASSERT_EQ(adaptor.arena_live(), kSize);
+  EXPECT_EQ(adaptor.engine().allocate_anywhere(kSize, kSide, {}), nullptr);
+  adaptor.free(kept);
+  void* place = adaptor.engine().allocate_anywhere(kSize, StreamId{}, {});
+  ASSERT_NE(place, nullptr);
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  EXPECT_EQ(adaptor.engine().block_at(place).size, kSize) << "it outlives its round";
+  EXPECT_TRUE(adaptor.engine().deallocate(place));
+  round(adaptor);
+  EXPECT_TRUE(adaptor.engine().is_valid());
+}
+
+}  // namespace
+}  // namespace ebbtide::simulation
