@@ -9,14 +9,14 @@
 namespace ebbtide {
 namespace {
 
+constexpr std::size_t kFewFurther = 4;  // requests
+
 Bytes smallest_recorded(const Program& program, const Round& round) {
   Bytes smallest{std::numeric_limits<std::int64_t>::max()};
   for (const Request& request : round.requests) smallest = std::min(smallest, request.size);
   for (const Node& node : program.nodes) smallest = std::min(smallest, node.slot);
   return smallest;
 }
-
-constexpr std::size_t kFewFurther = 4;
 
 // Scratch memory that only some lengths need comes in the place of a tensor that outlives the round (a gradient), and
 // that one follows as if it were new: of its own size, and as long-lived.
@@ -26,8 +26,8 @@ void give_back_to_survivors(const Program& program, const Round& round, std::vec
     if (node[r] < 0 || survives(r)) continue;
     const Node& taken = program.nodes[static_cast<std::size_t>(node[r])];
     const bool may_survive = taken.survives() || taken.death < Tick{0};  // a new variant's lifetimes are not known
-    const bool was_always = std::all_of(taken.sizes.begin(), taken.sizes.end(), [&](Bytes size) { return size == taken.slot; });
-    if (!may_survive || !was_always || round.requests[r].size == taken.slot) continue;
+    const bool never_varied = std::all_of(taken.sizes.begin(), taken.sizes.end(), [&](Bytes size) { return size == taken.slot; });
+    if (!may_survive || !never_varied || round.requests[r].size == taken.slot) continue;
     for (std::size_t next = r + 1; next < node.size() && next < r + kFewFurther; ++next) {
       if (node[next] >= 0 || !survives(next) || round.requests[next].size != taken.slot) continue;
       std::swap(node[r], node[next]);

@@ -40,9 +40,6 @@ class ExpectedSizes {
     const std::uint32_t c = class_of(node);
     return knowledge_[c] != Knowledge::kNone && (size == expected_[c] || is_nearly_exact(c, size));
   }
-  // Nothing else than this size is possible for the node.
-  bool is_settled(std::uint32_t node) const { return knowledge_[class_of(node)] >= Knowledge::kSure; }
-  bool is_firm(std::uint32_t node, Bytes size) const { return is_settled(node) && expected(node) == size; }
   // `size` is none that is expected, but may be the node's all the same.
   bool is_loose(std::uint32_t node, Bytes size) const;
   // The node's request will be smaller than any that is recorded: it is not waited for.

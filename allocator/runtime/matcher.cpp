@@ -84,16 +84,6 @@ std::uint32_t Matcher::likeliest_from(std::uint32_t node, Bytes size) const {
   return next < count && used_[next] == 0 && sizes_.is_exact(next, size) ? next : node;
 }
 
-// What may be of several sizes stands back behind what is surely of this one, unless something that is due lies between.
-std::uint32_t Matcher::firm_from(std::uint32_t node, Bytes size) const {
-  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
-  for (std::uint32_t next = node + 1; next < count && next < node + kNear; ++next) {
-    if (used_[next] == 0 && sizes_.is_firm(next, size)) return next;
-    if (is_due(next) && sizes_.is_settled(next)) break;
-  }
-  return node;
-}
-
 std::optional<Match> Matcher::match(Bytes size) {
   const std::optional<Match> found = find(size);
   lone_twin_.reset();
@@ -112,10 +102,7 @@ std::optional<Match> Matcher::match(Bytes size) {
 
 std::optional<Match> Matcher::find(Bytes size) {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
-  if (cursor_ < count && sizes_.is_exact(cursor_, size)) {
-    const std::uint32_t likeliest = likeliest_from(cursor_, size);
-    return take(sizes_.is_firm(likeliest, size) ? likeliest : firm_from(likeliest, size), size, true);
-  }
+  if (cursor_ < count && sizes_.is_exact(cursor_, size)) return take(likeliest_from(cursor_, size), size, true);
   while (cursor_ < count && sizes_.is_too_small(cursor_)) ++cursor_;
   const std::uint32_t back = cursor_ - std::min(cursor_, kNear);
   for (const bool guesses_count : {false, true}) {

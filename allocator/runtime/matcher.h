@@ -56,7 +56,6 @@ class Matcher {
   std::optional<std::uint32_t> find_far(Bytes size) const;
   bool ends_run(std::uint32_t node, Bytes size) const;
   std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
-  std::uint32_t firm_from(std::uint32_t node, Bytes size) const;
   bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
   Match take(std::uint32_t node, Bytes size, bool exact);

@@ -159,6 +159,13 @@ TEST(Matcher, WhatWasNotRecognisedMayHaveBeenThatWhichIsPassedOver) {
   EXPECT_EQ(matched(program, kib({64, 777, 512}), {}, {1, 300}), (std::vector<int>{0, kNone, 4})) << "or two, and one is of another size";
 }
 
+TEST(Matcher, WhatSomeRoundsLackedIsEasilyPassedOver) {
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({512, 512})});
+  program.inputs = {{1, 100}, {1, 200}};
+  for (std::size_t node = 1; node <= 3; ++node) program.nodes[node].missed = 1;
+  EXPECT_EQ(matched(program, kib({64, 512}), {}, {1, 300}), (std::vector<int>{0, 4}));
+}
+
 // Scratch memory that grows in stairs is not recognised, and is large; all else follows from the input every time.
 TEST(Matcher, AnInputThatExplainsMostRequestsIsNotForgottenForTheOthers) {
   const std::vector<Bytes> tokens{Bytes{1024 * 2 * 1403}, Bytes{1024 * 2771}};
