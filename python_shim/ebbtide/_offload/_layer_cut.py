@@ -22,6 +22,7 @@ from ._layer_saving import storage_of
 from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
+from ._native_saving import Externals
 from ._pieces import Policy, Span, choose_policies
 
 
@@ -171,10 +172,10 @@ class CutLayer:
         swapped = TallyingStore(self._shared.store, self.tally)
         return Stores(swapped, kept, swapped)
 
-    def _externals(self, call: LayerCall) -> frozenset[int]:
+    def _externals(self, call: LayerCall) -> Externals:
         """Storages that live on beside what a call saves."""
         tensors = [*self._layer.parameters(), *self._layer.buffers(), *call.tensors()]
-        return frozenset(map(storage_of, tensors))
+        return Externals(map(storage_of, tensors))
 
     def _make_cut(self) -> Cut:
         if offers_parts(self._layer):
