@@ -32,6 +32,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
+  may_grow_ = round.has_variants();
   program_ = book_->choose(round, residents, last_served);
   if (program_ == nullptr) {
     serves_unknown_ = round.kind != RoundKind::kOptimizer;
@@ -49,7 +50,7 @@ void RoundServer::end() {
   inline_places_.clear();
   height_ = Bytes{};
   fits_residents_ = false;
-  serves_unknown_ = false;
+  serves_unknown_ = may_grow_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = false;
@@ -57,6 +58,11 @@ void RoundServer::end() {
 }
 
 void RoundServer::give_up() {
+  follow_nothing();
+  may_grow_ = false;
+}
+
+void RoundServer::follow_nothing() {
   matcher_.end();
   program_ = nullptr;
   serves_unknown_ = true;
@@ -69,12 +75,7 @@ RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
 }
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
-  if (!is_following()) {
-    if (!serves_unknown_ || arena_.extent().value == 0) return {};
-    const auto gap = arena_.lowest_gap(size, alignment_, {});
-    if (!gap) return {};
-    return {Placing::Kind::kGap, *gap, {}, -1, {}, {}};
-  }
+  if (!is_following()) return serves_unknown_ ? first_fit(size) : Placing{};
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
@@ -96,6 +97,12 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   placing.root = node.root;
   placing.node = static_cast<std::int32_t>(match->node);
   return placing;
+}
+
+Placing RoundServer::first_fit(Bytes size) const {
+  if (may_grow_) return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, {}, {}};
+  const auto gap = arena_.lowest_gap(size, alignment_, {});
+  return gap ? Placing{Placing::Kind::kGap, *gap, {}, -1, {}, {}} : Placing{};
 }
 
 bool RoundServer::was_outlived(const Round& round) const {
@@ -137,7 +144,9 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
       return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
     }
   }
-  return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
+  if (!may_grow_) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
+  follow_nothing();
+  return {Placing::Kind::kGap, first_fit(size).offset, {}, -1, cause, holder};
 }
 
 // Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is

@@ -25,6 +25,12 @@ struct Placing {
   Origin holder;                     // for kPlaceTaken: whose block it is
 };
 
+// Note [Variants]
+// Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that
+// another makes, and few rounds are planned. What upstream caches of those that are not would stand beside the arena,
+// and the arena beside it. So all of them are served from the arena: planned as long as they do what their variant
+// did, first-fit otherwise, and it grows as they need.
+//
 // Holds the book whose program it follows, so that a newer book can be published meanwhile.
 // Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
 // expected.
@@ -69,6 +75,7 @@ class RoundServer {
   };
 
   Place planned_place(std::uint32_t node) const;
+  Placing first_fit(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
@@ -77,6 +84,7 @@ class RoundServer {
   bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);
+  void follow_nothing();
   void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
 
@@ -100,6 +108,7 @@ class RoundServer {
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
+  bool may_grow_ = false;             // likewise, and let it grow: see Note [Variants]
 };
 
 }  // namespace ebbtide

@@ -16,6 +16,7 @@ from ._layer_ambient import Parameters, generator_of
 from ._layer_arguments import CannotCut, LayerCall, input_of
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
+from ._layer_find import width_of
 from ._layer_function import LayerFunction
 from ._layer_record import LayerRecord, Piece, Stores
 from ._layer_saving import storage_of
@@ -33,6 +34,7 @@ class CutLayer:
         self._layer, self._index, self._shared = layer, index, shared
         self.tally = Tally(name)
         self._budget = LayerBudget(layer, index, shared.layers, shared.options)
+        self._input = width_of(layer)  # until one is seen
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
         self._cut = self._make_cut()
@@ -44,6 +46,15 @@ class CutLayer:
         del self._layer.forward
         if self._replaced is not None:
             self._layer.forward = self._replaced  # type: ignore[method-assign]
+
+    def variant(self, batch: int, tokens: int) -> tuple[int, ...]:
+        """Pieces of an input of this shape, and how many are swapped."""
+        if self.tally.whole_because is not None:
+            return ()
+        width, dtype = self._input
+        spans = self._budget.spans(torch.empty(batch, tokens, width, dtype=dtype, device="meta"))
+        policies = self._policies(spans)
+        return len(spans), sum(policy is Policy.SWAP for policy in policies)
 
     def treat_whole(self, reason: str) -> None:
         """From now on the layer runs whole. Said once for each class and reason."""
@@ -94,6 +105,7 @@ class CutLayer:
         if not trains:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans, None), x, trains=False)
+        self._input = x.shape[-1], x.dtype
         share, live = self._share(x), self._shared.live_on_host()
         swaps_first = self._index == 0 and not share.stays
         if swaps_first:
