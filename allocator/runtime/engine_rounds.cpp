@@ -98,7 +98,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
                 learn ? "worth learning" : "as known");
   if (server_.is_following()) last_served_[server_.program()->id] = recorder_.round().serial;
   if (learn) last_learnt_round_ = recorder_.round().serial;
-  const bool was_free = recorder_.round().has_variants() && !server_.is_following();
+  const bool was_free = recorder_.round().has_form() && !server_.is_following();
   rounds_as_planned_ = was_free ? 0 : rounds_as_planned_ + 1;
   server_.end();
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
@@ -127,8 +127,8 @@ void Engine::note_whether_it_fits() {
         return program.kind == kind && program.source == recorder_.round().source;
       });
   const bool was_resting = backoff(kind).is_resting();
-  // Those with variants stay in the arena, whatever becomes of them: see Note [Variants].
-  const bool may_rest = kind != RoundKind::kOptimizer && !recorder_.round().has_variants();
+  // Those with forms stay in the arena, whatever becomes of them: see Note [Forms].
+  const bool may_rest = kind != RoundKind::kOptimizer && !recorder_.round().has_form();
   if (is_any_known && may_rest) backoff(kind).note(round_planned_, round_all_);
   if (!was_resting && backoff(kind).is_resting()) {
     EBBTIDE_INFO("rounds of kind %d do not repeat: they are left to upstream for a while", static_cast<int>(kind));

@@ -31,9 +31,9 @@ RoundCutter::Decision RoundCutter::decide(MarkKind mark, const RoundState& round
 
 std::uint32_t RoundCutter::ordinal(std::uint64_t source) {
   const std::uint64_t object = source & kObject;
-  const auto variant = static_cast<std::uint32_t>(source >> kObjectBits) << kVariantShift;
-  if (object == 0) return variant;
-  return variant | ordinals_.try_emplace(object, static_cast<std::uint32_t>(ordinals_.size()) + 1).first->second;
+  const auto form = static_cast<std::uint32_t>(source >> kObjectBits) << kFormShift;
+  if (object == 0) return form;
+  return form | ordinals_.try_emplace(object, static_cast<std::uint32_t>(ordinals_.size()) + 1).first->second;
 }
 
 }  // namespace ebbtide

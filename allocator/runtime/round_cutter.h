@@ -29,7 +29,7 @@ class RoundCutter {
   Decision decide(MarkKind mark, const RoundState& round) const;
   static RoundKind kind_of(MarkKind mark);
   // A small number for an address: the same in every run of a program, so that plans can be saved. What a mark says
-  // of the variant, in the bits above an address, stays above the number.
+  // of the form, in the bits above an address, stays above the number.
   std::uint32_t ordinal(std::uint64_t source);
 
  private:

@@ -32,7 +32,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
-  may_grow_ = round.has_variants();
+  may_grow_ = round.has_form();
   program_ = book_->choose(round, residents, last_served);
   if (program_ == nullptr) {
     serves_unknown_ = round.kind != RoundKind::kOptimizer;
@@ -75,7 +75,7 @@ RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
 }
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
-  if (!is_following()) return serves_unknown_ ? first_fit(size) : Placing{};
+  if (!is_following()) return serves_unknown_ ? unplanned(size) : Placing{};
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
@@ -99,7 +99,7 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   return placing;
 }
 
-Placing RoundServer::first_fit(Bytes size) const {
+Placing RoundServer::unplanned(Bytes size) const {
   if (may_grow_) return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, {}, {}};
   const auto gap = arena_.lowest_gap(size, alignment_, {});
   return gap ? Placing{Placing::Kind::kGap, *gap, {}, -1, {}, {}} : Placing{};
@@ -146,7 +146,7 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   }
   if (!may_grow_) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
   follow_nothing();
-  return {Placing::Kind::kGap, first_fit(size).offset, {}, -1, cause, holder};
+  return {Placing::Kind::kGap, unplanned(size).offset, {}, -1, cause, holder};
 }
 
 // Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is

@@ -25,11 +25,11 @@ struct Placing {
   Origin holder;                     // for kPlaceTaken: whose block it is
 };
 
-// Note [Variants]
+// Note [Forms]
 // Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that
 // another makes, and few rounds are planned. What upstream caches of those that are not would stand beside the arena,
-// and the arena beside it. So all of them are served from the arena: planned as long as they do what their variant
-// did, first-fit otherwise, and it grows as they need.
+// and the arena beside it. So all of them are served from the arena, the first one, too: planned as long as they do
+// what rounds of their form did, otherwise each request in the tightest gap, and the arena grows as they need.
 //
 // Holds the book whose program it follows, so that a newer book can be published meanwhile.
 // Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
@@ -75,7 +75,7 @@ class RoundServer {
   };
 
   Place planned_place(std::uint32_t node) const;
-  Placing first_fit(Bytes size) const;
+  Placing unplanned(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
@@ -108,7 +108,7 @@ class RoundServer {
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
-  bool may_grow_ = false;             // likewise, and let it grow: see Note [Variants]
+  bool may_grow_ = false;             // likewise, and let it grow: see Note [Forms]
 };
 
 }  // namespace ebbtide

@@ -24,7 +24,7 @@ from torch.optim.optimizer import (
 from ._abi import MAX_EXTENTS, Mark
 
 SendMark = Callable[[int, int, list[int]], object]
-Variant = Callable[[list[int]], int]  # extents of the input -> a number below 2^16
+Form = Callable[[list[int]], int]  # extents of the input -> a number below 2^16
 
 
 class _Thread(threading.local):
@@ -33,7 +33,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _enabled = False
-_variant: Variant | None = None
+_form: Form | None = None
 
 
 def _in_backward() -> bool:
@@ -79,8 +79,8 @@ def _wrap_module_call(original: Callable[..., Any], mark: SendMark) -> Any:
             if _enabled and not _in_backward():
                 kind = Mark.FORWARD if is_grad_enabled() else Mark.INFERENCE
                 extents = _extents(args, kwargs)
-                variant = _variant(extents) if _variant is not None else 0
-                mark(kind, variant << 48 | id(self), extents)
+                form = _form(extents) if _form is not None else 0
+                mark(kind, form << 48 | id(self), extents)
             return original(self, *args, **kwargs)
         finally:
             thread.inside_module = False
@@ -107,13 +107,13 @@ def install(mark: SendMark) -> None:
     _enabled = True
 
 
-def set_variant(variant: Variant) -> None:
-    """Of the program that a forward begins: what decides beforehand how many tensors it makes.
+def set_form(form: Form) -> None:
+    """Have `form` tell of each forward, from its input, what decides beforehand how many tensors it makes.
 
-    Rounds of different variants are different programs to the planner. See ebbtide_mark.
+    Rounds of different forms are different programs to the planner; 0: nothing is known. See ebbtide_mark.
     """
-    global _variant
-    _variant = variant
+    global _form
+    _form = form
 
 
 def disable() -> None:

@@ -78,7 +78,7 @@ class HeadCut:
         self.calls += 1
         return output
 
-    def variant(self, batch: int, tokens: int) -> tuple[int, ...]:
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """How many pieces an input of this shape is cut into."""
         weight = self.model.get_output_embeddings().weight
         words, width = weight.shape

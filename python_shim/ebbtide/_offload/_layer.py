@@ -31,9 +31,9 @@ class LayerCuts:
         """One for each layer, in order; they go on counting."""
         return [layer.tally for layer in self._layers]
 
-    def variant(self, batch: int, tokens: int) -> tuple[int, ...]:
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """How many pieces an input of this shape is cut into, and how many of them are swapped."""
-        return self._layers[0].variant(batch, tokens) if self._layers else ()
+        return self._layers[0].form(batch, tokens) if self._layers else ()
 
     def treat_whole(self, name: str, reason: str) -> None:
         """Do not cut the layer of this name any more. EbbtideError under options.strict."""

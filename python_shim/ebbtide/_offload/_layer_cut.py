@@ -47,7 +47,7 @@ class CutLayer:
         if self._replaced is not None:
             self._layer.forward = self._replaced  # type: ignore[method-assign]
 
-    def variant(self, batch: int, tokens: int) -> tuple[int, ...]:
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """Pieces of an input of this shape, and how many are swapped."""
         if self.tally.whole_because is not None:
             return ()

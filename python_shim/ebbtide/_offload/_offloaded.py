@@ -89,10 +89,10 @@ class Offloaded:
         self.number = registry.add(self)
         at_exit.register()
 
-    def variant(self, batch: int, tokens: int) -> tuple[int, ...]:
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """What decides, beside sizes, which tensors a step makes for an input of this shape."""
         cuts = (cut for cut in (self.layers, self.head) if cut is not None)
-        return tuple(itertools.chain.from_iterable(cut.variant(batch, tokens) for cut in cuts))
+        return tuple(itertools.chain.from_iterable(cut.form(batch, tokens) for cut in cuts))
 
     def undo(self) -> None:
         self._retire()

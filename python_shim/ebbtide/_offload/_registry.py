@@ -45,7 +45,7 @@ class Registry:
         with self._lock:
             self._models.add(model)
             self._numbers += 1
-            _marks.set_variant(self.variant)
+            _marks.set_form(self.form)
             return self._numbers
 
     def retire(self, model: Offloaded, stats: OffloadStats) -> None:
@@ -54,13 +54,13 @@ class Registry:
             self._models.discard(model)
             self._past.append(stats)
 
-    def variant(self, extents: list[int]) -> int:
-        """Of the program of a step whose first input is batch x tokens: see _marks.set_variant()."""
+    def form(self, extents: list[int]) -> int:
+        """Of the program of a step whose first input is batch x tokens: see _marks.set_form()."""
         models = self.models()
-        if not models or len(extents) < 2:
+        if not models or len(extents) < 2 or not all(extents[:2]):
             return 0
         batch, tokens = extents[:2]
-        pieces = [model.variant(batch, tokens) for model in models]
+        pieces = [model.form(batch, tokens) for model in models]
         return zlib.crc32(repr(pieces).encode()) & 0xFFFF or 1
 
     def past(self) -> list[OffloadStats]:

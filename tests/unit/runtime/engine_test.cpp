@@ -127,7 +127,7 @@ void run_in_pieces(SimulatedAdaptor& adaptor, std::uint64_t count) {
   free_all(adaptor, stay);
 }
 
-TEST(Engine, RoundsWithVariantsAreServedFromTheArenaWhetherKnownOrNot) {
+TEST(Engine, RoundsWithFormsAreServedFromTheArenaWhetherKnownOrNot) {
   SimulatedAdaptor adaptor;
   std::uint64_t most = 0;
   for (const std::uint64_t count : {4U, 7U, 5U, 9U, 2U, 6U, 3U, 8U}) {
@@ -142,7 +142,7 @@ TEST(Engine, RoundsWithVariantsAreServedFromTheArenaWhetherKnownOrNot) {
   expect_no_fault(adaptor);
 }
 
-TEST(Engine, AVariantThatWasSeenIsPlanned) {
+TEST(Engine, AFormThatWasSeenIsPlanned) {
   SimulatedAdaptor adaptor;
   for (const std::uint64_t count : {4U, 7U, 4U, 7U}) run_in_pieces(adaptor, count);
   const Counters before = adaptor.engine().snapshot().counters;
@@ -153,7 +153,7 @@ TEST(Engine, AVariantThatWasSeenIsPlanned) {
   expect_no_fault(adaptor);
 }
 
-TEST(Engine, WhereTheArenaCannotGrowRoundsWithVariantsGoUpstream) {
+TEST(Engine, WhereTheArenaCannotGrowRoundsWithFormsGoUpstream) {
   SimulatedAdaptor adaptor;
   adaptor.range().set_capacity(Bytes{4 * kSize.value});
   for (const std::uint64_t count : {4U, 7U, 5U}) run_in_pieces(adaptor, count);

@@ -74,7 +74,7 @@ TEST(RoundCutter, SourcesAreNumberedInTheirOrderOfAppearance) {
   EXPECT_EQ(cutter.ordinal(0), 0U);
 }
 
-TEST(RoundCutterTest, VariantsOfOneSourceHaveNumbersOfTheirOwnInEveryRun) {
+TEST(RoundCutterTest, FormsOfOneSourceHaveNumbersOfTheirOwnInEveryRun) {
   constexpr std::uint64_t kThird = std::uint64_t{3} << 48;
   RoundCutter first, second;
   EXPECT_EQ(first.ordinal(kThird | 0x7f00), second.ordinal(kThird | 0x1200));
