@@ -13,7 +13,7 @@ namespace {
 constexpr std::chrono::milliseconds kLongestWait{1000};  // for one plan, while there is patience left
 constexpr std::uint32_t kEager = 16;        // rounds of one program that are learnt without a pause
 constexpr std::size_t kManyPrograms = 20;
-constexpr int kSettled = 16;                // rounds without one that took of the arena what it needed
+constexpr int kSettled = 4;                 // rounds without one that took of the arena what it needed
 constexpr std::uint32_t kPause = 32;        // rounds between learning, once there are many programs
 
 }  // namespace
