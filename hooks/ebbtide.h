@@ -225,7 +225,9 @@ EBBTIDE_API ebbtide_status ebbtide_check_settings(void);
 EBBTIDE_API int ebbtide_mode(void);
 
 /* Marks where an iteration or a part of one begins. `source` tells apart modules or optimizers
- * (an address or any other number; 0 if there is only one). Cheap; never waits. */
+ * (an address or any other number below 2^48; 0 if there is only one). The 16 bits above say which form
+ * of its program the round is, where something decides that beforehand, such as the number of pieces that an
+ * input is cut into: rounds of different forms are different programs. Cheap; never waits. */
 EBBTIDE_API ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source);
 /* The same, with the extents of the input: the shapes of the tensors that the round is about, one after the
  * other (batch, length, ...; always as many for one program; up to EBBTIDE_MAX_EXTENTS, more are left out).

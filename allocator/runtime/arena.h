@@ -37,6 +37,8 @@ class Arena {
                                    const std::vector<BlockTable::Range>& avoid) const {
     return blocks_.lowest_gap(size, alignment, Offset{extent_.value}, avoid);
   }
+  // The tightest gap below the highest block; without one, above it, where the arena may have to grow.
+  Offset tightest_place(Bytes size, Bytes alignment) const { return blocks_.tightest_place(size, alignment); }
 
   void* address(Offset offset) const { return static_cast<char*>(range_->base()) + offset.value; }
   Offset offset_of(const void* address) const {

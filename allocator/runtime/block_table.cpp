@@ -80,6 +80,21 @@ std::optional<Offset> BlockTable::lowest_gap(Bytes size, Bytes alignment, Offset
   return std::nullopt;
 }
 
+Offset BlockTable::tightest_place(Bytes size, Bytes alignment) const {
+  std::optional<Offset> best;
+  Bytes least;
+  Offset gap{0};
+  for (const auto& entry : blocks_) {
+    const Bytes room = entry.first - gap;
+    if (room >= size && (!best || room < least)) {
+      best = gap;
+      least = room;
+    }
+    gap = align_up(end_of(entry), alignment);
+  }
+  return best.value_or(gap);
+}
+
 Offset BlockTable::highest_end() const {
   return blocks_.empty() ? Offset{0} : end_of(*blocks_.rbegin());
 }

@@ -61,6 +61,8 @@ class BlockTable {
   struct Range { Offset begin, end; };
   std::optional<Offset> lowest_gap(Bytes size, Bytes alignment, Offset end,
                                    const std::vector<Range>& avoid) const;
+  // Where `size` bytes fit with the least room left over; above all blocks if no gap holds them. Linear in the blocks.
+  Offset tightest_place(Bytes size, Bytes alignment) const;
 
   Bytes live_bytes() const { return live_bytes_; }
   std::size_t count() const { return blocks_.size(); }

@@ -13,6 +13,7 @@ namespace {
 constexpr std::chrono::milliseconds kLongestWait{1000};  // for one plan, while there is patience left
 constexpr std::uint32_t kEager = 16;        // rounds of one program that are learnt without a pause
 constexpr std::size_t kManyPrograms = 20;
+constexpr int kSettled = 4;                 // rounds without one that took of the arena what it needed
 constexpr std::uint32_t kPause = 32;        // rounds between learning, once there are many programs
 
 }  // namespace
@@ -103,6 +104,8 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
                 learn ? "worth learning" : "as known");
   if (server_.is_following()) last_served_[server_.program()->id] = recorder_.round().serial;
   if (learn) last_learnt_round_ = recorder_.round().serial;
+  const bool was_free = recorder_.round().has_form() && !server_.is_following();
+  rounds_as_planned_ = was_free ? 0 : rounds_as_planned_ + 1;
   server_.end();
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
   recorder_.note_input(input);
@@ -119,20 +122,24 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
     }
   }
   adopt_latest();
-  shrink_to_plan(lock);
+  if (rounds_as_planned_ >= kSettled) shrink_to_plan(lock);
   begin_serving();
 }
 
 // Rounds that nothing is known of say nothing about plans.
 void Engine::note_whether_it_fits() {
   const RoundKind kind = recorder_.round().kind;
-  const bool is_any_known = std::any_of(book_->programs.begin(), book_->programs.end(),
-                                        [kind](const Program& program) { return program.kind == kind; });
+  const bool is_any_known =
+      std::any_of(book_->programs.begin(), book_->programs.end(), [this, kind](const Program& program) {
+        return program.kind == kind && program.source == recorder_.round().source;
+      });
   const bool was_resting = backoff(kind).is_resting();
   const ServedCount passed = bypass_.resting();
   round_all_ += passed.bytes - resting_before_.bytes;
   resting_before_ = passed;
-  if (is_any_known && kind != RoundKind::kOptimizer) backoff(kind).note(round_planned_, round_all_);
+  // Those with forms stay in the arena, whatever becomes of them: see Note [Forms].
+  const bool may_rest = kind != RoundKind::kOptimizer && !recorder_.round().has_form();
+  if (is_any_known && may_rest) backoff(kind).note(round_planned_, round_all_);
   if (!was_resting && backoff(kind).is_resting()) {
     EBBTIDE_INFO("rounds of kind %d do not repeat: they are left to upstream for a while", static_cast<int>(kind));
   }

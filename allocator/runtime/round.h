@@ -57,11 +57,13 @@ struct Survivor {
   Offset offset;       // in the arena
 };
 
+inline constexpr int kFormShift = 16;  // in Round::source
+
 struct Round {
   std::uint32_t serial = 0;
   RoundKind kind = RoundKind::kUnmarked;
   RoundKind previous = RoundKind::kUnmarked;  // kind of the round before it
-  std::uint32_t source = 0;  // which module or optimizer, in order of first appearance
+  std::uint32_t source = 0;  // which module or optimizer, in order of first appearance, and which form above
   std::vector<Request> requests;
   std::vector<Survivor> survivors;
   // In an optimizer round: the first request after the step itself. What an optimizer allocates in its
@@ -72,6 +74,8 @@ struct Round {
   std::vector<Bytes> constant_sizes;  // sizes of tensors older than all rounds (parameters), sorted
 
   bool empty() const { return requests.empty(); }
+  // Whether its mark told what number of tensors it makes: see ebbtide_mark.
+  bool has_form() const { return source >> kFormShift != 0; }
 };
 
 }  // namespace ebbtide

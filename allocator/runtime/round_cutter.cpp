@@ -30,8 +30,10 @@ RoundCutter::Decision RoundCutter::decide(MarkKind mark, const RoundState& round
 }
 
 std::uint32_t RoundCutter::ordinal(std::uint64_t source) {
-  if (source == 0) return 0;
-  return ordinals_.try_emplace(source, static_cast<std::uint32_t>(ordinals_.size()) + 1).first->second;
+  const std::uint64_t object = source & kObject;
+  const auto form = static_cast<std::uint32_t>(source >> kObjectBits) << kFormShift;
+  if (object == 0) return form;
+  return form | ordinals_.try_emplace(object, static_cast<std::uint32_t>(ordinals_.size()) + 1).first->second;
 }
 
 }  // namespace ebbtide

@@ -28,10 +28,14 @@ class RoundCutter {
 
   Decision decide(MarkKind mark, const RoundState& round) const;
   static RoundKind kind_of(MarkKind mark);
-  // A small number for an address: the same in every run of a program, so that plans can be saved.
+  // A small number for an address: the same in every run of a program, so that plans can be saved. What a mark says
+  // of the form, in the bits above an address, stays above the number.
   std::uint32_t ordinal(std::uint64_t source);
 
  private:
+  static constexpr int kObjectBits = 48;
+  static constexpr std::uint64_t kObject = (std::uint64_t{1} << kObjectBits) - 1;
+
   std::map<std::uint64_t, std::uint32_t> ordinals_;
 };
 

@@ -20,7 +20,7 @@ class RoundRecorder {
  public:
   bool is_prologue() const { return round_.serial == 0; }
   // A round this long never ends in time to be of use (marks have stopped): it is recorded no further.
-  static constexpr std::size_t kMaxRequests = std::size_t{1} << 16;
+  static constexpr std::size_t kMaxRequests = std::size_t{1} << 19;
   bool is_full() const { return round_.requests.size() >= kMaxRequests; }
   const Round& round() const { return round_; }
 

@@ -34,6 +34,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
+  may_grow_ = round.has_form();
   program_ = book_->choose(round, residents, last_served);
   if (program_ == nullptr) {
     serves_unknown_ = round.kind != RoundKind::kOptimizer && !on_trial;
@@ -51,8 +52,7 @@ void RoundServer::end() {
   inline_places_.clear();
   height_ = Bytes{};
   fits_residents_ = false;
-  serves_unknown_ = false;
-  is_on_trial_ = false;
+  serves_unknown_ = may_grow_ = is_on_trial_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = false;
@@ -60,6 +60,11 @@ void RoundServer::end() {
 }
 
 void RoundServer::give_up() {
+  follow_nothing();
+  may_grow_ = false;
+}
+
+void RoundServer::follow_nothing() {
   matcher_.end();
   program_ = nullptr;
   serves_unknown_ = true;
@@ -72,12 +77,7 @@ RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
 }
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
-  if (!is_following()) {
-    if (!serves_unknown_ || arena_.extent().value == 0) return {};
-    const auto gap = arena_.lowest_gap(size, alignment_, {});
-    if (!gap) return {};
-    return {Placing::Kind::kGap, *gap, {}, -1, {}, {}};
-  }
+  if (!is_following()) return serves_unknown_ ? unplanned(size) : Placing{};
   if (is_on_trial_) return recognise(size);
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
@@ -113,6 +113,12 @@ Placing RoundServer::recognise(Bytes size) {
   outgrew_plans_ = outgrew_plans_ || size > node.slot;
   const bool has_place = is_expected && !node.unplanned;
   return {has_place ? Placing::Kind::kPlanned : Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
+}
+
+Placing RoundServer::unplanned(Bytes size) const {
+  if (may_grow_) return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, {}, {}};
+  const auto gap = arena_.lowest_gap(size, alignment_, {});
+  return gap ? Placing{Placing::Kind::kGap, *gap, {}, -1, {}, {}} : Placing{};
 }
 
 bool RoundServer::was_outlived(const Round& round) const {
@@ -154,7 +160,9 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
       return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
     }
   }
-  return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
+  if (!may_grow_) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
+  follow_nothing();
+  return {Placing::Kind::kGap, unplanned(size).offset, {}, -1, cause, holder};
 }
 
 // Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is

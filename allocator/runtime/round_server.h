@@ -25,6 +25,12 @@ struct Placing {
   Origin holder;                     // for kPlaceTaken: whose block it is
 };
 
+// Note [Forms]
+// Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that
+// another makes, and few rounds are planned. What upstream caches of those that are not would stand beside the arena,
+// and the arena beside it. So all of them are served from the arena, the first one, too: planned as long as they do
+// what rounds of their form did, otherwise each request in the tightest gap, and the arena grows as they need.
+//
 // Holds the book whose program it follows, so that a newer book can be published meanwhile.
 // Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
 // expected.
@@ -72,6 +78,7 @@ class RoundServer {
 
   Place planned_place(std::uint32_t node) const;
   Placing recognise(Bytes size);
+  Placing unplanned(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
@@ -80,6 +87,7 @@ class RoundServer {
   bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);
+  void follow_nothing();
   void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
 
@@ -105,6 +113,7 @@ class RoundServer {
   bool is_on_trial_ = false;
   int recognised_ = 0;                // requests of the trial
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
+  bool may_grow_ = false;             // likewise, and let it grow: see Note [Forms]
 };
 
 }  // namespace ebbtide

@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "hooks/torch_offload/swap_engine.h"
+
 namespace ebbtide::offload {
 namespace {
 
@@ -49,13 +51,15 @@ at::Tensor Landing::view(at::IntArrayRef size, at::IntArrayRef stride, std::int6
   if (!tensor_.defined()) {
     throw std::runtime_error("offload: a saved view was asked for outside of its layer's backward");
   }
-  return tensor_.as_strided(size, stride, offset - offset_ + tensor_.storage_offset());
+  return part_of(tensor_, size, stride, offset - offset_);
 }
 
 // One tensor that autograd saved: its place, and where its bytes are.
 class Packed {
  public:
-  explicit Packed(const at::Tensor& saved) : tensor(saved.detach()), witness_(saved, "a tensor") {}
+  // Never the tensor itself: a result that its own node saves would keep that node for ever.
+  Packed(const at::Tensor& saved, bool is_plain)
+      : tensor(is_plain ? alias_of(saved) : saved.detach()), witness_(saved, "a tensor") {}
 
   // Until it is handed over, or if it stays, its bytes are here.
   at::Tensor tensor;
@@ -75,8 +79,7 @@ class Packed {
       return tensor;
     }
     if (landing_ != nullptr) return landing_->view(size_, stride_, offset_);
-    const at::Tensor base = saved_->get();
-    return base.as_strided(size_, stride_, base.storage_offset() + offset_);
+    return saved_->get_as(size_, stride_, offset_);
   }
 
  private:
@@ -111,13 +114,15 @@ std::unique_ptr<torch::autograd::SavedVariableHooks> Recorder::hooks() {
 }
 
 std::shared_ptr<Packed> Recorder::pack(const at::Tensor& tensor) {
-  auto packed = std::make_shared<Packed>(tensor);
-  if (!stays(tensor)) packed_.push_back(packed);
+  const bool is_plain = tensor.layout() == at::kStrided && tensor.has_storage() &&
+                        !tensor.unsafeGetTensorImpl()->is_python_dispatch();
+  auto packed = std::make_shared<Packed>(tensor, is_plain);
+  if (is_plain && !stays(tensor)) packed_.push_back(packed);
   return packed;
 }
 
+// Whether a plain tensor is not worth a place in a store, or has one already.
 bool Recorder::stays(const at::Tensor& tensor) const {
-  if (tensor.layout() != at::kStrided || !tensor.has_storage()) return true;
   if (tensor.nbytes() < kSmallBytes) return true;
   if (external_ != nullptr) return external_->count(storage_of(tensor)) != 0;
   const at::TensorBase& base = tensor.is_view() ? tensor._base() : tensor;
@@ -135,53 +140,87 @@ std::vector<std::shared_ptr<Packed>> Recorder::alive() const {
 std::int64_t Recorder::measure(const Tensors& others) const {
   std::unordered_set<StorageId> elsewhere;
   for (const auto& other : others) elsewhere.insert(storage_of(other));
+  return measure(elsewhere);
+}
+
+std::int64_t Recorder::measure(const std::unordered_set<StorageId>& elsewhere) const {
   std::map<std::tuple<StorageId, std::int64_t, std::int64_t>, std::int64_t> sizes;
   for (const auto& packed : alive()) {
     const at::Tensor& tensor = packed->tensor;
     if (elsewhere.count(storage_of(tensor)) != 0) continue;
     const Extent extent = extent_of(tensor);
-    sizes[{storage_of(tensor), extent.begin, extent.count}] = extent.count * tensor.element_size();
+    sizes[{storage_of(tensor), extent.begin, extent.count}] =
+        SwapEngine::occupied(extent.count * tensor.element_size());
   }
   std::int64_t total = 0;
   for (const auto& [_, bytes] : sizes) total += bytes;
   return total;
 }
 
-std::vector<SavedHandle> Recorder::hand_over(Store& store,
-                                             const std::vector<LandingHandle>& landings,
-                                             bool together) {
+Recorder::Wanted Recorder::wanted(const std::vector<LandingHandle>& landings) const {
   using Key = std::tuple<StorageId, std::int64_t, std::int64_t, at::ScalarType, std::int64_t>;
   std::map<Key, std::size_t> numbers;
-  Tensors wanted;
-  std::vector<std::tuple<std::shared_ptr<Packed>, std::size_t, std::int64_t>> users;
-  const auto found = alive();
-  Tensors held;  // keeps every storage alive until the last is told apart
-  for (const auto& packed : found) {
+  Wanted found;
+  for (auto& packed : alive()) {
     packed->check();
-    held.push_back(packed->tensor);
-    const at::Tensor tensor = held.back();
+    const at::Tensor& tensor = packed->tensor;
+    const StorageId storage = storage_of(tensor);
     const auto landing = std::find_if(landings.begin(), landings.end(), [&](const auto& one) {
-      return one != nullptr && one->storage() == storage_of(tensor);
+      return one != nullptr && one->storage() == storage;
     });
     if (landing != landings.end()) {
-      packed->hand_over(*landing);
+      found.users.push_back({std::move(packed), *landing});
       continue;
     }
     const Extent extent = extent_of(tensor);
-    const Key key{storage_of(tensor), extent.begin, extent.count, tensor.scalar_type(),
-                  tensor._version()};
-    const auto [at, is_new] = numbers.try_emplace(key, wanted.size());
-    if (is_new) wanted.push_back(tensor.as_strided({extent.count}, {1}, extent.begin));
-    users.emplace_back(packed, at->second, extent.begin);
+    const Key key{storage, extent.begin, extent.count, tensor.scalar_type(), tensor._version()};
+    const auto [at, is_new] = numbers.try_emplace(key, found.tensors.size());
+    if (is_new) {
+      found.tensors.push_back(
+          part_of(tensor, {extent.count}, {1}, extent.begin - tensor.storage_offset()));
+      found.bytes += SwapEngine::occupied(bytes_of(found.tensors.back()));
+    }
+    found.users.push_back({std::move(packed), nullptr, at->second, extent.begin});
+  }
+  return found;
+}
+
+void Recorder::note(const Wanted& wanted, const std::vector<SavedHandle>& saved) {
+  for (const auto& user : wanted.users) {
+    if (user.landing != nullptr) {
+      user.packed->hand_over(user.landing);
+    } else {
+      user.packed->hand_over(saved[user.number], user.begin);
+    }
   }
   packed_.clear();
+}
+
+std::vector<SavedHandle> Recorder::hand_over(Store& store,
+                                             const std::vector<LandingHandle>& landings,
+                                             bool together) {
+  // Storages live until the last is told apart: what they are told by are addresses.
+  const Wanted found = wanted(landings);
   std::vector<SavedHandle> saved;
-  if (together && !wanted.empty()) saved = store.save_all(wanted);
-  for (std::size_t i = saved.size(); i < wanted.size(); ++i) {
-    saved.push_back(store.save_all({wanted[i]}).front());
+  if (together && !found.tensors.empty()) saved = store.save_all(found.tensors);
+  for (std::size_t i = saved.size(); i < found.tensors.size(); ++i) {
+    saved.push_back(store.save_all({found.tensors[i]}).front());
   }
-  for (const auto& [packed, number, begin] : users) packed->hand_over(saved[number], begin);
+  note(found, saved);
   return saved;
+}
+
+std::optional<Recorder::Handed> Recorder::hand_over_within(
+    std::int64_t limit, Store& store, const std::vector<LandingHandle>& landings) {
+  const Wanted found = wanted(landings);
+  if (found.bytes > limit) {
+    packed_.clear();
+    return std::nullopt;
+  }
+  Handed handed{{}, found.bytes};
+  if (!found.tensors.empty()) handed.saved = store.save_all(found.tensors);
+  note(found, handed.saved);
+  return handed;
 }
 
 }  // namespace ebbtide::offload

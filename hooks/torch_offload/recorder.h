@@ -50,18 +50,42 @@ class Recorder final : public SavingObserver {
       : external_(external) {}
 
   std::unique_ptr<torch::autograd::SavedVariableHooks> hooks() override;
-  // Bytes that hand_over() would give to a store, but for views of `others`. Nothing moves.
+  // Bytes of a store that hand_over() would take, but for views of `others`. Nothing moves.
   std::int64_t measure(const Tensors& others) const;
+  std::int64_t measure(const std::unordered_set<StorageId>& elsewhere) const;
   // Gives what is still needed to `store`, together (or one by one, if it need not return
   // together); views of `landings` are only noted. See Note [Saved late].
   std::vector<SavedHandle> hand_over(Store& store, const std::vector<LandingHandle>& landings,
                                      bool together = true);
+  // The same together, and the bytes that it takes; nothing, and nothing has moved, if those were
+  // more than `limit`.
+  struct Handed {
+    std::vector<SavedHandle> saved;
+    std::int64_t bytes = 0;
+  };
+  std::optional<Handed> hand_over_within(std::int64_t limit, Store& store,
+                                         const std::vector<LandingHandle>& landings);
 
  private:
+  // One tensor that autograd saved, and where it is to go: a landing, or one of `Wanted::tensors`.
+  struct User {
+    std::shared_ptr<Packed> packed;
+    LandingHandle landing;
+    std::size_t number = 0;
+    std::int64_t begin = 0;  // elements of the storage before that one
+  };
+  struct Wanted {
+    Tensors tensors;
+    std::vector<User> users;
+    std::int64_t bytes = 0;
+  };
   friend class RecordingHooks;
   std::shared_ptr<Packed> pack(const at::Tensor& tensor);
   bool stays(const at::Tensor& tensor) const;
   std::vector<std::shared_ptr<Packed>> alive() const;
+  Wanted wanted(const std::vector<LandingHandle>& landings) const;
+  // Tells every user where its bytes are, and forgets them.
+  void note(const Wanted& wanted, const std::vector<SavedHandle>& saved);
 
   const std::unordered_set<StorageId>* external_;
   std::vector<std::weak_ptr<Packed>> packed_;

@@ -53,6 +53,11 @@ std::vector<SavedHandle> TallyingStore::save_all(const Tensors& tensors) {
 Session::Session(at::Device device, const Options& options) {
   const Options wanted = with_environment(options);
   check(wanted, device);
+  if (has_foreign_engine()) {
+    throw std::runtime_error(
+        "ebbtide offload: this process's autograd is not LibTorch's own; in Python programs use "
+        "ebbtide.offload(model)");
+  }
   install_engine();
   state_ = std::make_shared<State>(device, wanted);
 }

@@ -3,25 +3,39 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <stdexcept>
+#include <utility>
+
+#include "hooks/torch_offload/tensor_layout.h"
 
 namespace ebbtide::offload {
 namespace {
 
 class Kept final : public Saved {
  public:
-  explicit Kept(const at::Tensor& tensor)
-      : tensor_(tensor.detach()), witness_(tensor, "a tensor") {}
-  std::int64_t size_bytes() const override { return static_cast<std::int64_t>(tensor_.nbytes()); }
+  Kept(const at::Tensor& tensor, HeldBytes held)
+      : tensor_(alias_of(tensor)), witness_(tensor, "a tensor"), held_(std::move(held)) {
+    *held_ += size_bytes();
+  }
+  ~Kept() override { *held_ -= size_bytes(); }
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  std::int64_t size_bytes() const override { return bytes_of(tensor_); }
   std::int64_t swapped_bytes() const override { return 0; }
-  void prefetch() override {}
+  bool prefetch() override { return true; }
   at::Tensor get() override {
     witness_.check();
     return tensor_;
   }
+  at::Tensor get_as(at::IntArrayRef size, at::IntArrayRef stride, std::int64_t begin) override {
+    return part_of(get(), size, stride, begin);
+  }
+  bool is_here() const override { return true; }
+  bool is_changed() const override { return witness_.has_changed(); }
 
  private:
   at::Tensor tensor_;
   Witness witness_;
+  HeldBytes held_;
 };
 
 }  // namespace
@@ -29,7 +43,7 @@ class Kept final : public Saved {
 std::vector<SavedHandle> KeepStore::save_all(const Tensors& tensors) {
   std::vector<SavedHandle> saved;
   saved.reserve(tensors.size());
-  for (const auto& tensor : tensors) saved.push_back(std::make_shared<Kept>(tensor));
+  for (const auto& tensor : tensors) saved.push_back(std::make_shared<Kept>(tensor, held_));
   return saved;
 }
 

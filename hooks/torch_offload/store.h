@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -22,13 +23,22 @@ class Saved {
   virtual std::int64_t size_bytes() const = 0;
   // How many of them left the device, or are about to.
   virtual std::int64_t swapped_bytes() const = 0;
-  // Asks for it early. Never waits on the host; a second call does nothing.
-  virtual void prefetch() = 0;
+  // Asks for it early. Never waits on the host; a second call does nothing. Whether it is there, or on
+  // its way now.
+  virtual bool prefetch() = 0;
   // The tensor, usable on the current stream. Throws std::runtime_error if it was changed in place.
   virtual at::Tensor get() = 0;
+  // The same bytes in another shape, whose first element is `begin` elements behind that of get().
+  virtual at::Tensor get_as(at::IntArrayRef size, at::IntArrayRef stride, std::int64_t begin) = 0;
+  // Whether the program's own tensor is held, so that get() must look for changes each time.
+  virtual bool is_here() const = 0;
+  // Whether it, or what was made of it, was changed in place: get() will throw.
+  virtual bool is_changed() const = 0;
 };
 
 using SavedHandle = std::shared_ptr<Saved>;
+// Of one store: saved, not released, and on the device to stay.
+using HeldBytes = std::shared_ptr<std::atomic<std::int64_t>>;
 
 // The caller drops its own reference to a tensor that it has saved.
 class Store {
@@ -45,6 +55,10 @@ class KeepStore final : public Store {
  public:
   std::vector<SavedHandle> save_all(const Tensors& tensors) override;
   void layer_ended() override {}
+  std::int64_t held_bytes() const { return *held_; }
+
+ private:
+  HeldBytes held_ = std::make_shared<std::atomic<std::int64_t>>(0);
 };
 
 // Notices an in-place change of a tensor without keeping its bytes.

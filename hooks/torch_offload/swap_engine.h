@@ -18,6 +18,10 @@ class SwapEngine {
  public:
   // Each source of a ticket begins at a multiple of this.
   static constexpr std::int64_t kAlignment = 512;
+  // Bytes that so many take in host memory.
+  static constexpr std::int64_t occupied(std::int64_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
 
   SwapEngine(at::Device device, std::int64_t host_budget);
   // Waits until copies are through and gives the host memory back.

@@ -117,9 +117,10 @@ void SwapEntry::land() {
   is_awaited_ = false;
 }
 
-at::Tensor SwapEntry::get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride) {
+at::Tensor SwapEntry::get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride,
+                          std::int64_t begin) {
   witnesses_[number].check();
-  if (!sources_.empty()) return sources_[number].as_strided(size, stride);
+  if (!sources_.empty()) return part_of(sources_[number], size, stride, begin);
   if (!landed_.defined()) land();
   const std::uint64_t stream = engine_->stream();
   if (!is_awaited_ || stream != stream_) {
@@ -127,7 +128,8 @@ at::Tensor SwapEntry::get(std::size_t number, at::IntArrayRef size, at::IntArray
     is_awaited_ = true;
   }
   // With a version of its own: a change of one of several is no change of all.
-  return typed_part(landed_, starts_[number], types_[number], size, stride);
+  const auto element = static_cast<std::int64_t>(c10::elementSize(types_[number]));
+  return typed_part(landed_, starts_[number] + begin * element, types_[number], size, stride);
 }
 
 }  // namespace ebbtide::offload

@@ -9,7 +9,6 @@
 // on it.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -18,9 +17,6 @@
 #include "hooks/torch_offload/swap_engine.h"
 
 namespace ebbtide::offload {
-
-// Of one store: saved, not released, and on the device to stay.
-using HeldBytes = std::shared_ptr<std::atomic<std::int64_t>>;
 
 // What one ticket of the engine stands for: contiguous tensors, one after the other.
 //   kept        sources, and no ticket
@@ -57,8 +53,10 @@ class SwapEntry {
   void let_go();
   // Whether it is here, or on its way.
   bool prefetch();
-  // Source `number` in this shape, on the device, for work on the current stream.
-  at::Tensor get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride);
+  // Source `number` in this shape, on the device, for work on the current stream. Its first element is
+  // `begin` elements behind that of the source.
+  at::Tensor get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride,
+                 std::int64_t begin);
 
  private:
   void land();

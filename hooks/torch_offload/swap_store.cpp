@@ -14,11 +14,6 @@ SwapStore::SwapStore(at::Device device, std::int64_t host_budget, std::int64_t m
       most_in_flight_(most_in_flight) {}
 
 std::vector<SavedHandle> SwapStore::save_all(const Tensors& tensors) {
-  const auto swapped = swap_all(tensors);
-  return {swapped.begin(), swapped.end()};
-}
-
-std::vector<std::shared_ptr<Swapped>> SwapStore::swap_all(const Tensors& tensors) {
   std::map<Key, std::size_t> places_in_group;
   std::vector<Key> keys;
   Tensors group;
@@ -38,7 +33,7 @@ std::vector<std::shared_ptr<Swapped>> SwapStore::swap_all(const Tensors& tensors
     group.push_back(std::move(bytes));
   }
   const std::vector<Place> taken = group.empty() ? std::vector<Place>{} : take_over(group, keys);
-  std::vector<std::shared_ptr<Swapped>> saved;
+  std::vector<SavedHandle> saved;
   saved.reserve(tensors.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const Place& place = places[i] ? *places[i] : taken[numbers[i]];

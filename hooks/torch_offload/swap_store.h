@@ -22,13 +22,13 @@ class Swapped final : public Saved {
         stride_(tensor.strides().vec()) {}
   std::int64_t size_bytes() const override { return entry_->size_of(number_); }
   std::int64_t swapped_bytes() const override { return entry_->swapped_bytes(number_); }
-  void prefetch() override { entry_->prefetch(); }
-  // Whether it is there, or on its way now.
-  bool try_prefetch() { return entry_->prefetch(); }
-  at::Tensor get() override { return entry_->get(number_, size_, stride_); }
-  // Whether the program's own tensor is held, and whether it, or what was made of it, has changed.
-  bool is_here() const { return size_bytes() > 0 && entry_->is_here(); }
-  bool is_changed() const { return entry_->is_changed(number_); }
+  bool prefetch() override { return entry_->prefetch(); }
+  at::Tensor get() override { return entry_->get(number_, size_, stride_, 0); }
+  at::Tensor get_as(at::IntArrayRef size, at::IntArrayRef stride, std::int64_t begin) override {
+    return entry_->get(number_, size, stride, begin);
+  }
+  bool is_here() const override { return size_bytes() > 0 && entry_->is_here(); }
+  bool is_changed() const override { return entry_->is_changed(number_); }
 
  private:
   std::shared_ptr<SwapEntry> entry_;
@@ -49,7 +49,6 @@ class SwapStore final : public Store {
             std::int64_t most_in_flight = kMostInFlight);
 
   std::vector<SavedHandle> save_all(const Tensors& tensors) override;
-  std::vector<std::shared_ptr<Swapped>> swap_all(const Tensors& tensors);
   // The next layer's work on the current stream begins when the copies have ended of what the layer
   // before the one that ended saved; the host does not wait.
   void layer_ended() override;

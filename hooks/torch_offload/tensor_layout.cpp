@@ -36,6 +36,15 @@ at::Tensor alias_of(const at::Tensor& tensor) {
                                                  /*allow_tensor_metadata_change=*/false));
 }
 
+at::Tensor part_of(const at::Tensor& tensor, at::IntArrayRef size, at::IntArrayRef stride,
+                   std::int64_t begin) {
+  const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();
+  at::Tensor part(impl.shallow_copy_and_detach(impl.version_counter(),
+                                               /*allow_tensor_metadata_change=*/true));
+  part.unsafeGetTensorImpl()->set_sizes_and_strides(size, stride, impl.storage_offset() + begin);
+  return part;
+}
+
 at::Tensor typed_part(const at::Tensor& bytes, std::int64_t start, at::ScalarType type,
                       at::IntArrayRef size, at::IntArrayRef stride) {
   const caffe2::TypeMeta meta = c10::scalarTypeToTypeMeta(type);

@@ -22,6 +22,11 @@ at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t s
 // dispatcher, which would be most of what a saved tensor costs the host.
 at::Tensor alias_of(const at::Tensor& tensor);
 
+// The same bytes and version counter in another shape, whose first element is `begin` elements behind
+// that of `tensor`; likewise.
+at::Tensor part_of(const at::Tensor& tensor, at::IntArrayRef size, at::IntArrayRef stride,
+                   std::int64_t begin);
+
 // A part of `bytes` as a tensor of its own, with a version of its own, from byte `start` on;
 // likewise.
 at::Tensor typed_part(const at::Tensor& bytes, std::int64_t start, at::ScalarType type,

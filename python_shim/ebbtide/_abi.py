@@ -310,6 +310,35 @@ SWAP_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_swap_get_stats": (c.c_int, [c.c_uint64, c.POINTER(SwapStatsStruct)]),
 }
 
+
+
+class SavedStruct(c.Structure):
+    _fields_ = [
+        ("batch", c.c_void_p),
+        ("size", c.c_int64),
+        ("swapped", c.c_int64),
+        ("occupied", c.c_int64),
+    ]
+
+
+# What the offload's store exports (hooks/torch_offload/python_calls.h). Objects are opaque pointers.
+SAVING_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
+    "ebbtide_storages_new": (c.c_void_p, [c.c_void_p, c.c_size_t]),
+    "ebbtide_storages_free": (None, [c.c_void_p]),
+    "ebbtide_recorder_new": (c.c_void_p, [c.c_void_p]),
+    "ebbtide_recorder_free": (None, [c.c_void_p]),
+    "ebbtide_recorder_measure": (c.c_int64, [c.c_void_p, c.c_void_p, c.c_size_t]),
+    "ebbtide_recorder_enter": (None, [c.c_void_p]),
+    "ebbtide_recorder_leave": (None, [c.c_void_p]),
+    "ebbtide_store_take": (
+        c.c_int,
+        [c.c_void_p, c.c_void_p, c.c_void_p, c.c_size_t, c.c_int64, c.c_void_p],
+    ),
+    "ebbtide_saved_prefetch": (c.c_int, [c.c_void_p]),
+    "ebbtide_saved_forget": (None, [c.c_void_p]),
+    "ebbtide_saving_error": (c.c_char_p, []),
+}
+
 # The part for the planner by itself. A problem is an opaque pointer.
 PLAN_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_problem_new": (c.c_int, [c.POINTER(c.c_void_p)]),

@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 
-from . import _marks, _native, _owners, _upstream
+from . import _abi, _marks, _native, _owners, _upstream
 from ._abi import Mode
 from ._errors import EbbtideError
 
@@ -61,7 +61,7 @@ def load_adaptor(kind: str) -> ctypes.CDLL:
 
 def load_store() -> ctypes.CDLL:
     """The offload's swap store: torch.classes.ebbtide.SwapStore is there afterwards."""
-    return _fitting(_native.store())
+    return _abi.declare(_fitting(_native.store()), _abi.SAVING_FUNCTIONS)
 
 
 def _fitting(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -24,6 +24,7 @@ from torch.optim.optimizer import (
 from ._abi import MAX_EXTENTS, Mark
 
 SendMark = Callable[[int, int, list[int]], object]
+Form = Callable[[list[int]], int]  # extents of the input -> a number below 2^16
 
 
 class _Thread(threading.local):
@@ -32,6 +33,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _enabled = False
+_form: Form | None = None
 
 
 def _in_backward() -> bool:
@@ -76,7 +78,9 @@ def _wrap_module_call(original: Callable[..., Any], mark: SendMark) -> Any:
         try:
             if _enabled and not _in_backward():
                 kind = Mark.FORWARD if is_grad_enabled() else Mark.INFERENCE
-                mark(kind, id(self), _extents(args, kwargs))
+                extents = _extents(args, kwargs)
+                form = _form(extents) if _form is not None else 0
+                mark(kind, form << 48 | id(self), extents)
             return original(self, *args, **kwargs)
         finally:
             thread.inside_module = False
@@ -101,6 +105,15 @@ def install(mark: SendMark) -> None:
     register_optimizer_step_pre_hook(_optimizer_hook(Mark.OPTIMIZER, mark))
     register_optimizer_step_post_hook(_optimizer_hook(Mark.OPTIMIZER_END, mark))
     _enabled = True
+
+
+def set_form(form: Form) -> None:
+    """Have `form` tell of each forward, from its input, what decides beforehand how many tensors it makes.
+
+    Rounds of different forms are different programs to the planner; 0: nothing is known. See ebbtide_mark.
+    """
+    global _form
+    _form = form
 
 
 def disable() -> None:

@@ -187,6 +187,7 @@ class CopyStore:
     """
 
     held_bytes = 0  # on the device
+    is_native = False
 
     def __init__(self) -> None:
         self.live = 0

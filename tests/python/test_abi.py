@@ -1,4 +1,4 @@
-"""python_shim/ebbtide/_abi.py says the same as hooks/ebbtide.h."""
+"""python_shim/ebbtide/_abi.py says the same as hooks/ebbtide.h, and hooks/torch_offload/python_calls.h."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ sys.path.insert(0, str(ROOT / "python_shim"))
 
 from ebbtide import _abi  # noqa: E402
 
-HEADER = re.sub(r"/\*.*?\*/", "", (ROOT / "hooks" / "ebbtide.h").read_text(), flags=re.DOTALL)
+
+
+def without_comments(path: str) -> str:
+    return re.sub(r"/\*.*?\*/", "", (ROOT / "hooks" / path).read_text(), flags=re.DOTALL)
+
+
+ENGINE = without_comments("ebbtide.h")
+SAVING = without_comments("torch_offload/python_calls.h")
+HEADER = ENGINE + SAVING
 C_TYPES = {
     "size_t": ctypes.c_size_t,
     "int": ctypes.c_int,
@@ -46,6 +54,10 @@ C_TYPES = {
     "const int64_t*": ctypes.POINTER(ctypes.c_int64),
     "void*": ctypes.c_void_p,
     "const ebbtide_swap_source*": ctypes.POINTER(_abi.SwapSourceStruct),
+    "const void*": ctypes.c_void_p,
+    "void* const*": ctypes.c_void_p,
+    "const void* const*": ctypes.c_void_p,
+    "ebbtide_saved*": ctypes.c_void_p,
     "void": None,
     "double": ctypes.c_double,
     "const int64_t*": ctypes.POINTER(ctypes.c_int64),
@@ -84,15 +96,15 @@ def fields(name: str) -> list[tuple[str, object]]:
     return found
 
 
-def functions() -> dict[str, tuple[object, list[object]]]:
+def functions(header: str) -> dict[str, tuple[object, list[object]]]:
     found: dict[str, tuple[object, list[object]]] = {}
     for result, name, arguments in re.findall(
-        r"EBBTIDE_API ((?:const )?\w+\*?) (\w+)\(([^)]*)\);", HEADER
+        r"EBBTIDE_API ((?:const )?\w+\*?) (\w+)\(([^)]*)\);", header
     ):
         kinds = []
         for argument in (part.strip() for part in arguments.split(",")):
             if argument != "void":
-                match = re.fullmatch(r"((?:const )?\w+\*{0,2}) ?\w+", argument)
+                match = re.fullmatch(r"((?:const )?\w+\*{0,2}(?: const\*)?) ?\w+", argument)
                 assert match, f"not understood: {argument}"
                 kinds.append(C_TYPES[match[1]])
         found[name] = (C_TYPES[result.strip()], kinds)
@@ -135,6 +147,7 @@ def test_there_are_as_many_divergences_as_the_header_counts():
         ("ebbtide_plan_options", _abi.PlanOptionsStruct),
         ("ebbtide_problem_info", _abi.ProblemInfoStruct),
         ("ebbtide_arena", _abi.ArenaStruct),
+        ("ebbtide_saved", _abi.SavedStruct),
     ],
 )
 def test_structures_have_the_headers_fields_in_order(c_name, python):
@@ -142,13 +155,15 @@ def test_structures_have_the_headers_fields_in_order(c_name, python):
 
 
 def test_functions_have_the_headers_signatures():
-    assert len(functions()) > 10
-    assert {
+    declared = {
         **_abi.FUNCTIONS,
         **_abi.TRACE_FUNCTIONS,
         **_abi.SWAP_FUNCTIONS,
         **_abi.PLAN_FUNCTIONS,
-    } == functions()
+    }
+    assert len(declared) > 10
+    assert declared == functions(ENGINE)
+    assert functions(SAVING) == _abi.SAVING_FUNCTIONS
 
 
 def test_every_statistic_reaches_the_python_dataclass():

@@ -61,6 +61,11 @@ CASES = {
         net(x)
         assert [source for _, source in marks] == [id(broken), id(broken), id(net)], marks
     """,
+    "a form stands above the source's address": """
+        _marks.set_form(lambda extents: extents[0])
+        net(x)
+        assert marks == [("FORWARD", len(x) << 48 | id(net))], marks
+    """,
     "an optimizer is marked on both sides": """
         optimizer = torch.optim.AdamW(net.parameters())
         net(x).backward()

@@ -163,6 +163,36 @@ def test_checkpoint_inside_an_offloaded_layer():
     assert models.worst_error(run(), whole) < 1e-3
 
 
+@pytest.mark.parametrize("mini_sequence", [8, None])
+def test_the_form_that_a_mark_tells_is_the_number_of_pieces_that_run(mini_sequence):
+    """By it rounds are told apart before they begin: a wrong one costs a plan."""
+    from ebbtide._offload._registry import registry
+
+    model = make()
+    ebbtide.offload(model, alpha=0.5, mini_sequence=mini_sequence, keep_last=0, host="64MiB")
+    state = offloaded_of(model)
+    runs = {"layer": 0, "head": 0}
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: runs.update({name: runs[name] + 1}))
+        for name, module in (("layer", model.model.layers[0].mlp), ("head", model.lm_head))
+    ]
+    forms = {}
+    for tokens, batches in ((29, 2), (30, 2), (41, 1), (29, 2)):
+        runs.update(layer=0, head=0)
+        told = state.form(batches, tokens)
+        forms[tokens, batches] = registry.form([batches, tokens, batches, tokens])
+        loss = model(**batch(tokens=tokens, batches=batches)).loss
+        layer_pieces, swapped, head_pieces = told
+        # The head is asked once more, for an empty sequence.
+        assert (layer_pieces, head_pieces) == (runs["layer"], runs["head"] - 1)
+        assert swapped == round(layer_pieces / 2 + 0.01) or mini_sequence is None
+        loss.backward()
+    assert (forms[29, 2] == forms[30, 2]) is (state.form(2, 29) == state.form(2, 30))
+    assert all(0 < form < 1 << 16 for form in forms.values())
+    ebbtide.offload(model, off=True)
+    assert registry.form([2, 29]) == 0 or registry.models()
+
+
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_processes_train_what_they_train_without_offload(run_python, native, kind):
     """Under DDP, Liger's tiled MLP marks a parameter ready once a tile, and raises."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,8 +11,9 @@ from ._attention_call import AttentionCall, Attend, Parts, fits_flash
 from ._attention_flash import FlashAttention
 from ._attention_kernel import kernel_for
 from ._layer_ambient import RandomStates
-from ._layer_saving import Landing, Recorder
+from ._layer_saving import AnyLanding, landing_for, recorder_for
 from ._layer_tape import Tape
+from ._native_saving import Externals
 from ._store import KeepStore, Saved, Store
 
 Gradients = list[torch.Tensor | None]
@@ -23,23 +25,26 @@ class SavedAttention:
     Views of q, k, v and of the output are only noted, and put back for backward.
     """
 
-    def __init__(self, attend: Attend, externals: frozenset[int]) -> None:
+    def __init__(self, attend: Attend, externals: Externals) -> None:
         self._attend, self._externals = attend, externals
-        self._part_landings: list[Landing] = []
-        self._out_landing: Landing | None = None
+        self._part_landings: list[AnyLanding] = []
+        self._out_landing: AnyLanding | None = None
         self._tape: Tape | None = None
         self._saved: list[Saved] = []
 
-    def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, Landing]:
+    def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, AnyLanding]:
         """The output, and its landing. Nothing of the parts is held afterwards."""
-        self._part_landings = [Landing(part) for part in parts]
-        recorder = Recorder(self._externals)
+        self._part_landings = [landing_for(store, part) for part in parts]
+        recorder = recorder_for(store, self._externals)
         with recorder.hooks():
             self._tape, (out,) = Tape.record(lambda *parts: (self._attend(*parts),), *parts)
-        self._out_landing = Landing(out)
-        self._saved = recorder.hand_over(store, [*self._part_landings, self._out_landing])
-        self._out_landing.tensor = None
-        self._drop_parts()
+        self._out_landing = landing_for(store, out)
+        landings = [*self._part_landings, self._out_landing]
+        handed = recorder.hand_over(store, landings, math.inf)
+        assert handed is not None
+        self._saved = handed.saved
+        for landing in landings:
+            landing.drop()
         return out, self._out_landing
 
     @property
@@ -60,18 +65,14 @@ class SavedAttention:
     ) -> tuple[Gradients, Gradients]:
         """Gradients of q, k, v and of `parameters`. Lets go of everything."""
         assert self._tape is not None and self._out_landing is not None
-        self._out_landing.tensor = out
+        self._out_landing.put(out)
         found = self._tape.gradients([dout], parameters)
-        self._out_landing.tensor = None
-        self._drop_parts()
+        for landing in (*self._part_landings, self._out_landing):
+            landing.drop()
         for saved in self._saved:
             saved.release()
         self._saved = []
         return found
-
-    def _drop_parts(self) -> None:
-        for landing in self._part_landings:
-            landing.tensor = None
 
 
 class RepeatedAttention:
@@ -79,7 +80,7 @@ class RepeatedAttention:
 
     saved_bytes = 0
 
-    def __init__(self, attend: Attend, externals: frozenset[int], random: RandomStates) -> None:
+    def __init__(self, attend: Attend, externals: Externals, random: RandomStates) -> None:
         self._attend, self._externals, self._random = attend, externals, random
         self._state = random.now()
         self._again: SavedAttention | FlashAttention | None = None
@@ -106,7 +107,7 @@ class RepeatedAttention:
 
 
 def make_attention(
-    attend: Attend, parts: Parts, externals: frozenset[int]
+    attend: Attend, parts: Parts, externals: Externals
 ) -> SavedAttention | FlashAttention:
     """The form that needs the least memory: torch's flash kernels where the model would use them."""
     if isinstance(attend, AttentionCall) and fits_flash(parts):

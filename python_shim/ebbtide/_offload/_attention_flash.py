@@ -17,7 +17,7 @@ import torch
 
 from ._attention_call import FlashCall, Parts
 from ._attention_kernel import FlashResult, Kernel
-from ._layer_saving import Landing
+from ._layer_saving import AnyLanding, landing_for
 from ._store import Saved, Store
 
 _LEAST_WORK = 1 << 18  # batch x heads x tokens: some ten blocks of 128 tokens for each multiprocessor
@@ -33,15 +33,15 @@ class FlashAttention:
         self._random: tuple[torch.Tensor, torch.Tensor] | None = None
         self._parts: Parts = ()
 
-    def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, Landing]:
+    def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, AnyLanding]:
         """The output, batch x tokens x heads x width, and its landing."""
         result = self._kernel.forward(self._call, *parts)
         self._random = result.seed, result.offset
         self._lse_size = result.lse.size()
         self._lse = store.save(result.lse.contiguous().view(-1))
         out = result.out.transpose(1, 2).contiguous()
-        landing = Landing(out)
-        landing.tensor = None
+        landing = landing_for(store, out)
+        landing.drop()
         return out, landing
 
     @property

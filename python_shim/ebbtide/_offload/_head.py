@@ -13,6 +13,7 @@ from . import _causal_lm
 from ._head_call import HeadCall
 from ._head_run import HeadRun
 from ._options import Options
+from ._piece_size import head_piece
 
 _WHOLE_LOGITS = (
     "the model was called in training without labels: whole logits are made, for a loss that is "
@@ -76,6 +77,14 @@ class HeadCut:
         output = HeadRun(self, call).output(args, call.passed_on(kwargs))
         self.calls += 1
         return output
+
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
+        """How many pieces an input of this shape is cut into."""
+        weight = self.model.get_output_embeddings().weight
+        words, width = weight.shape
+        wished = self.options.mini_sequence
+        piece = head_piece(words, width, weight.element_size(), weight.device, wished)
+        return (-(-batch * tokens // piece),)
 
     def _tell(self, reason: str) -> None:
         if reason not in self._told:

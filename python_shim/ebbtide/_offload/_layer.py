@@ -31,6 +31,10 @@ class LayerCuts:
         """One for each layer, in order; they go on counting."""
         return [layer.tally for layer in self._layers]
 
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
+        """How many pieces an input of this shape is cut into, and how many of them are swapped."""
+        return self._layers[0].form(batch, tokens) if self._layers else ()
+
     def treat_whole(self, name: str, reason: str) -> None:
         """Do not cut the layer of this name any more. EbbtideError under options.strict."""
         for layer in self._layers:

@@ -16,12 +16,14 @@ from ._layer_ambient import Parameters, generator_of
 from ._layer_arguments import CannotCut, LayerCall, input_of
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
+from ._layer_find import width_of
 from ._layer_function import LayerFunction
 from ._layer_record import LayerRecord, Piece, Stores
 from ._layer_saving import storage_of
 from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
+from ._native_saving import Externals
 from ._pieces import Policy, Span, choose_policies
 
 
@@ -32,6 +34,7 @@ class CutLayer:
         self._layer, self._index, self._shared = layer, index, shared
         self.tally = Tally(name)
         self._budget = LayerBudget(layer, index, shared.layers, shared.options)
+        self._input = width_of(layer)  # until one is seen
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
         self._cut = self._make_cut()
@@ -43,6 +46,15 @@ class CutLayer:
         del self._layer.forward
         if self._replaced is not None:
             self._layer.forward = self._replaced  # type: ignore[method-assign]
+
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
+        """Pieces of an input of this shape, and how many are swapped."""
+        if self.tally.whole_because is not None:
+            return ()
+        width, dtype = self._input
+        spans = self._budget.spans(torch.empty(batch, tokens, width, dtype=dtype, device="meta"))
+        policies = self._policies(spans)
+        return len(spans), sum(policy is Policy.SWAP for policy in policies)
 
     def treat_whole(self, reason: str) -> None:
         """From now on the layer runs whole. Said once for each class and reason."""
@@ -93,6 +105,7 @@ class CutLayer:
         if not trains:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans, None), x, trains=False)
+        self._input = x.shape[-1], x.dtype
         share, live = self._share(x), self._shared.live_on_host()
         swaps_first = self._index == 0 and not share.stays
         if swaps_first:
@@ -171,10 +184,10 @@ class CutLayer:
         swapped = TallyingStore(self._shared.store, self.tally)
         return Stores(swapped, kept, swapped)
 
-    def _externals(self, call: LayerCall) -> frozenset[int]:
+    def _externals(self, call: LayerCall) -> Externals:
         """Storages that live on beside what a call saves."""
         tensors = [*self._layer.parameters(), *self._layer.buffers(), *call.tensors()]
-        return frozenset(map(storage_of, tensors))
+        return Externals(map(storage_of, tensors))
 
     def _make_cut(self) -> Cut:
         if offers_parts(self._layer):

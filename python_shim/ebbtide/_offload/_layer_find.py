@@ -32,5 +32,11 @@ def bytes_per_token(layer: torch.nn.Module, itemsize: int) -> int:
     return 3 * itemsize * rows
 
 
+def width_of(layer: torch.nn.Module) -> tuple[int, torch.dtype]:
+    """Width and type of its input, a guess: those of its last vector, a norm's weight or an output's bias."""
+    vectors = [(p.shape[0], p.dtype) for p in layer.parameters() if p.dim() == 1]
+    return vectors[-1] if vectors else (0, torch.float32)
+
+
 def weight_bytes(layer: torch.nn.Module) -> int:
     return sum(parameter.nbytes for parameter in layer.parameters())

@@ -7,7 +7,7 @@ import torch
 from ._attention import RepeatedAttention, make_attention
 from ._attention_call import Attend, Parts
 from ._layer_record import LayerRecord, Piece, SavedRows
-from ._layer_saving import Recorder, dense_like
+from ._layer_saving import dense_like
 from ._layer_tape import Tape
 from ._pieces import Span
 
@@ -58,7 +58,7 @@ def run_forward(record: LayerRecord, x: torch.Tensor, trains: bool = True) -> to
         del parts
         y = _after(record, x, out)
     record.forget_unused_states()
-    record.x_landing.tensor = None
+    record.x_landing.drop()
     return y
 
 
@@ -88,13 +88,12 @@ def _before_piece(record: LayerRecord, piece: Piece, x: torch.Tensor) -> tuple[P
         attend.append(attends)
         return parts
 
-    recorder = Recorder(record.externals)
+    recorder = record.recorder()
     with recorder.hooks():
-        piece.before, parts = Tape.record(run, x)
-    if record.fits(recorder, [x], parts):
-        piece.saved_before = record.hand_over(piece, recorder, parts)
-    else:
-        piece.before = None
+        tape, parts = Tape.record(run, x)
+    saved = record.hand_over(piece, recorder, parts)
+    if saved is not None:
+        piece.before, piece.saved_before = tape, saved
     return parts, attend[0]
 
 
@@ -114,7 +113,7 @@ def _attention(record: LayerRecord, attend: Attend, parts: Parts) -> torch.Tenso
 def _after(record: LayerRecord, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     y = Rows(1, record.call.tokens)
     if record.out_landing is not None:
-        record.out_landing.tensor = out
+        record.out_landing.put(out)
     for piece in record.pieces:
         piece.middle = record.random.now()
         if piece.middle is not piece.begin:  # else random numbers are where the before part began
@@ -122,7 +121,7 @@ def _after(record: LayerRecord, x: torch.Tensor, out: torch.Tensor) -> torch.Ten
         rows = _after_piece(record, piece, piece.span.of(x, 1), piece.span.of(out, record.cut.out_dim))
         y.put(piece.span, rows)
     if record.out_landing is not None:
-        record.out_landing.tensor = None
+        record.out_landing.drop()
     return y.take()
 
 
@@ -132,13 +131,10 @@ def _after_piece(
     if not record.saves(piece):
         with torch.no_grad():
             return run_after(record, piece, x, out)[0]
-    recorder = Recorder(record.externals)
+    recorder = record.recorder()
     with recorder.hooks():
-        piece.after, (y,) = Tape.record(
-            lambda x, out: (run_after(record, piece, x, out)[0],), x, out
-        )
-    if record.fits(recorder, [x, out]):
-        piece.saved_after = record.hand_over(piece, recorder)
-    else:
-        piece.after = None
+        tape, (y,) = Tape.record(lambda x, out: (run_after(record, piece, x, out)[0],), x, out)
+    saved = record.hand_over(piece, recorder)
+    if saved is not None:
+        piece.after, piece.saved_after = tape, saved
     return y

@@ -9,7 +9,6 @@ import torch
 from ._attention_call import Parts
 from ._layer_forward import run_after
 from ._layer_record import LayerRecord, Piece
-from ._layer_saving import Recorder
 from ._layer_tape import Tape
 from ._pieces import Span
 
@@ -88,7 +87,7 @@ class Recomputation:
         """Runs one part of a piece again. A layer's first one is measured."""
         if self._record.tally.rest_bytes_per_token:
             return Tape.record(run, *inputs)
-        recorder = Recorder(self._record.externals)
+        recorder = self._record.recorder()
         with recorder.hooks():
             tape, outputs = Tape.record(run, *inputs)
         found = recorder.measure(inputs)

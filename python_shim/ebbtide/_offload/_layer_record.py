@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,9 +14,10 @@ from ._attention_call import Parts
 from ._cut import Cut
 from ._layer_ambient import Autocast, Parameters, RandomStates
 from ._layer_arguments import LayerCall
-from ._layer_saving import Landing, Recorder, dense_like, occupied, span_of
+from ._layer_saving import AnyLanding, AnyRecorder, dense_like, landing_for, occupied, recorder_for, span_of
 from ._layer_tally import Tally
 from ._layer_tape import Tape
+from ._native_saving import Externals
 from ._pieces import Policy, Span
 from ._store import Saved, Store, Witness
 
@@ -27,8 +27,7 @@ class SavedRows:
     """A dense tensor in a store, with its strides."""
 
     saved: Saved
-    size: torch.Size
-    stride: tuple[int, ...]
+    shape: tuple[torch.Size, tuple[int, ...]] | None  # size and strides; None: the store knows them
 
     @staticmethod
     def of(store: Store, tensor: torch.Tensor) -> SavedRows:
@@ -43,12 +42,15 @@ class SavedRows:
             else dense_like(one, 0, one.shape[0]).copy_(one)
             for one in tensors
         ]
+        if store.is_native:
+            return [SavedRows(saved, None) for saved in store.save_all(dense)]
         flat = [one.detach().as_strided((span_of(one),), (1,)) for one in dense]
-        saved = store.save_all(flat)
-        return [SavedRows(s, d.size(), d.stride()) for s, d in zip(saved, dense, strict=True)]
+        shapes = [(one.size(), one.stride()) for one in dense]
+        return list(map(SavedRows, store.save_all(flat), shapes))
 
     def get(self) -> torch.Tensor:
-        return self.saved.get().as_strided(self.size, self.stride)
+        tensor = self.saved.get()
+        return tensor if self.shape is None else tensor.as_strided(*self.shape)
 
 
 @dataclasses.dataclass
@@ -103,13 +105,12 @@ class LayerRecord:
         pieces: Sequence[Piece],
         stores: Stores,
         tally: Tally,
-        externals: frozenset[int],
+        externals: Externals,
         repeats_attention: bool,
         rest_allowance: float,
         rest_per_token: float,
         at_attention: Callable[[], None],
     ) -> None:
-        """`externals` are storages that live on without this record."""
         device = x.device
         self.cut, self.call, self.parameters = cut, call, parameters
         self.pieces, self.stores, self.tally = pieces, stores, tally
@@ -119,8 +120,8 @@ class LayerRecord:
         self.witnesses: list[Witness] = []
         self.x: SavedRows | None = None
         self.out: SavedRows | None = None
-        self.x_landing = Landing(x)
-        self.out_landing: Landing | None = None
+        self.x_landing = landing_for(stores.inputs, x)
+        self.out_landing: AnyLanding | None = None
         self.attention: AnyAttention | None = None
         self.rest_allowance = rest_allowance  # bytes that pieces may still swap
         self.rest_per_token = rest_per_token  # bytes that a token of a piece will want to
@@ -146,14 +147,9 @@ class LayerRecord:
             return self.rest_allowance >= self.rest_per_token * piece.span.tokens
         return piece.policy is Policy.KEEP
 
-    def fits(
-        self, recorder: Recorder, inputs: Sequence[torch.Tensor], parts: Parts = ()
-    ) -> bool:
-        """Whether what a run recorded may be saved: it may be more than was expected of it."""
-        if self.rest_allowance == math.inf:
-            return True
-        wanted = recorder.measure(inputs) + sum(occupied(part.nbytes) for part in parts)
-        return wanted <= self.rest_allowance
+    def recorder(self) -> AnyRecorder:
+        """For one run of a part of a piece."""
+        return recorder_for(self.stores.inputs, self.externals)
 
     def always_bytes(self) -> int:
         """What is saved whatever becomes of the pieces: input, attention's output and statistics."""
@@ -162,16 +158,21 @@ class LayerRecord:
             self.x.saved.size_bytes + self.out.saved.size_bytes + self.attention.saved_bytes
         )
 
-    def hand_over(self, piece: Piece, recorder: Recorder, parts: Parts = ()) -> list[Saved]:
-        """Save what a run of this piece recorded, and `parts`."""
+    def hand_over(
+        self, piece: Piece, recorder: AnyRecorder, parts: Parts = ()
+    ) -> list[Saved] | None:
+        """Save what a run of this piece recorded, and `parts`. None, and nothing is saved, if that is more
+        than may be: it may be more than was expected of it."""
         store = self.stores.of(piece.policy)
         landings = [self.x_landing] + ([self.out_landing] if self.out_landing is not None else [])
-        saved = recorder.hand_over(store, landings)
+        of_parts = sum(occupied(part.nbytes) for part in parts)
+        handed = recorder.hand_over(store, landings, self.rest_allowance - of_parts)
+        if handed is None:
+            return None
         if parts:
             piece.parts = SavedRows.all_of(store, parts)
-        self.rest_allowance -= sum(occupied(one.size_bytes) for one in saved)
-        self.rest_allowance -= sum(occupied(part.nbytes) for part in parts)
-        return saved
+        self.rest_allowance -= handed.occupied_bytes + of_parts
+        return handed.saved
 
     def forget_unused_states(self) -> None:
         """Forward has run. If it drew no random numbers, backward has none to draw again."""
@@ -181,23 +182,25 @@ class LayerRecord:
 
     def land_x(self) -> torch.Tensor:
         assert self.x is not None
-        x = self.x_landing.tensor = self.x.get()
+        x = self.x.get()
+        self.x_landing.put(x)
         return x
 
     def drop_x(self) -> None:
         assert self.x is not None
-        self.x_landing.tensor = None
+        self.x_landing.drop()
         self.x.saved.release()
 
     def land_out(self) -> torch.Tensor:
         """Attention's output. Not if attention is recomputed."""
         assert self.out is not None and self.out_landing is not None
-        out = self.out_landing.tensor = self.out.get()
+        out = self.out.get()
+        self.out_landing.put(out)
         return out
 
     def drop_out(self) -> None:
         if self.out is not None and self.out_landing is not None:
-            self.out_landing.tensor = None
+            self.out_landing.drop()
             self.out.saved.release()
 
     def prefetch(self) -> None:

@@ -10,12 +10,14 @@ twice cannot be mistaken for one tensor.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
 
 import torch
 
-from ._store import Saved, Store, raise_changed
+from ._native_saving import Externals, NativeLanding, NativeRecorder
+from ._store import Handed, Saved, Store, raise_changed
 from ._swap_engine import ALIGNMENT
 
 _SMALL_BYTES = 4096  # not worth a copy of its own: seeds, scalars, rows of statistics
@@ -51,14 +53,14 @@ def dense_like(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
 class Landing:
     """A whole-length tensor that is put back for backward: saved views of it need no bytes of their own."""
 
-    __slots__ = ("_offset", "_size", "_span", "_stride", "storage", "tensor")
+    __slots__ = ("_offset", "_size", "_span", "_stride", "_tensor", "storage")
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.storage = storage_of(tensor)
         self._offset = tensor.storage_offset()
         self._size, self._stride = tensor.size(), tensor.stride()
         self._span = span_of(tensor)
-        self.tensor: torch.Tensor | None = tensor
+        self._tensor: torch.Tensor | None = tensor
 
     def put(self, tensor: torch.Tensor) -> None:
         """Put back these values, in the layout that the views were taken of."""
@@ -69,11 +71,14 @@ class Landing:
         if not lies_alike:
             room = torch.empty(self._span, dtype=tensor.dtype, device=tensor.device)
             tensor = room.as_strided(self._size, self._stride).copy_(tensor)
-        self.tensor = tensor
+        self._tensor = tensor
+
+    def drop(self) -> None:
+        self._tensor = None
 
     def view(self, size: torch.Size, stride: tuple[int, ...], offset: int) -> torch.Tensor:
-        assert self.tensor is not None, "a saved view was asked for before its tensor landed"
-        base = self.tensor
+        base = self._tensor
+        assert base is not None, "a saved view was asked for before its tensor landed"
         return base.as_strided(size, stride, offset - self._offset + base.storage_offset())
 
 
@@ -104,11 +109,11 @@ class _Packed:
 class Recorder:
     """Collects what autograd saves during one run, then hands it to a store.
 
-    `external` are storages that live on elsewhere: parameters, buffers, the layer's arguments.
+    For stores of Python; NativeRecorder does the same for those of C++.
     """
 
-    def __init__(self, external: frozenset[int]) -> None:
-        self._external = external
+    def __init__(self, externals: Externals) -> None:
+        self._externals = externals
         self._packed: list[weakref.ref[_Packed]] = []
 
     def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
@@ -118,15 +123,17 @@ class Recorder:
         # Never the tensor itself: a result that its own node saves would keep that node for ever.
         if type(tensor) not in _PLAIN or tensor.layout != torch.strided:
             return tensor.detach()
-        if tensor.nbytes < _SMALL_BYTES or storage_of(tensor) in self._external:
+        if tensor.nbytes < _SMALL_BYTES or storage_of(tensor) in self._externals:
             return tensor.detach()
         packed = _Packed(tensor)
         self._packed.append(weakref.ref(packed))
         return packed
 
     def measure(self, others: Iterable[torch.Tensor]) -> int:
-        """What hand_over() would give to a store would take, but for views of `others`. Nothing moves."""
-        elsewhere = set(map(storage_of, others))
+        """Bytes of a store that hand_over() would take, but for views of `others`. Nothing moves."""
+        return self._measure(set(map(storage_of, others)))
+
+    def _measure(self, elsewhere: set[int]) -> int:
         extents = {
             (storage_of(packed.tensor), *_extent(packed.tensor)): packed.tensor.element_size()
             for reference in self._packed
@@ -135,9 +142,17 @@ class Recorder:
         }
         return sum(occupied(count * size) for (_, _, count), size in extents.items())
 
-    def hand_over(self, store: Store, landings: Iterable[Landing]) -> list[Saved]:
-        """Give what is still needed to `store`; views of `landings` are only noted. See Note [Saved late]."""
+    def hand_over(
+        self, store: Store, landings: Iterable[Landing], limit: float = math.inf
+    ) -> Handed | None:
+        """Give what is still needed to `store`; views of `landings` are only noted. See Note [Saved late].
+
+        None, and nothing has moved, if it takes more than `limit` bytes.
+        """
         by_storage = {landing.storage: landing for landing in landings}
+        occupied_bytes = self._measure(set(by_storage))
+        if occupied_bytes > limit:
+            return None
         wanted: dict[_Bytes, torch.Tensor] = {}
         users: list[tuple[_Packed, _Bytes]] = []
         alive = [packed for reference in self._packed if (packed := reference()) is not None]
@@ -160,7 +175,21 @@ class Recorder:
         saved = dict(zip(wanted, store.save_all(list(wanted.values())), strict=True)) if wanted else {}
         for packed, key in users:
             packed.source = saved[key]
-        return list(saved.values())
+        return Handed(list(saved.values()), occupied_bytes)
+
+
+AnyLanding = Landing | NativeLanding
+AnyRecorder = Recorder | NativeRecorder
+
+
+def landing_for(store: Store, tensor: torch.Tensor) -> AnyLanding:
+    """Where views of `tensor` come from that the recorders of a store like this one see."""
+    return NativeLanding(tensor) if store.is_native else Landing(tensor)
+
+
+def recorder_for(store: Store, externals: Externals) -> AnyRecorder:
+    """One whose hand_over() may get `store`, or another that is native if this one is."""
+    return NativeRecorder(externals) if store.is_native else Recorder(externals)
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)

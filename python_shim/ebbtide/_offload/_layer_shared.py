@@ -11,6 +11,7 @@ from typing import Any
 from .._errors import print_line
 from ._layer_budget import Room
 from ._layer_record import LayerRecord
+from ._native_saving import NativeKeepStore
 from ._options import Options
 from ._pieces import Policy, Span
 from ._store import KeepStore, Store
@@ -28,8 +29,10 @@ class Shared:
     layers: int
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[LayerRecord] | None = None  # the call that went before
-    kept: KeepStore = dataclasses.field(default_factory=KeepStore)
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
+
+    def __post_init__(self) -> None:
+        self.kept: Store = NativeKeepStore() if self.store.is_native else KeepStore()
 
     def room(self) -> Room:
         """What budgets have left."""

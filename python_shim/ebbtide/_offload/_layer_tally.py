@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ._store import Saved, Store
+from ._store import Handed, Saved, Store
 
 
 @dataclasses.dataclass
@@ -34,16 +34,26 @@ class TallyingStore:
 
     def __init__(self, store: Store, tally: Tally) -> None:
         self._store, self._tally = store, tally
+        self.is_native = store.is_native
 
     def save(self, tensor: torch.Tensor) -> Saved:
         return self.save_all([tensor])[0]
 
     def save_all(self, tensors: Sequence[torch.Tensor]) -> Sequence[Saved]:
         saved = self._store.save_all(tensors)
+        self._count(saved)
+        return saved
+
+    def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
+        handed = self._store.take(recorder, landings, limit)
+        if handed is not None:
+            self._count(handed.saved)
+        return handed
+
+    def _count(self, saved: Sequence[Saved]) -> None:
         swapped = sum(each.swapped_bytes for each in saved)
         self._tally.swapped_bytes += swapped
         self._tally.kept_bytes += sum(each.size_bytes for each in saved) - swapped
-        return saved
 
     @property
     def held_bytes(self) -> int:

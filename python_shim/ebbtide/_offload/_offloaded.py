@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from typing import Any
 
 import torch
@@ -92,6 +93,11 @@ class Offloaded:
         setattr(self.root, _ATTRIBUTE, self)
         self.number = registry.add(self)
         at_exit.register()
+
+    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
+        """What decides, beside sizes, which tensors a step makes for an input of this shape."""
+        cuts = (cut for cut in (self.layers, self.head) if cut is not None)
+        return tuple(itertools.chain.from_iterable(cut.form(batch, tokens) for cut in cuts))
 
     def undo(self) -> None:
         self._retire()

@@ -7,6 +7,7 @@ graph leaks nothing on either side.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -33,8 +34,20 @@ class Saved(Protocol):
         """Forget it, on the host and on the device. Idempotent."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Handed:
+    """What a recorder handed over to a store."""
+
+    saved: list[Saved]
+    occupied_bytes: int  # that it takes of host memory, if it goes there
+
+
 class Store(Protocol):
     """Takes tensors over. The caller drops its own reference to a tensor it has saved."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it takes over from recorders of C++, and gives tensors back in their own shape."""
 
     @property
     def held_bytes(self) -> int:
@@ -45,6 +58,12 @@ class Store(Protocol):
 
     def save_all(self, tensors: Sequence[torch.Tensor]) -> Sequence[Saved]:
         """`save` for tensors that are needed together, in their order."""
+
+    def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
+        """What a recorder of C++ has, unless it takes more than `limit` bytes. For native stores alone.
+
+        Recorder and landings are addresses: see hooks/torch_offload/python_calls.h.
+        """
 
     def layer_ended(self) -> None:
         """What was saved before the last such call has had its time: it leaves the device now.
@@ -84,6 +103,8 @@ def raise_changed(name: str, saved: int, found: int) -> None:
 class KeepStore:
     """Saved tensors stay where they are."""
 
+    is_native = False
+
     def __init__(self) -> None:
         self.held_bytes = 0
 
@@ -92,6 +113,9 @@ class KeepStore:
 
     def save_all(self, tensors: Sequence[torch.Tensor]) -> list[Kept]:
         return [self.save(tensor) for tensor in tensors]
+
+    def take(self, recorder: int, landings: Sequence[int], limit: int) -> None:
+        raise TypeError("this store takes over from recorders of Python alone")
 
     def layer_ended(self) -> None:
         return

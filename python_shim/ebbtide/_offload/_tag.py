@@ -9,6 +9,7 @@ import torch
 
 from .._errors import EbbtideError
 from ._layer_saving import Recorder
+from ._native_saving import Externals
 from ._registry import registry
 from ._report import at_exit
 from ._store import Saved
@@ -26,10 +27,11 @@ def tag(name: str) -> Iterator[None]:
     """
     if not isinstance(name, str) or not name:
         raise EbbtideError(f"tag({name!r}): allowed is a name, such as 'experts'")
-    recorder, stores = _TagRecorder(frozenset()), _ByDevice()
+    recorder, stores = _TagRecorder(Externals()), _ByDevice()
     with recorder.hooks():
         yield
-    registry.count(name, recorder.hand_over(stores, []))
+    handed = recorder.hand_over(stores, [])
+    registry.count(name, handed.saved if handed is not None else [])
     stores.block_ended()
     at_exit.register()
 
@@ -46,6 +48,8 @@ class _TagRecorder(Recorder):
 
 class _ByDevice:
     """A store that gives each tensor to the store of its device."""
+
+    is_native = False
 
     def __init__(self) -> None:
         self._used: set[torch.device] = set()

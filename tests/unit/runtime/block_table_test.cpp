@@ -126,6 +126,16 @@ TEST(BlockTable, GapsStayClearOfWhatThePlanNeeds) {
   EXPECT_EQ(table.lowest_gap(Bytes{512}, Bytes{512}, Offset{8192}, {}), Offset{1024});
 }
 
+TEST(BlockTable, TheTightestPlaceLeavesTheLeastRoomOverAndElseIsOnTop) {
+  BlockTable table;
+  EXPECT_EQ(table.tightest_place(Bytes{512}, Bytes{512}), Offset{0});
+  table.insert(Offset{2048}, of_size(100));
+  table.insert(Offset{3584}, of_size(512));
+  EXPECT_EQ(table.tightest_place(Bytes{1024}, Bytes{512}), Offset{2560}) << "of 2048 bytes and of 1024";
+  EXPECT_EQ(table.tightest_place(Bytes{1025}, Bytes{512}), Offset{0});
+  EXPECT_EQ(table.tightest_place(Bytes{2049}, Bytes{512}), Offset{4096});
+}
+
 TEST(BlockTableDeathTest, TwoBlocksNeverShareAByte) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   BlockTable table;

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <map>
@@ -109,6 +110,56 @@ TEST(Engine, WhatUpstreamCannotServeTakesAPlaceThatThePlanStillNeeds) {
   EXPECT_TRUE(engine.is_valid());
   EXPECT_TRUE(engine.deallocate(address));
   EXPECT_EQ(engine.snapshot().arena_live, Bytes{});
+}
+
+// A round that is cut into `count` pieces, three tensors each, of which one stays to the end.
+void run_in_pieces(SimulatedAdaptor& adaptor, std::uint64_t count) {
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kForward, count << 48 | 0x7f00);
+  std::vector<TensorId> stay;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    stay.push_back(adaptor.allocate(kSize));
+    free_all(adaptor, {adaptor.allocate(Bytes{3 * kSize.value}), adaptor.allocate(Bytes{2 * kSize.value})});
+  }
+  in_backward = true;
+  adaptor.free(adaptor.allocate(kSize));
+  in_backward = false;
+  free_all(adaptor, stay);
+}
+
+TEST(Engine, RoundsWithFormsAreServedFromTheArenaWhetherKnownOrNot) {
+  SimulatedAdaptor adaptor;
+  std::uint64_t most = 0;
+  for (const std::uint64_t count : {4U, 7U, 5U, 9U, 2U, 6U, 3U, 8U}) {
+    run_in_pieces(adaptor, count);
+    most = std::max(most, count);
+    const std::int64_t needed = static_cast<std::int64_t>(most + 5) * kSize.value;
+    EXPECT_LE(adaptor.range().extent(), Bytes{needed}) << count << " pieces";
+  }
+  const Counters counters = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(counters.diverged.requests + counters.unplanned.requests, 0);
+  EXPECT_GT(counters.gap.requests, 0);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, AFormThatWasSeenIsPlanned) {
+  SimulatedAdaptor adaptor;
+  for (const std::uint64_t count : {4U, 7U, 4U, 7U}) run_in_pieces(adaptor, count);
+  const Counters before = adaptor.engine().snapshot().counters;
+  run_in_pieces(adaptor, 4);
+  run_in_pieces(adaptor, 7);
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.planned.requests - before.planned.requests, 3 * (4 + 7) + 2);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, WhereTheArenaCannotGrowRoundsWithFormsGoUpstream) {
+  SimulatedAdaptor adaptor;
+  adaptor.range().set_capacity(Bytes{4 * kSize.value});
+  for (const std::uint64_t count : {4U, 7U, 5U}) run_in_pieces(adaptor, count);
+  EXPECT_LE(adaptor.range().extent(), Bytes{4 * kSize.value});
+  EXPECT_GT(adaptor.engine().snapshot().counters.diverged.requests, 0);
+  expect_no_fault(adaptor);
 }
 
 TEST(Engine, EveryFailureOfTheRangeInTurnIsSurvived) {

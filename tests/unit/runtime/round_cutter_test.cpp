@@ -74,6 +74,14 @@ TEST(RoundCutter, SourcesAreNumberedInTheirOrderOfAppearance) {
   EXPECT_EQ(cutter.ordinal(0), 0U);
 }
 
+TEST(RoundCutterTest, FormsOfOneSourceHaveNumbersOfTheirOwnInEveryRun) {
+  constexpr std::uint64_t kThird = std::uint64_t{3} << 48;
+  RoundCutter first, second;
+  EXPECT_EQ(first.ordinal(kThird | 0x7f00), second.ordinal(kThird | 0x1200));
+  EXPECT_NE(first.ordinal(kThird | 0x7f00), first.ordinal(0x7f00));
+  EXPECT_EQ(first.ordinal(kThird | 0x7f00) - first.ordinal(0x7f00), first.ordinal(kThird));
+}
+
 TEST(RoundCutter, EveryMarkHasItsKindOfRound) {
   EXPECT_EQ(RoundCutter::kind_of(MarkKind::kUser), RoundKind::kStep);
   EXPECT_EQ(RoundCutter::kind_of(MarkKind::kForward), RoundKind::kForward);

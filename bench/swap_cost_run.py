@@ -1,0 +1,120 @@
+"""One process of swap_cost.py, on a simulated device: prints a list of rows as JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from ebbtide._offload._layer_saving import recorder_for
+from ebbtide._offload._native_saving import Externals
+from ebbtide._offload._store import Store
+from ebbtide._offload._swap_store import SwapStore
+
+LAYERS = (32, 128)
+# Tensors of a layer, how many are saved together. Three: its input, attention's output and log-sum-exp.
+CASES = ((3, 1), (64, 1), (64, 8), (256, 8))
+TENSOR_BYTES = 2 << 20
+TURNS = 7
+NO_LIMIT = 1 << 62
+
+
+class _Save(torch.autograd.Function):
+    """Saves tensors and asks for them in backward; no work beside that."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*tensors)
+        return anchor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradient, *(None for _ in ctx.saved_tensors)
+
+
+class Program:
+    """Layers that save `tensors` tensors each, in groups, in a store or (None) where they are."""
+
+    def __init__(self, layers: int, tensors: int, group: int, store: Store | None) -> None:
+        self._layers, self._tensors, self._group, self._store = layers, tensors, group, store
+        self._anchor = torch.empty(1, device="cuda", requires_grad=True)
+        self._externals = Externals()
+
+    def step(self) -> float:
+        """Processor seconds of a layer, forward and backward, without making the tensors."""
+        spent = 0.0
+        graph = []
+        for _ in range(self._layers):
+            made = [
+                torch.empty(TENSOR_BYTES, dtype=torch.uint8, device="cuda")
+                for _ in range(self._tensors)
+            ]
+            begin = time.process_time()
+            graph.append(self._forward(made))
+            del made
+            spent += time.process_time() - begin
+        begin = time.process_time()
+        while graph:
+            pieces = graph.pop()
+            for _, saved in graph[-1] if graph else ():
+                for each in saved:
+                    each.prefetch()
+            for output, _ in pieces:
+                torch.autograd.grad(output, self._anchor)
+            del pieces, output
+        return (spent + time.process_time() - begin) / self._layers
+
+    def _forward(self, made: list[torch.Tensor]) -> list[tuple[torch.Tensor, list[Any]]]:
+        groups = [made[at : at + self._group] for at in range(0, self._tensors, self._group)]
+        made.clear()
+        if self._store is None:
+            return [(_Save.apply(self._anchor, *group), []) for group in groups]
+        pieces = []
+        for group in groups:
+            recorder = recorder_for(self._store, self._externals)
+            with recorder.hooks():
+                output = _Save.apply(self._anchor, *group)
+            handed = recorder.hand_over(self._store, [], NO_LIMIT)
+            pieces.append((output, handed.saved))
+        self._store.layer_ended()
+        return pieces
+
+
+def detaches(tensors: int) -> float:
+    """Processor seconds of one layer's tensors for a detach() of each."""
+    made = [torch.empty(TENSOR_BYTES, dtype=torch.uint8, device="cuda") for _ in range(tensors)]
+    begin = time.process_time()
+    for tensor in made:
+        tensor.detach()
+    return time.process_time() - begin
+
+
+def measure(layers: int, tensors: int, group: int) -> dict[str, float]:
+    store = SwapStore("cuda", 1 << 42)
+    saved, plain = (Program(layers, tensors, group, where) for where in (store, None))
+    saved.step()  # host memory is pinned in the first one
+    times, without, detached = [], [], []
+    for _ in range(TURNS):  # in turns, so that a slower moment of the machine slows all
+        times.append(saved.step() * 1e3)
+        without.append(plain.step() * 1e3)
+        detached.append(detaches(tensors) * 1e3)
+    differences = [one - other for one, other in zip(times, without, strict=True)]
+    row = {
+        "layers": layers,
+        "tensors": tensors,
+        "together": group,
+        "layer_ms": statistics.median(differences),
+        "least_layer_ms": min(times) - min(without),
+        "plain_ms": statistics.median(without),
+        "detach_ms": statistics.median(detached),
+        "host_waits": store.stats().host_waits,
+    }
+    store.close()
+    return row
+
+
+if __name__ == "__main__":
+    print(json.dumps([measure(layers, *case) for case in CASES for layers in LAYERS]))

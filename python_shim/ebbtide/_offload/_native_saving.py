@@ -1,0 +1,234 @@
+"""Saving in C++: stores, recorders and landings of hooks/torch_offload, as Python holds them.
+
+What is done for each tensor that autograd saves is done in C++, without the interpreter: hooks, telling
+tensors apart, taking over, and giving back (hooks/torch_offload/recorder.h, saved_hooks.h). What crosses
+is a batch at a time. What is called for each part of a piece is called through ctypes, because a method of
+a torch class costs ten times as much (python_calls.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import weakref
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NoReturn
+
+import torch
+
+from .. import _abi
+from .._activation import load_store
+from .._errors import one_line
+from ._store import Handed, Store
+
+_NO_LIMIT = 1 << 62
+
+
+@functools.cache
+def native_class(name: str) -> Any:
+    """A class of libebbtide_torch_store. EbbtideError if it was built for another torch."""
+    load_store()
+    return getattr(torch.classes.ebbtide, name)
+
+
+@functools.cache
+def _calls() -> ctypes.CDLL:
+    return load_store()
+
+
+class Externals(frozenset[int]):
+    """Storages that live on elsewhere: parameters, buffers, a layer's arguments."""
+
+    @functools.cached_property
+    def address(self) -> int:
+        made: int = _calls().ebbtide_storages_new(_array(self), len(self))
+        weakref.finalize(self, _calls().ebbtide_storages_free, made)
+        return made
+
+
+class NativeLanding:
+    """See _layer_saving.Landing."""
+
+    __slots__ = ("_native", "address", "drop", "put")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._native = native_class("Landing")(tensor)
+        self.address = self._native.address()
+        # A name of a torch class is looked up anew by each use.
+        self.put, self.drop = self._native.put, self._native.drop
+
+
+class NativeRecorder:
+    """See _layer_saving.Recorder."""
+
+    __slots__ = ("_address", "_calls")
+
+    def __init__(self, externals: Externals) -> None:
+        self._address, self._calls = None, _calls()
+        self._address = self._calls.ebbtide_recorder_new(externals.address)
+        if self._address is None:
+            _raise_failed(_abi.Status.SYSTEM)
+
+    def hooks(self) -> NativeRecorder:
+        return self
+
+    def __enter__(self) -> None:
+        self._calls.ebbtide_recorder_enter(self._address)
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.ebbtide_recorder_leave(self._address)
+
+    def measure(self, others: Iterable[torch.Tensor]) -> int:
+        storages = [other.untyped_storage()._cdata for other in others]
+        return int(
+            self._calls.ebbtide_recorder_measure(self._address, _array(storages), len(storages))
+        )
+
+    def hand_over(
+        self, store: Store, landings: Iterable[NativeLanding], limit: float
+    ) -> Handed | None:
+        addresses = [landing.address for landing in landings]
+        return store.take(self._address, addresses, int(min(limit, _NO_LIMIT)))
+
+    def __del__(self) -> None:
+        self._calls.ebbtide_recorder_free(self._address)
+
+
+class NativeStore:
+    """A store of C++: a torch class with save_all and take. Not thread-safe."""
+
+    is_native = True
+
+    def __init__(self, native: Any, index: int) -> None:
+        """`index`: the device's, whose current stream counts; -1 for none."""
+        self._native, self._index = native, index
+        # A name of a torch class is looked up anew by each use.
+        self._save_all, self._held_bytes = native.save_all, native.held_bytes
+        self._address = native.address()
+
+    @property
+    def held_bytes(self) -> int:
+        """What stays on the device until it is released."""
+        return int(self._held_bytes())
+
+    def save(self, tensor: torch.Tensor) -> NativeSaved:
+        """Take over the bytes of `tensor`, of any strides. The caller drops its own reference."""
+        return self.save_all([tensor])[0]
+
+    def save_all(self, tensors: Sequence[torch.Tensor]) -> list[NativeSaved]:
+        """`save` for tensors that are needed together: they leave, return and take memory as one.
+
+        Costs the host hardly more than one. They are on the device again, all of them, from the first
+        `prefetch` or `get` of one until the last of them is released.
+        """
+        native, sizes, swapped = self._save_all(tensors)
+        batch = itertools.repeat(_Batch(native, self._index))
+        return list(map(NativeSaved, batch, itertools.count(), sizes, swapped))
+
+    def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
+        saved = _abi.SavedStruct()
+        status = _calls().ebbtide_store_take(
+            self._address,
+            recorder,
+            _array(landings),
+            len(landings),
+            limit,
+            ctypes.byref(saved),
+        )
+        if status == _abi.Status.INFEASIBLE:
+            return None
+        if status != _abi.Status.OK:
+            _raise_failed(status)
+        together = [SavedTogether(saved)] if saved.batch else []
+        return Handed(together, saved.occupied)
+
+
+class NativeKeepStore(NativeStore):
+    """Saved tensors stay where they are."""
+
+    def __init__(self) -> None:
+        super().__init__(native_class("KeepStore")(), -1)
+
+    def layer_ended(self) -> None:
+        return
+
+
+class _Batch:
+    """Tensors that were saved together. Held by those not yet released alone, and goes with the last:
+    memory that a copy still works on is then freed behind that copy."""
+
+    __slots__ = ("back", "index", "is_asked", "native", "stream")
+
+    def __init__(self, native: Any, index: int) -> None:
+        self.native, self.index = native, index
+        self.back: list[torch.Tensor | None] = []  # all of them, once they have returned
+        self.stream = 0  # on which they did
+        self.is_asked = False  # there is nothing left to prefetch
+
+
+class NativeSaved:
+    """One tensor in a store of C++: the protocol `Saved`. Released at the latest when it goes."""
+
+    __slots__ = ("_batch", "_number", "size_bytes", "swapped_bytes")
+
+    def __init__(self, batch: _Batch, number: int, size_bytes: int, swapped_bytes: int) -> None:
+        self._batch: _Batch | None = batch
+        self._number = number
+        self.size_bytes = size_bytes
+        self.swapped_bytes = swapped_bytes  # on the host, or on their way; the others stay on the device
+
+    def prefetch(self) -> None:
+        batch = self._batch
+        if batch is not None and not batch.is_asked:
+            batch.is_asked = _calls().ebbtide_saved_prefetch(batch.native.address())
+
+    def get(self) -> torch.Tensor:
+        batch = self._batch
+        if batch is None:
+            raise RuntimeError("a saved tensor was asked for after its release")
+        stream = 0 if batch.index < 0 else torch._C._cuda_getCurrentRawStream(batch.index)
+        if not batch.back:
+            batch.back, batch.stream = batch.native.get_all(), stream
+        found = batch.back[self._number] if batch.back and stream == batch.stream else None
+        return batch.native.get(self._number) if found is None else found  # type: ignore[no-any-return]
+
+    def release(self) -> None:
+        self._batch = None
+
+
+class SavedTogether:
+    """All that one recorder handed over. The graph that saved it asks for it, and nobody else."""
+
+    __slots__ = ("_address", "_calls", "_is_asked", "size_bytes", "swapped_bytes")
+
+    def __init__(self, saved: _abi.SavedStruct) -> None:
+        self._address, self._calls = saved.batch, _calls()
+        self._is_asked = False
+        self.size_bytes, self.swapped_bytes = saved.size, saved.swapped
+
+    def prefetch(self) -> None:
+        if self._address is not None and not self._is_asked:
+            self._is_asked = bool(self._calls.ebbtide_saved_prefetch(self._address))
+
+    def get(self) -> torch.Tensor:
+        raise RuntimeError("what autograd saved together is asked for by its graph alone")
+
+    def release(self) -> None:
+        if self._address is not None:
+            self._calls.ebbtide_saved_forget(self._address)
+            self._address = None
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def _array(addresses: Collection[int]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(addresses))(*addresses)
+
+
+def _raise_failed(status: int) -> NoReturn:
+    reason = one_line(_calls().ebbtide_saving_error().decode(errors="replace"))
+    if status == _abi.Status.OUT_OF_DEVICE_MEMORY:
+        raise torch.OutOfMemoryError(reason)
+    raise RuntimeError(reason)
