@@ -15,6 +15,15 @@ namespace {
 
 thread_local HookScope* innermost = nullptr;
 
+// How torch holds a node: a shared_ptr, in later versions an intrusive_ptr.
+template <class Function>
+struct SecondParameter;
+template <class Result, class First, class Second, class... Others>
+struct SecondParameter<Result (Engine::*)(First, Second, Others...)> {
+  using Type = Second;
+};
+using NodeHandle = SecondParameter<decltype(&Engine::execute_with_graph_task)>::Type;
+
 }  // namespace
 
 // See Note [An engine in front].
@@ -36,8 +45,7 @@ class HookedEngine final : public Engine {
 
   c10::intrusive_ptr<at::ivalue::Future> execute_with_graph_task(
       const std::shared_ptr<torch::autograd::GraphTask>& graph_task,
-      std::shared_ptr<torch::autograd::Node> graph_root,
-      torch::autograd::InputBuffer&& input_buffer) override {
+      NodeHandle graph_root, torch::autograd::InputBuffer&& input_buffer) override {
     return behind_.execute_with_graph_task(graph_task, std::move(graph_root),
                                            std::move(input_buffer));
   }
