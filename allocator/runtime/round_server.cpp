@@ -281,7 +281,8 @@ void RoundServer::follow(const Program& program, const Round& round) {
     roots.push_back(match ? program.nodes[match->node].root : RootId{});
   }
   for (auto& [offset, block] : arena_.blocks().blocks()) {
-    if (block.origin.round == round.serial) block.root = roots[block.origin.request];
+    // What took any place when memory was out was not written down: its request is past the last one.
+    if (block.origin.round == round.serial && block.origin.request < roots.size()) block.root = roots[block.origin.request];
   }
 }
 
