@@ -13,11 +13,12 @@ import ebbtide  # noqa: E402
 import offload_models as models  # noqa: E402
 from conftest import our_lines  # noqa: E402
 from ebbtide import EbbtideError  # noqa: E402
-from ebbtide._offload import _options, _self_check  # noqa: E402
+from ebbtide._offload import _auto_alpha, _options, _self_check  # noqa: E402
 from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._offload._swap_engine import ALIGNMENT  # noqa: E402
 
 PIECES = {"mini_sequence": 8, "host": 0}  # host=0: without the native library
+STEPS_TO_SETTLE = 28  # two, then four for each of the six shares that are tried, and one that applies it
 
 
 def make(**changes):
@@ -300,24 +301,55 @@ def test_as_many_last_layers_stay_as_fit_into_the_device_budget(native, layers, 
     assert [n for n, tally in enumerate(counts) if not tally.swapped_bytes] == keeps
 
 
-def test_memos_alpha_is_chosen_after_two_steps_and_two_layers_stay(native):
+@pytest.fixture
+def clock(monkeypatch):
+    """What the choice of alpha sees as time: it stands still but where a test moves it on."""
+
+    class Clock:
+        seconds = 0.0
+
+    class Moment(_auto_alpha._Moment):
+        def __init__(self, device):
+            super().__init__(device)
+            self._seconds = Clock.seconds
+
+    monkeypatch.setattr(_auto_alpha, "_Moment", Moment)
+    return Clock
+
+
+def let_forward_take(model, clock, seconds):
+    """`seconds()` of `clock` pass in each of the model's forwards."""
+
+    def pass_by(*_):
+        clock.seconds += seconds()
+
+    model.model.register_forward_hook(pass_by)
+
+
+@pytest.mark.parametrize(("forward", "alpha", "limit"), [(3600, 1, ""), (0, 0, "link")])
+def test_memos_alpha_is_chosen_after_two_steps_and_two_layers_stay(native, clock, forward, alpha, limit):
     model = make(num_hidden_layers=4)
     ebbtide.offload(model, alpha="memo", mini_sequence=8, host="64MiB")
+    let_forward_take(model, clock, lambda: forward)
     whole = [train(model) for _ in range(4)]
     for found in whole[1:]:
         models.assert_same_bits(found, whole[0])
-    assert offloaded_of(model).options.alpha > 0
-    assert offloaded_of(model).options.keep_last == 2
+    chosen = offloaded_of(model)
+    assert (chosen.options.alpha, chosen.limit) == (alpha, limit)
+    assert chosen.options.keep_last == 2
 
 
-def test_the_automatic_alpha_settles_and_changes_no_bit(native):
+@pytest.mark.parametrize("fastest", [0, 0.25, 0.75, 1])
+def test_the_automatic_alpha_settles_at_the_shortest_step_and_changes_no_bit(native, clock, fastest):
     model = make()
     ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
-    whole = [train(model) for _ in range(24)]
+    chosen = offloaded_of(model)
+    let_forward_take(model, clock, lambda: 3600 * (1 + abs(chosen.options.alpha - fastest)))
+    whole = [train(model) for _ in range(STEPS_TO_SETTLE)]
     for found in whole[1:]:
         models.assert_same_bits(found, whole[0])
-    chosen = offloaded_of(model)
     alpha = chosen.options.alpha
+    assert abs(alpha - fastest) <= 1 / 16
+    assert chosen.limit == ("" if alpha == 1 else "time")
     train(model)
     assert chosen.options.alpha == alpha  # nothing is tried any more
-    assert alpha == 1 or chosen.limit in ("link", "host", "time")

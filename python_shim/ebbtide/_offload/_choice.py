@@ -77,7 +77,8 @@ class AlphaSearch:
     """What part of the largest share has the shortest measured step, among multiples of 1/64.
 
     Steps get shorter with it while copies hide, and longer once they do not: the time has one
-    minimum. Halves the widest interval beside the best share so far. Not thread-safe.
+    minimum. Halves the widest interval beside the best share so far in which that can still lie.
+    Not thread-safe.
     """
 
     _GRID = 64
@@ -104,10 +105,14 @@ class AlphaSearch:
             return None
         shares = sorted(self._seconds)
         at = shares.index(round(self.best() * self._GRID))
-        beside = [pair for pair in zip(shares, shares[1:], strict=False) if shares[at] in pair]
-        low, high = max(beside, key=lambda pair: pair[1] - pair[0], default=(0, 0))
-        if high - low < 2 or not self._is_worth_halving(low, high):
+        beside = [
+            (high - low, low, high)
+            for low, high in zip(shares, shares[1:], strict=False)
+            if shares[at] in (low, high) and high - low > 1 and self._is_worth_halving(low, high)
+        ]
+        if not beside:
             return None
+        _, low, high = max(beside)
         return ((low + high) // 2) / self._GRID
 
     def _is_worth_halving(self, low: int, high: int) -> bool:
