@@ -117,14 +117,14 @@ def run(cases: int, seed: int) -> int:
         for case in range(cases):
             content = damaged(random.Random(f"{seed} {case}"))
             pathlib.Path(path).write_bytes(content)
-            begin = time.monotonic()
+            begin = time.process_time()
             try:
                 check(path)
             except EbbtideError as error:
                 assert "\n" not in str(error), f"seed {seed} case {case}: {error}"
             except BaseException as error:
                 raise AssertionError(f"seed {seed} case {case}: {error!r}") from error
-            assert time.monotonic() - begin < _LONGEST_S, f"seed {seed} case {case} is slow"
+            assert time.process_time() - begin < _LONGEST_S, f"seed {seed} case {case} is slow"
     return cases
 
 

@@ -94,7 +94,13 @@ def test_a_notebook_shows_the_page_of_a_trace_that_is_being_written(run_python, 
     (picture,) = run(
         run_python,
         native,
-        "import time; time.sleep(0.1); print(json.dumps([ebbtide.report()._repr_html_()]))",
+        """
+while True:  # until the thread that writes the trace has come to its first block
+    picture = ebbtide.report()._repr_html_()
+    if picture.startswith("<iframe"):
+        break
+print(json.dumps([picture]))
+""",
         EBBTIDE_TRACE=str(tmp_path / "run.ebb"),
     )
     assert picture.startswith('<iframe srcdoc="&lt;!doctype html&gt;') and "run.ebb, cpu" in picture
