@@ -24,11 +24,11 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "allocator/plan/compact.h"
+#include "allocator/plan/search_state.h"
 #include "allocator/plan/sections.h"
 
 namespace ebbtide {
@@ -64,18 +64,12 @@ class ExactSearch {
   SearchOutcome run(std::int64_t capacity, const SearchOptions& options);
 
   // The plan, after kFound.
-  const std::vector<std::int64_t>& offsets() const { return offsets_; }
+  const std::vector<std::int64_t>& offsets() const { return state_.offsets(); }
   std::int64_t nodes_visited() const { return visited_; }
 
  private:
-  static constexpr std::int64_t kUnplaced = -1;
-  static constexpr std::uint32_t kNone = ~0U;
+  static constexpr std::uint32_t kNone = SearchGraph::kNone;
 
-  struct Change {
-    enum class Kind : std::uint8_t { kFloor, kLowest, kWitness, kPlaced } kind;
-    std::uint32_t index;
-    std::int64_t before;
-  };
   // Sections [first, last) that no buffer leaves, and the buffers in them that are not placed.
   struct Part {
     std::uint32_t first;
@@ -87,11 +81,10 @@ class ExactSearch {
     std::uint64_t high;
     bool operator==(const Key&) const = default;
   };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const { return key.low; }
+  };
 
-  bool start(std::int64_t capacity);
-  void find_members();
-  void find_neighbours();
-  void find_twins();
   void rank(const SearchOptions& options);
   SearchOutcome solve(const Part& part, std::uint32_t depth);
   SearchOutcome solve_parts(const Part& whole, std::uint32_t depth);
@@ -100,60 +93,20 @@ class ExactSearch {
   double urgency(std::uint32_t section, std::uint32_t weight) const;
   std::uint32_t choose_section(const Part& part) const;
   std::vector<std::uint32_t> candidates(std::uint32_t section) const;
-  bool place(std::uint32_t buffer);
-  bool pass_over(const std::vector<std::uint32_t>& passed);
-  bool raise_lowest(std::uint32_t buffer, std::int64_t offset);
-  bool raise_floor(std::uint32_t section, std::int64_t floor);
-  bool find_witness(std::uint32_t section);
-  bool propagate();
-  void undo(std::size_t mark);
   Key key_of(const Part& part) const;
-  bool fail(std::uint32_t section);
-  bool fail_placed(std::uint32_t buffer, std::uint32_t section);
-
-  std::span<const std::uint32_t> members(std::uint32_t section) const {
-    return {members_.data() + member_starts_[section],
-            members_.data() + member_starts_[section + 1]};
-  }
-  std::span<const std::uint32_t> neighbours(std::uint32_t buffer) const {
-    return {neighbours_.data() + neighbour_starts_[buffer],
-            neighbours_.data() + neighbour_starts_[buffer + 1]};
-  }
 
   const CompactProblem& problem_;
   const Sections& sections_;
-  std::function<bool()> should_stop_;  // of this run
-  std::vector<std::uint32_t> member_starts_;
-  std::vector<std::uint32_t> members_;
-  std::vector<std::uint32_t> neighbour_starts_;
-  std::vector<std::uint32_t> neighbours_;
-  std::vector<std::uint32_t>
-      twins_;  // the same sections, size and rules, and a lower index; or kNone
-
-  bool has_several_ranges_ = false;  // any buffer
-
-  std::int64_t capacity_ = 0;
-  ValleyRule valley_rule_ = ValleyRule::kTightest;
-  std::int64_t left_ = 0;
-  std::int64_t visited_ = 0;
-  std::vector<std::uint32_t> ranks_;
-  std::vector<std::int64_t> offsets_;  // kUnplaced, or where it is
-  std::vector<std::int64_t> lowest_;   // of a buffer: it cannot begin below
-  std::vector<std::int64_t> floors_;   // of a section
-  std::vector<std::int64_t> totals_;   // of a section: the sizes still to be placed
-  std::vector<std::uint32_t>
-      witnesses_;  // the unplaced member whose lowest_ is the floor, or kNone
-  std::vector<std::uint32_t> crossings_;  // unplaced buffers in both section s and s + 1
-  std::vector<std::uint32_t> weights_;    // how often a section was the dead end
-  std::vector<std::uint32_t> queue_;      // sections whose floor was raised
-  std::vector<Change> trail_;
-  std::vector<std::uint32_t> stamps_;  // == stamp_: in the set that pass_over() is at
-  std::uint32_t stamp_ = 0;
-
-  struct KeyHash {
-    std::size_t operator()(const Key& key) const { return key.low; }
-  };
+  SearchState state_;
   std::unordered_map<Key, std::int64_t, KeyHash> failures_;  // to the highest capacity that failed
+
+  // Of this run.
+  std::function<bool()> should_stop_;
+  ValleyRule valley_rule_ = ValleyRule::kTightest;
+  std::vector<std::uint32_t> ranks_;
+  std::int64_t left_ = 0;  // states to visit
+
+  std::int64_t visited_ = 0;  // of all runs
 };
 
 }  // namespace ebbtide
