@@ -18,26 +18,26 @@ Tick clipped(Tick tick, std::size_t nodes) {
   return Tick{std::min(tick.value, static_cast<std::int64_t>(nodes) + 1)};
 }
 
-// When a live block will be gone, as far as the program knows.
-Tick end_of(const Block& block, const Program& program) {
+// When a live block will be gone, as far as the program knows: what should be gone by now may stay for good.
+Tick end_of(const Block& block, const Program& program, Tick now) {
   const auto incoming = std::find_if(program.incoming.begin(), program.incoming.end(),
                                      [&](const Incoming& i) { return i.root == block.root; });
   if (block.survivor >= 0 && incoming != program.incoming.end()) return incoming->end;
   const auto node = std::find_if(program.nodes.begin(), program.nodes.end(),
                                  [&](const Node& n) { return n.root == block.root; });
-  if (block.survivor < 0 && block.root != RootId{} && node != program.nodes.end()) return node->death;
-  return kAlive;
+  const bool is_known = block.survivor < 0 && block.root != RootId{} && node != program.nodes.end();
+  return is_known && node->death >= now ? node->death : kAlive;
 }
 
 // True when nothing that is alive now will still be in the way when `birth` comes.
-bool will_be_free(const Home& home, Tick birth, const Program& program, const Arena& arena) {
+bool will_be_free(const Home& home, Tick birth, const Program& program, const Arena& arena, Tick now) {
   const Offset end = home.offset + home.size;
   const auto& blocks = arena.blocks().blocks();
   auto at = blocks.upper_bound(home.offset);
   if (at != blocks.begin()) --at;
   for (; at != blocks.end() && at->first < end; ++at) {
     const bool overlaps = home.offset < at->first + at->second.size;
-    if (overlaps && end_of(at->second, program) > birth) return false;
+    if (overlaps && end_of(at->second, program, now) > birth) return false;
   }
   return true;
 }
@@ -154,11 +154,11 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
     const bool has_home = !done && node.survives() && home != book.homes.end() &&
                           home->second.size >= buffer.size;
     // Other programs count on residents being there, whatever this round looks like.
-    if (has_home && will_be_free(home->second, Tick{i}, program, arena)) buffer.fixed = home->second.offset;
+    if (has_home && will_be_free(home->second, Tick{i}, program, arena, now)) buffer.fixed = home->second.offset;
     problem.buffers.push_back(std::move(buffer));
   }
   for (const auto& [offset, block] : arena.blocks().blocks()) {
-    const Tick end = std::max(clipped(end_of(block, program), count), now + 1);
+    const Tick end = std::max(clipped(end_of(block, program, now), count), now + 1);
     Buffer buffer = buffer_of(block.size, Tick{0}, end, alignment);
     buffer.fixed = offset;
     problem.buffers.push_back(std::move(buffer));

@@ -1,24 +1,14 @@
 #include "allocator/runtime/round_server.h"
 
 #include <algorithm>
-#include <chrono>
-#include <limits>
 #include <utility>
 
-#include "allocator/base/log.h"
-#include "allocator/runtime/inline_plan.h"
 #include "allocator/runtime/program_choice.h"
 #include "allocator/runtime/round_recorder.h"
 
 namespace ebbtide {
 namespace {
 
-constexpr int kMaxInlinePlans = 4;        // a round; more would mean that prediction does not work here
-constexpr std::int64_t kLargePart = 4096;  // of the plan's height
-constexpr std::int64_t kTwinPart = 64;     // of the plan's height: less is not worth a plan of its own
-constexpr std::int64_t kWorsePart = 128;   // of a plan's height: by how much another one may be higher
-constexpr std::int64_t kWorthOfExcess = 2; // several of a kind may be alive at once
-constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 constexpr int kMaxGapSearches = 256;      // a round; each is linear in the program
 constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
 constexpr int kMaxDoubts = 8;             // a round
@@ -56,6 +46,7 @@ void RoundServer::end() {
   deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = false;
+  overdue_cost_ = Bytes{};
   inline_ns_ = 0;
 }
 
@@ -90,16 +81,23 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   }
   const Node& node = program_->nodes[match->node];
   if (node.unplanned) return {Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
-  const Place place = planned_place(match->node);
-  Placing placing{Placing::Kind::kPlanned, place.offset, {}, -1, {}, {}};
-  if (size > place.slot) {
-    placing = in_gap(size, Divergence::kOutgrown);
-  } else if (const Block* holder = arena_.holder(place.offset, size); holder != nullptr) {
-    placing = in_gap(size, Divergence::kPlaceTaken, holder->origin);
+  Placing placing = planned(match->node, size);
+  if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(match->node, size, recorder.round())) {
+    placing = planned(match->node, size);
   }
+  if (placing.cause) placing = in_gap(size, *placing.cause, placing.holder);
   placing.root = node.root;
   placing.node = static_cast<std::int32_t>(match->node);
   return placing;
+}
+
+// Where the plan has it, or why it cannot be there.
+Placing RoundServer::planned(std::uint32_t node, Bytes size) const {
+  const Place place = planned_place(node);
+  if (size > place.slot) return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kOutgrown, {}};
+  const Block* holder = arena_.holder(place.offset, size);
+  if (holder == nullptr) return {Placing::Kind::kPlanned, place.offset, {}, -1, {}, {}};
+  return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kPlaceTaken, holder->origin};
 }
 
 // Any program has a request that this one might be: only what is of the size that was expected speaks for it.
@@ -163,82 +161,6 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   if (!may_grow_) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
   follow_nothing();
   return {Placing::Kind::kGap, unplanned(size).offset, {}, -1, cause, holder};
-}
-
-// Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is
-// better off without the arena then.
-bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
-  const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
-  if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
-  const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
-  outgrew_plans_ = outgrew_plans_ || excess.value > 0;
-  must_replan_ = is_displaced_ = false;
-  const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
-  plan_inline(current, round, has_none ? kAnyHeight : height_ + slack);
-  return height_ <= arena_.extent() || height_ <= arena_.limit();
-}
-
-// By how much a request to come will outgrow its place. Only what is large is worth a new plan: the rest finds a gap.
-Bytes RoundServer::largest_excess(std::uint32_t current) const {
-  Bytes excess;
-  if (inline_plans_ >= kMaxInlinePlans) return excess;
-  const Bytes large{height_.value / kLargePart};
-  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
-  for (std::uint32_t i = 0; i < count; ++i) {
-    if (i != current && (matcher_.was_matched(i) || i < matcher_.cursor())) continue;
-    if (matcher_.is_absent(i)) continue;
-    const Node& node = program_->nodes[i];
-    const Bytes expected = matcher_.expected(i);
-    if (program_->is_rare(node) && !matcher_.is_size_seen(i)) continue;
-    if (!node.unplanned && expected > large) excess = std::max(excess, expected - planned_place(i).slot);
-  }
-  return excess;
-}
-
-// A tensor that lives across rounds and was placed by an inline plan need not be at home. One plan around it costs less
-// than a gap for everything that was to stand there.
-bool RoundServer::has_displaced() const {
-  const Bytes large{height_.value / kLargePart};
-  const auto is_known = [this](Offset offset, const Block& block) {
-    const auto home = book_->homes.find(block.root);
-    if (home != book_->homes.end() && home->second.offset == offset) return true;
-    return std::any_of(book_->squatters.begin(), book_->squatters.end(),
-                       [&](const Home& squatter) { return squatter.offset == offset && squatter.size == block.size; });
-  };
-  return std::any_of(arena_.blocks().blocks().begin(), arena_.blocks().blocks().end(), [&](const auto& entry) {
-    return entry.second.size > large && !is_known(entry.first, entry.second);
-  });
-}
-
-// Of two tensors of one size that come one after the other only one did: a mask is used as it is where others are padded
-// first. It is what would have become of it, and so are later ones.
-void RoundServer::take_second_twin(const Round& round) {
-  const std::uint32_t first = *matcher_.lone_twin();
-  const std::uint32_t request = static_cast<std::uint32_t>(round.requests.size()) - 1;
-  if (matcher_.expected(first).value < height_.value / kTwinPart || program_->nodes[first].survives()) return;
-  for (auto& [offset, block] : arena_.blocks().blocks()) {
-    if (block.origin.round != round.serial || block.origin.request != request) continue;
-    block.root = program_->nodes[first + 1].root;
-    must_replan_ = true;
-  }
-  matcher_.take_second_twin();
-}
-
-// A second plan in a round meets more that cannot move. If it needs more than is acceptable, and than there is, what
-// has outgrown its place finds a gap instead.
-void RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes acceptable) {
-  const auto begin = std::chrono::steady_clock::now();
-  InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_,
-                                     successors_of(*program_, matcher_, round));
-  ++inline_plans_;
-  inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
-  if (plan.height > acceptable && plan.height > arena_.extent()) return;
-  std::vector<Place> places(plan.offsets.size());
-  for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
-  inline_places_ = std::move(places);
-  height_ = plan.height;
-  EBBTIDE_DEBUG("inline plan of program %u at node %u: %s, the arena has %s", program_->id, current,
-                to_string(height_).c_str(), to_string(arena_.extent()).c_str());
 }
 
 // One large request too many or missing, or several of any size: the round may be of another program.

@@ -77,12 +77,14 @@ class RoundServer {
   };
 
   Place planned_place(std::uint32_t node) const;
+  Placing planned(std::uint32_t node, Bytes size) const;
   Placing recognise(Bytes size);
   Placing unplanned(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
   void plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
+  bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
   void take_second_twin(const Round& round);
   bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
@@ -106,6 +108,7 @@ class RoundServer {
   std::size_t followed_since_ = 0;    // request of the round from which on program_ is followed
   bool must_replan_ = false;          // program_ was changed: its plan meets what is live
   bool is_displaced_ = false;         // something large that is alive lies where the plan does not know of it
+  Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
   bool outgrew_plans_ = false;
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;

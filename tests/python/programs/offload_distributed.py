@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pathlib
 import sys
@@ -54,6 +55,7 @@ def train(model: torch.nn.Module, rank: int) -> dict[str, torch.Tensor]:
 
 
 def work(rank: int, kind: str, alpha: float, meeting: str) -> None:
+    faulthandler.enable()  # a process that aborts says where it was
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES)
     whole = train(make(kind), rank)

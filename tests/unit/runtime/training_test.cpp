@@ -188,6 +188,27 @@ TEST(Training, ATensorThatTheUserHoldsForAWhileHarmsNothing) {
   expect_served(adaptor, run(adaptor, 20, iterate), 0.9, 1.1);
 }
 
+// Scratch memory that is gone at once in most rounds, with much that comes and goes where it was.
+TEST(Training, WhatOutlivesItsPlaceIsPlannedAround) {
+  constexpr int kTemporaries = 40;
+  SimulatedAdaptor adaptor;
+  const auto iterate = [&](bool keeps_scratch) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kUser, 0);
+    adaptor.free(adaptor.allocate(Bytes{512 * kMiB.value}));
+    const TensorId scratch = adaptor.allocate(Bytes{64 * kMiB.value});
+    if (!keeps_scratch) adaptor.free(scratch);
+    for (int i = 0; i < kTemporaries; ++i) adaptor.free(adaptor.allocate(Bytes{(32 + i) * kMiB.value}));
+    if (keeps_scratch) adaptor.free(scratch);
+  };
+  for (int i = 0; i < 4; ++i) iterate(false);
+  const Stretch stretch = run(adaptor, 1, [&](int) { iterate(true); });
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+  EXPECT_EQ(stretch.planned, 1);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.divergences[static_cast<int>(Divergence::kPlaceTaken)], 0);
+  EXPECT_EQ(adaptor.engine().snapshot().arena, Bytes{512 * kMiB.value});
+}
+
 TEST(Training, AnExceptionInTheBackwardIsRecoveredFrom) {
   SimulatedAdaptor adaptor;
   TrainingProgram program(adaptor, {});

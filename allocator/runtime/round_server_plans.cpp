@@ -1,0 +1,109 @@
+// Plans that are made while a round runs, because the one it follows does not fit what is happening.
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "allocator/base/log.h"
+#include "allocator/runtime/inline_plan.h"
+#include "allocator/runtime/round_server.h"
+
+namespace ebbtide {
+namespace {
+
+constexpr int kMaxInlinePlans = 4;  // a round; more would mean that prediction does not work here
+constexpr std::int64_t kLargePart = 4096;  // of the plan's height
+constexpr std::int64_t kWorthPart = 64;  // of the plan's height: less is not worth a plan of its own
+constexpr std::int64_t kWorsePart = 128;  // of a plan's height: by how much another one may be higher
+constexpr std::int64_t kWorthOfExcess = 2;  // several of a kind may be alive at once
+constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
+
+}  // namespace
+
+// Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is
+// better off without the arena then.
+bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
+  const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
+  if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
+  const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
+  outgrew_plans_ = outgrew_plans_ || excess.value > 0;
+  must_replan_ = is_displaced_ = false;
+  const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
+  plan_inline(current, round, has_none ? kAnyHeight : height_ + slack);
+  return height_ <= arena_.extent() || height_ <= arena_.limit();
+}
+
+// By how much a request to come will outgrow its place. Only what is large is worth a new plan: the rest finds a gap.
+Bytes RoundServer::largest_excess(std::uint32_t current) const {
+  Bytes excess;
+  if (inline_plans_ >= kMaxInlinePlans) return excess;
+  const Bytes large{height_.value / kLargePart};
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (i != current && (matcher_.was_matched(i) || i < matcher_.cursor())) continue;
+    if (matcher_.is_absent(i)) continue;
+    const Node& node = program_->nodes[i];
+    const Bytes expected = matcher_.expected(i);
+    if (program_->is_rare(node) && !matcher_.is_size_seen(i)) continue;
+    if (!node.unplanned && expected > large) excess = std::max(excess, expected - planned_place(i).slot);
+  }
+  return excess;
+}
+
+// A tensor that lives across rounds and was placed by an inline plan need not be at home. One plan around it costs less
+// than a gap for everything that was to stand there.
+bool RoundServer::has_displaced() const {
+  const Bytes large{height_.value / kLargePart};
+  const auto is_known = [this](Offset offset, const Block& block) {
+    const auto home = book_->homes.find(block.root);
+    if (home != book_->homes.end() && home->second.offset == offset) return true;
+    return std::any_of(book_->squatters.begin(), book_->squatters.end(),
+                       [&](const Home& squatter) { return squatter.offset == offset && squatter.size == block.size; });
+  };
+  return std::any_of(arena_.blocks().blocks().begin(), arena_.blocks().blocks().end(), [&](const auto& entry) {
+    return entry.second.size > large && !is_known(entry.first, entry.second);
+  });
+}
+
+// Of two tensors of one size that come one after the other only one did: a mask is used as it is where others are padded
+// first. It is what would have become of it, and so are later ones.
+void RoundServer::take_second_twin(const Round& round) {
+  const std::uint32_t first = *matcher_.lone_twin();
+  const std::uint32_t request = static_cast<std::uint32_t>(round.requests.size()) - 1;
+  if (matcher_.expected(first).value < height_.value / kWorthPart || program_->nodes[first].survives()) return;
+  for (auto& [offset, block] : arena_.blocks().blocks()) {
+    if (block.origin.round != round.serial || block.origin.request != request) continue;
+    block.root = program_->nodes[first + 1].root;
+    must_replan_ = true;
+  }
+  matcher_.take_second_twin();
+}
+
+// A second plan in a round meets more that cannot move. If it needs more than is acceptable, and than there is, what
+// has outgrown its place finds a gap instead.
+void RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes acceptable) {
+  const auto begin = std::chrono::steady_clock::now();
+  InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_,
+                                     successors_of(*program_, matcher_, round));
+  ++inline_plans_;
+  inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
+  if (plan.height > acceptable && plan.height > arena_.extent()) return;
+  std::vector<Place> places(plan.offsets.size());
+  for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
+  inline_places_ = std::move(places);
+  height_ = plan.height;
+  EBBTIDE_DEBUG("inline plan of program %u at node %u: %s, the arena has %s", program_->id, current,
+                to_string(height_).c_str(), to_string(arena_.extent()).c_str());
+}
+
+// Something that the program takes for dead lives on. Where much was to stand in its place, one plan around it costs less
+// than gaps for all of that.
+bool RoundServer::plan_around_overdue(std::uint32_t current, Bytes size, const Round& round) {
+  overdue_cost_ = overdue_cost_ + size;
+  if (inline_plans_ >= kMaxInlinePlans || overdue_cost_.value < height_.value / kWorthPart) return false;
+  overdue_cost_ = Bytes{};
+  plan_inline(current, round, height_ + Bytes{height_.value / kWorsePart});
+  return true;
+}
+
+}  // namespace ebbtide
