@@ -1,0 +1,42 @@
+// What torch's NCCL process group does to know which memory is to be registered: a tracker of the allocator's trace.
+// Built by segment_tracker.py; called through ctypes.
+#include <c10/cuda/CUDACachingAllocator.h>
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace {
+
+namespace native = c10::cuda::CUDACachingAllocator;
+using Entry = native::TraceEntry;
+
+struct Change {
+  std::int64_t device, is_taken, address, size;
+};
+
+std::mutex lock;  // guards changes
+std::vector<Change> changes;
+
+void note(const Entry& entry) {
+  const bool is_taken = entry.action_ == Entry::SEGMENT_ALLOC || entry.action_ == Entry::SEGMENT_MAP;
+  if (!is_taken && entry.action_ != Entry::SEGMENT_FREE && entry.action_ != Entry::SEGMENT_UNMAP) return;
+  const std::lock_guard guard(lock);
+  changes.push_back({entry.device_, is_taken ? 1 : 0, static_cast<std::int64_t>(entry.addr_), static_cast<std::int64_t>(entry.size_)});
+}
+
+}  // namespace
+
+extern "C" {
+
+void attach_segment_tracker() { native::attachAllocatorTraceTracker(&note); }
+
+// Moves the changes since the last call to `taken`, at most `room`; returns how many.
+std::int64_t take_segment_changes(Change* taken, std::int64_t room) {
+  const std::lock_guard guard(lock);
+  const std::int64_t count = std::min(room, static_cast<std::int64_t>(changes.size()));
+  std::copy(changes.begin(), changes.begin() + count, taken);
+  changes.erase(changes.begin(), changes.begin() + count);
+  return count;
+}
+}
