@@ -93,6 +93,7 @@ class CudaAdaptor final : public CudaForwarder {
     const StreamId stream = current_stream(device);
     if (passing == Engine::Passing::kNo) passing = own->engine().pass_by(size, stream);
     if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
+    if (passing == Engine::Passing::kObserved) return allocate_observed(*own, size, stream);
     if (passing == Engine::Passing::kTracked) {
       Engine::Grant nothing;
       nothing.stream = stream;
@@ -279,6 +280,14 @@ class CudaAdaptor final : public CudaForwarder {
     return block;
   }
 
+  c10::DataPtr allocate_observed(TorchCudaDevice& own, Bytes size, StreamId stream) {
+    c10::DataPtr block = insist(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); });
+    own.statistics().note_upstream(size);
+    own.engine().observe(block.get(), size, stream);
+    if (!block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block)) own.engine().forget_upstream(block.get());
+    return block;
+  }
+
   c10::DataPtr allocate_untracked(TorchCudaDevice& own, Device device, Bytes size) {
     void* in_arena = nullptr;
     Engine::Grant nothing;
@@ -311,9 +320,13 @@ class CudaAdaptor final : public CudaForwarder {
     try {
       const OutOfMemoryRelay::Quiet quiet;
       return ask();
-    } catch (const c10::OutOfMemoryError&) {
+    } catch (const c10::OutOfMemoryError& error) {
       C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
       own = find(device);
+      if (own != nullptr && !is_capturing() && is_larger_than_the_device(size)) {
+        failures_.tell_what_was_kept_back();
+        throw explained(error, *own, size, {});
+      }
       if (own != nullptr) own->statistics().hide_out_of_memory();
     }
     // While a graph is captured nothing may be synchronised, so nothing can be given back.
@@ -336,6 +349,14 @@ class CudaAdaptor final : public CudaForwarder {
     }
   }
 
+  // Then nothing that is given back helps, and asking again only costs: upstream reserves addresses for each such
+  // attempt when its segments are expandable, and keeps them; above 2^60 bytes it counts none.
+  static bool is_larger_than_the_device(Bytes size) {
+    std::size_t free = 0;
+    std::size_t total = 0;
+    return cudaMemGetInfo(&free, &total) == cudaSuccess && static_cast<std::size_t>(size.value) > total;
+  }
+
   static c10::OutOfMemoryError explained(const c10::OutOfMemoryError& error, TorchCudaDevice& own, Bytes size, Bytes given_back) {
     const c10::SourceLocation here{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)};
     return {here, own.explain(error.msg(), size, given_back)};
@@ -348,14 +369,30 @@ class CudaAdaptor final : public CudaForwarder {
       if (is_watched()) report(address, Bytes{} - own->engine().block_at(address).size, *own, device);
       if (own->engine().deallocate(address) || own->engine().owns(address)) return;
     }
-    for (const auto& own : devices_) {
-      const std::optional<UpstreamBlock> gone = own->engine().forget_upstream(address);
-      if (!gone) continue;
-      own->statistics().forget_upstream(gone->size);
-      if (gone->is_lasting && release_lasting(*own, address)) return;
-      break;
+    if (!forget(address)) upstream_.raw_delete(address);
+  }
+
+  // Tells the device whose block this is, if it follows it. True: it is freed, too.
+  bool forget(void* address) {
+    // A thread mostly frees on one device for a long time: the others need not be asked, and their locks not taken.
+    static thread_local std::size_t last = 0;
+    const std::size_t count = devices_.size();
+    if (count == 1) return forget(*devices_.front(), address).value_or(false);
+    for (std::size_t i = 0, at = last; i < count; ++i, at = at + 1 < count ? at + 1 : 0) {
+      if (const std::optional<bool> freed = forget(*devices_[at], address)) {
+        last = at;
+        return *freed;
+      }
     }
-    upstream_.raw_delete(address);
+    return false;
+  }
+
+  // None: it is not this device's.
+  std::optional<bool> forget(TorchCudaDevice& own, void* address) {
+    const std::optional<UpstreamBlock> gone = own.engine().forget_upstream(address);
+    if (!gone) return std::nullopt;
+    own.statistics().forget_upstream(gone->size);
+    return gone->is_lasting && release_lasting(own, address);
   }
 
   c10::DataPtr allocate_lasting(Device device, Bytes size) {

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
+#include "allocator/base/log.h"
 #include "hooks/registry.h"
 #include "hooks/torch_backward.h"
 #include "hooks/torch_cuda_out_of_memory.h"
@@ -15,6 +17,7 @@ namespace ebbtide {
 namespace {
 
 constexpr std::size_t kAggregate = 0;
+constexpr const char* kOlder = "made before the first iteration: parameters and the like";
 
 // Stretches of the arena that no block holds.
 std::int64_t count_gaps(const TorchCudaHistory::ArenaView& arena) {
@@ -26,6 +29,16 @@ std::int64_t count_gaps(const TorchCudaHistory::ArenaView& arena) {
     filled = begin + align_up(block.size, Bytes{512}).value;
   }
   return gaps + (filled < static_cast<const char*>(arena.base) + arena.extent.value ? 1 : 0);
+}
+
+// Visits the segment's blocks that hold a tensor: visit(address, bytes asked for).
+template <typename Visit>
+void for_each_tensor(const c10::cuda::CUDACachingAllocator::SegmentInfo& segment, Visit visit) {
+  const auto* address = reinterpret_cast<const char*>(segment.address);
+  for (const auto& block : segment.blocks) {
+    if (block.active) visit(static_cast<const void*>(address), Bytes{static_cast<std::int64_t>(block.requested_size)});
+    address += block.size;
+  }
 }
 
 // Of one segment, and adds what its blocks were asked for to `requested`.
@@ -78,6 +91,26 @@ void TorchCudaDevice::round_ended() noexcept {
   if (EventSink* sink = Registry::get().sink(); sink != nullptr) record_device_used(*sink, device_);
 }
 
+std::vector<Bytes> TorchCudaDevice::sizes_alive() noexcept {
+  std::vector<Bytes> sizes;
+  try {
+    const auto snapshot = upstream_.snapshot({0, 0}, false);
+    const std::lock_guard lock(older_lock_);
+    has_begun_ = true;
+    for (const auto& segment : snapshot.segments) {
+      if (segment.device != device_) continue;
+      for_each_tensor(segment, [&](const void* address, Bytes size) {
+        if (size < engine_->options().smallest_planned) return;
+        sizes.push_back(size);
+        older_.emplace(address, size);
+      });
+    }
+  } catch (const std::exception& error) {
+    EBBTIDE_WARN("cuda:%d: what is alive before the first iteration could not be listed: %s", device_, error.what());
+  }
+  return sizes;
+}
+
 TorchCudaHistory::ArenaView TorchCudaDevice::view() const {
   TorchCudaHistory::ArenaView view;
   view.base = engine_->base();
@@ -106,8 +139,15 @@ c10::cuda::CUDACachingAllocator::ShareableHandle TorchCudaDevice::share(const vo
   return handle;
 }
 
+std::string TorchCudaDevice::owner_of(const void* address, Bytes size) const {
+  const std::lock_guard lock(older_lock_);
+  const auto found = older_.find(address);
+  if (!has_begun_ || (found != older_.end() && found->second == size)) return kOlder;
+  return "not followed: of another stream, a pool, or iterations that do not repeat";
+}
+
 std::string TorchCudaDevice::owner_of(const Engine::LiveBlock& block) const {
-  if (block.origin.round == 0) return "made before the first iteration: parameters and the like";
+  if (block.origin.round == 0) return kOlder;
   return "request " + std::to_string(block.origin.request) + " of round " + std::to_string(block.origin.round) +
          (block.in_arena ? ", in the arena" : "");
 }
@@ -116,6 +156,14 @@ std::string TorchCudaDevice::phase(std::uint32_t round) const {
   const bool in_backward = engine_->options().is_in_backward != nullptr && engine_->options().is_in_backward();
   if (round == 0) return in_backward ? "a backward" : "";
   return (in_backward ? "the backward of round " : "round ") + std::to_string(round);
+}
+
+void TorchCudaDevice::add_unfollowed(const SegmentInfo& segment, const std::unordered_set<const void*>& followed,
+                                     OutOfMemoryFacts& facts) const {
+  for_each_tensor(segment, [&](const void* address, Bytes size) {
+    if (size < engine_->options().smallest_planned || followed.contains(address)) return;
+    facts.largest.push_back({size, owner_of(address, size)});
+  });
 }
 
 OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back) {
@@ -134,15 +182,18 @@ OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back) {
   facts.has_expandable_segments = c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
   auto snapshot = upstream_.snapshot({0, 0}, false);
   show_in(snapshot);
+  std::vector<Engine::LiveBlock> live = engine_->live_blocks();
+  std::unordered_set<const void*> followed;
+  for (const Engine::LiveBlock& block : live) followed.insert(block.address);
   for (const auto& segment : snapshot.segments) {
-    if (segment.device == device_) facts.segments.push_back(held_by(segment, facts.requested));
+    if (segment.device != device_) continue;
+    facts.segments.push_back(held_by(segment, facts.requested));
+    add_unfollowed(segment, followed, facts);
   }
   const Engine::Snapshot engine = engine_->snapshot();
   facts.arena = engine.arena;
   facts.arena_live = engine.arena_live;
   facts.plan_height = engine.serving ? engine.plan_height : Bytes{};
-  std::vector<Engine::LiveBlock> live = engine_->live_blocks();
-  std::sort(live.begin(), live.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
   std::uint32_t latest = 0;
   for (const Engine::LiveBlock& block : live) latest = std::max(latest, block.origin.round);
   facts.asked_in = phase(latest);
@@ -150,6 +201,7 @@ OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back) {
     if (latest > 0 && block.origin.round == latest) facts.made_in_round += block.size;
     facts.largest.push_back({block.size, owner_of(block)});
   }
+  std::stable_sort(facts.largest.begin(), facts.largest.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
   return facts;
 }
 

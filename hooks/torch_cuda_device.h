@@ -4,8 +4,11 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "allocator/runtime/arena_observer.h"
@@ -24,6 +27,7 @@ namespace ebbtide {
 class TorchCudaDevice final : public ArenaObserver {
  public:
   using Upstream = c10::cuda::CUDACachingAllocator::CUDAAllocator;
+  using SegmentInfo = c10::cuda::CUDACachingAllocator::SegmentInfo;
 
   // Creates the engine.
   TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned);
@@ -37,6 +41,7 @@ class TorchCudaDevice final : public ArenaObserver {
   void released(const void* address, Bytes size) noexcept override;
   void round_ended() noexcept override;
   std::optional<LiveTotals> live() noexcept override { return statistics_.live(); }
+  std::vector<Bytes> sizes_alive() noexcept override;
 
   TorchCudaStatistics::Stats stats();
   void reset_accumulated_stats();
@@ -50,6 +55,9 @@ class TorchCudaDevice final : public ArenaObserver {
  private:
   TorchCudaHistory::ArenaView view() const;
   std::string owner_of(const Engine::LiveBlock& block) const;
+  // Whose a block is that the engine does not follow.
+  std::string owner_of(const void* address, Bytes size) const;
+  void add_unfollowed(const SegmentInfo& segment, const std::unordered_set<const void*>& followed, OutOfMemoryFacts& facts) const;
   OutOfMemoryFacts facts_of(Bytes asked, Bytes given_back);
   // `round`: the latest in which something alive was made; 0: there is none.
   std::string phase(std::uint32_t round) const;
@@ -62,6 +70,9 @@ class TorchCudaDevice final : public ArenaObserver {
   TorchCudaAttic attic_;
   TorchCudaRange* range_ = nullptr;  // the engine's
   Engine* engine_ = nullptr;         // the registry's
+  mutable std::mutex older_lock_;    // guards the next two; innermost
+  bool has_begun_ = false;           // a first round
+  std::unordered_map<const void*, Bytes> older_;  // what was alive then, large enough to be planned; some may be gone
 };
 
 }  // namespace ebbtide

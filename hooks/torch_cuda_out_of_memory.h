@@ -3,8 +3,11 @@
 
 #include <c10/cuda/CUDACachingAllocator.h>
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace ebbtide {
@@ -21,22 +24,46 @@ class OutOfMemoryRelay {
 
   void attach(Observer observer);
 
-  // While it lives, failures in this thread are nobody's business.
+  // A failure as upstream tells of it.
+  struct Failure {
+    std::int64_t device = 0;
+    std::size_t asked = 0, total = 0, free = 0;  // bytes
+  };
+
+  // The failure that the last Quiet of this thread kept back reaches the program after all.
+  void tell_what_was_kept_back() {
+    if (const auto failure = std::exchange(kept_back_, std::nullopt)) tell(*failure);
+  }
+
+  // While it lives, failures in this thread are nobody's business. It is made for every request: where nobody listens, it
+  // touches nothing of the thread's.
   class Quiet {
    public:
-    Quiet() { ++depth_; }
-    ~Quiet() { --depth_; }
+    Quiet() : has_listeners_(is_listened_to_.load(std::memory_order_relaxed)) {
+      if (has_listeners_) begin();
+    }
+    ~Quiet() {
+      if (has_listeners_) --depth_;
+    }
     Quiet(const Quiet&) = delete;
     Quiet& operator=(const Quiet&) = delete;
     static bool is_on() { return depth_ > 0; }
 
    private:
+    static void begin();
+
+    const bool has_listeners_;
     static thread_local int depth_;
   };
 
- private:
-  void tell(std::int64_t device, std::size_t allocated, std::size_t total, std::size_t free);
+  // From now on somebody asks Quiet.
+  static void note_listener() { is_listened_to_.store(true, std::memory_order_relaxed); }
 
+ private:
+  void tell(const Failure& failure);
+
+  static thread_local std::optional<Failure> kept_back_;
+  static std::atomic<bool> is_listened_to_;
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   std::mutex lock_;  // guards observers_
   std::vector<Observer> observers_;

@@ -27,6 +27,7 @@ thread_local int TorchCudaWatch::Pieces::depth_ = 0;
 TorchCudaWatch::TorchCudaWatch(EventSink& sink) : sink_(sink), is_in_backward_(find_backward_probe()) {}
 
 void TorchCudaWatch::attach(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream) {
+  OutOfMemoryRelay::note_listener();
   upstream.attachAllocatorTraceTracker([this](const Entry& entry) { note(entry); });
 }
 

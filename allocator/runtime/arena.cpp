@@ -37,11 +37,11 @@ void Arena::adopt_extent() {
 // finds both ends where they were when it was placed, or wider apart.
 void Arena::publish() {
   const auto begin = reinterpret_cast<std::uintptr_t>(range_->base());
-  if (begin != begin_.load(std::memory_order_relaxed)) {
-    end_.store(0, std::memory_order_release);
-    begin_.store(begin, std::memory_order_release);
+  if (begin != published_.begin.load(std::memory_order_relaxed)) {
+    published_.end.store(0, std::memory_order_release);
+    published_.begin.store(begin, std::memory_order_release);
   }
-  end_.store(begin + static_cast<std::uintptr_t>(extent_.value), std::memory_order_release);
+  published_.end.store(begin + static_cast<std::uintptr_t>(extent_.value), std::memory_order_release);
 }
 
 bool Arena::owns(const void* address) const {
@@ -49,9 +49,9 @@ bool Arena::owns(const void* address) const {
   std::uintptr_t begin = 0;
   std::uintptr_t end = 0;
   do {  // both of one range
-    begin = begin_.load(std::memory_order_acquire);
-    end = end_.load(std::memory_order_acquire);
-  } while (begin != begin_.load(std::memory_order_acquire));
+    begin = published_.begin.load(std::memory_order_acquire);
+    end = published_.end.load(std::memory_order_acquire);
+  } while (begin != published_.begin.load(std::memory_order_acquire));
   return begin <= asked && asked < end;
 }
 

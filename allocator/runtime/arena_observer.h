@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "allocator/base/units.h"
 #include "allocator/device/stream_fences.h"
@@ -26,6 +27,9 @@ class ArenaObserver {
   // All that is alive, here and upstream, for who counts that himself: then the engine need not follow blocks that no
   // plan can serve. Always an answer or never one.
   virtual std::optional<LiveTotals> live() noexcept { return std::nullopt; }
+
+  // Of who has live(): the sizes of what is alive as the first round begins, in any order and as often as it is there.
+  virtual std::vector<Bytes> sizes_alive() noexcept { return {}; }
 };
 
 }  // namespace ebbtide

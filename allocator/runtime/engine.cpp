@@ -41,9 +41,8 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamF
   set_bypass();
 }
 
-void Engine::emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
-                  std::uint8_t detail) const noexcept {
-  if (options_.sink == nullptr) return;
+void Engine::record(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
+                    std::uint8_t detail) const noexcept {
   EventRecord event;
   event.time_ns = now_ns();
   event.address = reinterpret_cast<std::uintptr_t>(address);
@@ -78,40 +77,43 @@ void Engine::set_bypass() {
   bypass_.set(state);
 }
 
-Engine::Passing Engine::pass_by(Bytes size, std::optional<StreamId> stream) noexcept {
-  if (off_.load(std::memory_order_relaxed)) return Passing::kTracked;
-  const Bypass::Reason reason = stream ? bypass_.reason_for(*stream) : bypass_.reason_for_all();
-  if (reason == Bypass::Reason::kNone) return Passing::kNo;
-  if (bypass_.watches_backward() && options_.is_in_backward()) return Passing::kNo;
-  bypass_.count(reason, size);
-  // Parameters tell constant sizes.
-  return tracks_all_ || reason == Bypass::Reason::kPrologue ? Passing::kTracked : Passing::kUntracked;
-}
-
 // The same with the lock, by what is so now.
 Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
   if (recorder_.is_prologue() || recorder_.is_full() || !(stream == home_)) return Bypass::Reason::kElsewhere;
   return backoff(recorder_.round().kind).is_resting() ? Bypass::Reason::kResting : Bypass::Reason::kNone;
 }
 
-Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
-  Grant grant;
-  grant.stream = stream;
-  if (pass_by(size, stream) != Passing::kNo) return grant;
+// Whether the request belongs to the running round; otherwise it is counted as one that passes by.
+bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<std::mutex>& lock) {
   const bool is_in_backward = options_.is_in_backward != nullptr && options_.is_in_backward();
-  std::unique_lock lock(lock_);
+  lock.lock();
+  const bool home_was_known = home_is_known_;
+  const bool had_seen_backward = has_seen_backward_;
+  const std::uint32_t round = recorder_.round().serial;
   if (!home_is_known_ && !has_marks_) note_backward(is_in_backward, lock);
   if (!home_is_known_ && !recorder_.is_prologue()) {
     home_ = stream;
     home_is_known_ = true;
   }
   if (home_is_known_ && stream == home_) note_backward(is_in_backward, lock);
-  set_bypass();
+  const bool is_as_before = home_was_known == home_is_known_ && had_seen_backward == has_seen_backward_ &&
+                            round == recorder_.round().serial && !recorder_.is_full();
+  if (!is_as_before) set_bypass();
   if (const Bypass::Reason reason = reason_to_pass(stream); reason != Bypass::Reason::kNone) {
     bypass_.count(reason, size);
-    return grant;
+    return false;
   }
   if (is_in_backward) recorder_.note_backward();
+  return true;
+}
+
+Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
+  Grant grant;
+  grant.stream = stream;
+  const Passing passing = pass_by(size, stream);
+  if (passing != Passing::kNo && passing != Passing::kObserved) return grant;
+  std::unique_lock lock(lock_, std::defer_lock);
+  if (!belongs_to_round(size, stream, lock)) return grant;
   Placing placing = place(size);
   grant.origin = recorder_.add(size, placing.node);
   grant.root = placing.root;
@@ -206,9 +208,34 @@ Bytes Engine::reserved_now() const { return options_.upstream_caches ? arena_.ra
 
 void Engine::note_upstream(const void* address, Bytes size, const Grant& grant) noexcept {
   if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
-  upstream_.insert(address, {{size, grant.origin, grant.root, -1}, grant.is_lasting});
+  const UpstreamBlock block{{size, grant.origin, grant.root, -1}, grant.is_lasting};
+  if (block.is_recorded()) {
+    const std::lock_guard lock(lock_);
+    upstream_.insert_recorded(address, block);
+  } else {
+    upstream_.insert(address, block);
+  }
+  note_alive(address, size, grant.stream, placement_of(grant.kind));
+}
+
+void Engine::observe(const void* address, Bytes size, StreamId stream) noexcept {
+  if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
+  std::unique_lock lock(lock_, std::defer_lock);
+  if (belongs_to_round(size, stream, lock)) {
+    upstream_.insert_recorded(address, {{size, recorder_.add(size, -1), {}, -1}, false});
+    count({}, size);
+  } else if (tracks_all_) {
+    upstream_.insert(address, {{size, {}, {}, -1}, false});
+  } else {
+    return;
+  }
+  lock.unlock();
+  note_alive(address, size, stream, Placement::kUpstream);
+}
+
+void Engine::note_alive(const void* address, Bytes size, StreamId stream, Placement placement) noexcept {
   live_.add(size);
-  emit(Action::kAllocate, placement_of(grant.kind), address, size, grant.stream);
+  emit(Action::kAllocate, placement, address, size, stream);
 }
 
 void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
@@ -249,18 +276,18 @@ bool Engine::deallocate(const void* address) noexcept {
 
 std::optional<UpstreamBlock> Engine::forget_upstream(const void* address) noexcept {
   if (live_.live().value == 0) return std::nullopt;  // mostly: an engine of a device that is not used
-  UpstreamBlocks::Taken taken = upstream_.take_unrecorded(address);
-  if (!taken.is_known) return std::nullopt;
-  if (!taken.block) {
+  std::optional<UpstreamBlock> block;
+  if (tracks_all_) block = upstream_.take(address);
+  if (!block) {
     // Its death is written down: in the order in which rounds are cut.
     const std::lock_guard lock(lock_);
-    taken.block = upstream_.take(address);
-    if (!taken.block) return std::nullopt;
-    recorder_.end(*taken.block);
+    block = upstream_.take_recorded(address);
+    if (!block) return std::nullopt;
+    recorder_.end(*block);
   }
-  live_.remove(taken.block->size);
-  emit(Action::kFree, Placement::kUpstream, address, taken.block->size, home());
-  return taken.block;
+  live_.remove(block->size);
+  emit(Action::kFree, Placement::kUpstream, address, block->size, home());
+  return block;
 }
 
 bool Engine::record_stream(const void* address, StreamId stream) noexcept {

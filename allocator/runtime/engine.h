@@ -63,9 +63,13 @@ class EBBTIDE_EXPORT Engine {
     bool is_lasting = false;  // to be kept apart from what comes and goes: an optimizer's new state
   };
   // Whether no plan can serve this request: then it is counted, and upstream's. Without a stream: whether none can on any
-  // stream. Untracked: the engine need not hear of the block. Takes no lock. Requires: wants(size).
-  enum class Passing : std::uint8_t { kNo, kTracked, kUntracked };
-  Passing pass_by(Bytes size, std::optional<StreamId> stream = std::nullopt) noexcept;
+  // stream. Untracked: the engine need not hear of the block. Observed: nothing is served, and observe() is to be told once
+  // upstream has answered, in place of allocate() and note_upstream(). Takes no lock. Requires: wants(size).
+  enum class Passing : std::uint8_t { kNo, kTracked, kUntracked, kObserved };
+  Passing pass_by(Bytes size) noexcept { return pass_for(bypass_.reason_for_all(), size, Passing::kNo); }
+  Passing pass_by(Bytes size, StreamId stream) noexcept {
+    return pass_for(bypass_.reason_for(stream), size, options_.observe_only ? Passing::kObserved : Passing::kNo);
+  }
   // `size` bytes to be used on `stream`; passes by what can. Requires: wants(size).
   Grant allocate(Bytes size, StreamId stream) noexcept;
   // Upstream cannot serve what allocate() refused: any free place of the arena, also one that the plan still needs.
@@ -73,6 +77,8 @@ class EBBTIDE_EXPORT Engine {
   void* allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept;
   // Upstream has served a request for which allocate() granted nothing.
   void note_upstream(const void* address, Bytes size, const Grant& grant) noexcept;
+  // Upstream has served a request that is only to be written down: it takes the lock once. See Passing.
+  void observe(const void* address, Bytes size, StreamId stream) noexcept;
   // Upstream could not serve it either: it is as if it had not been asked for.
   void note_refused(Bytes size, const Grant& refused) noexcept;
   // A request below the threshold; only counted.
@@ -153,9 +159,23 @@ class EBBTIDE_EXPORT Engine {
   const Backoff& backoff(RoundKind kind) const { return backoffs_[static_cast<std::size_t>(kind)]; }
   void adopt_latest();
   RoundState round_state() const;
+  // For every request, so here: `otherwise` where nothing lets it pass.
+  Passing pass_for(Bypass::Reason reason, Bytes size, Passing otherwise) noexcept {
+    if (off_.load(std::memory_order_relaxed)) return Passing::kTracked;
+    if (reason == Bypass::Reason::kNone) return otherwise;
+    if (bypass_.watches_backward() && options_.is_in_backward()) return Passing::kNo;
+    bypass_.count(reason, size);
+    return tracks_all_ ? Passing::kTracked : Passing::kUntracked;
+  }
   void emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
-            std::uint8_t detail = 0) const noexcept;
+            std::uint8_t detail = 0) const noexcept {
+    if (options_.sink != nullptr) record(action, placement, address, size, stream, detail);
+  }
+  void record(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
+              std::uint8_t detail) const noexcept;
   Bypass::Reason reason_to_pass(StreamId stream) const;
+  bool belongs_to_round(Bytes size, StreamId stream, std::unique_lock<std::mutex>& lock);
+  void note_alive(const void* address, Bytes size, StreamId stream, Placement placement) noexcept;
   void set_bypass();
   void* hand_out(Offset offset, Bytes size, StreamId stream, Placement placement);
   void note_idle() { live_.set_idle(arena_.extent() - arena_.blocks().live_bytes()); }

@@ -107,6 +107,8 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   const bool was_free = recorder_.round().has_form() && !server_.is_following();
   rounds_as_planned_ = was_free ? 0 : rounds_as_planned_ + 1;
   server_.end();
+  // Parameters tell constant sizes.
+  if (recorder_.is_prologue() && !tracks_all_) recorder_.note_constant_sizes(options_.observer->sizes_alive());
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
   recorder_.note_input(input);
   live_.begin_round();

@@ -34,7 +34,8 @@ void ExpectedSizes::begin(const Program& program, Bytes smallest) {
   distance_.assign(classes, 1);
   for (std::uint32_t c = 0; c < classes; ++c) {
     if (!program.is_constant(c)) continue;
-    expected_[c] = *std::max_element(program.class_sizes[c].begin(), program.class_sizes[c].end());
+    const SizeTable::Row sizes = program.class_sizes[c];
+    expected_[c] = *std::max_element(sizes.begin(), sizes.end());
     knowledge_[c] = program.shapes >= 2 ? Knowledge::kSure : Knowledge::kGuess;
   }
   explained_ = unexplained_ = Bytes{};

@@ -119,7 +119,7 @@ bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
 
 // The class's size in this round if it grows so; 0 if the observed sizes do not.
 Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const {
-  const std::vector<Bytes>& sizes = program_.class_sizes[size_class];
+  const SizeTable::Row sizes = program_.class_sizes[size_class];
   const double here = product(input_, growth);
   double low = std::numeric_limits<double>::max();
   double high = 0;
@@ -139,7 +139,7 @@ Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const 
 }
 
 InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
-  const std::vector<Bytes>& sizes = program_.class_sizes[size_class];
+  const SizeTable::Row sizes = program_.class_sizes[size_class];
   for (const std::size_t k : known_) {
     if (program_.inputs[k] == input_ && sizes[k].value != 0) return {{sizes[k]}, true};
   }

@@ -54,7 +54,7 @@ bool are_on_a_line(const std::vector<Sample>& samples) {
   });
 }
 
-std::vector<Sample> samples_of(const std::vector<Bytes>& xs, const std::vector<Bytes>& ys) {
+std::vector<Sample> samples_of(SizeTable::Row xs, SizeTable::Row ys) {
   std::vector<Sample> samples;
   for (std::size_t k = 0; k < xs.size(); ++k) {
     if (xs[k].value == 0 || ys[k].value == 0) continue;
@@ -71,7 +71,7 @@ std::vector<Sample> samples_of(const std::vector<Bytes>& xs, const std::vector<B
 
 void Program::rebuild_classes() {
   std::map<std::pair<std::vector<Bytes>, bool>, std::uint32_t> classes;
-  class_sizes.clear();
+  class_sizes.clear(shapes);
   inputs.resize(shapes);
   constant_.clear();
   for (Node& node : nodes) {
@@ -81,7 +81,7 @@ void Program::rebuild_classes() {
     const auto [entry, is_new] =
         classes.try_emplace({node.sizes, hint}, static_cast<std::uint32_t>(class_sizes.size()));
     if (is_new) {
-      class_sizes.push_back(node.sizes);
+      class_sizes.add(node.sizes);
       const auto present = [](Bytes size) { return size.value != 0; };
       const auto first = std::find_if(node.sizes.begin(), node.sizes.end(), present);
       const bool same = shapes >= 2 && first != node.sizes.end() &&
@@ -92,6 +92,7 @@ void Program::rebuild_classes() {
     }
     node.size_class = entry->second;
   }
+  class_sizes.close();
 }
 
 bool Program::is_constant(std::uint32_t size_class) const { return constant_[size_class]; }
@@ -117,8 +118,8 @@ bool Program::is_valid() const {
 }
 
 Prediction predict_size(const Program& program, std::uint32_t wanted, std::uint32_t anchor, Bytes x) {
-  const std::vector<Bytes>& xs = program.class_sizes[anchor];
-  const std::vector<Bytes>& ys = program.class_sizes[wanted];
+  const SizeTable::Row xs = program.class_sizes[anchor];
+  const SizeTable::Row ys = program.class_sizes[wanted];
   if (program.is_constant(wanted)) return {*std::max_element(ys.begin(), ys.end()), program.shapes >= 2, 1};
   if (program.shapes == 1 && xs[0] == x && ys[0].value != 0) return {ys[0], true, 1};
   const std::vector<Sample> samples = samples_of(xs, ys);

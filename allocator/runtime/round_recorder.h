@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "allocator/runtime/block_table.h"
@@ -29,6 +30,8 @@ class RoundRecorder {
   // Nobody could serve the request (memory was out): the round is learnt without it.
   void withdraw(const Origin& request);
   void note_input(const Extents& input) { round_.extents = input; }
+  // Before the first round: sizes that are alive and in neither table that next() is given.
+  void note_constant_sizes(std::vector<Bytes> sizes) { constant_sizes_ = std::move(sizes); }
   void note_optimizer_end() { round_.optimizer_end = Tick{static_cast<std::int64_t>(round_.requests.size())}; }
   // The next request is made in the backward pass.
   void note_backward() {
@@ -64,7 +67,7 @@ class RoundRecorder {
 
   Round round_;
   std::vector<std::uint32_t> withdrawn_;  // of the running round's requests, in any order
-  std::vector<Bytes> constant_sizes_;
+  std::vector<Bytes> constant_sizes_;      // sorted, each once, from the first round on
   Bytes live_bytes_;
   Bytes peak_bytes_;
 };

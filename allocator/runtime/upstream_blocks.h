@@ -3,72 +3,62 @@
 
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <mutex>
 #include <optional>
-#include <vector>
 
-#include "allocator/runtime/block_table.h"
+#include "allocator/runtime/upstream_map.h"
 
 namespace ebbtide {
 
-struct UpstreamBlock : BlockRecord {
-  bool is_lasting = false;  // lies where its adaptor keeps what stays for good
-
-  // Its death belongs to a round.
-  bool is_recorded() const { return origin.round != 0; }
-};
-
-// An open-addressing table in shards, each with a lock of its own: threads that allocate and free upstream seldom meet.
-// Thread-safe. A shard's lock is the last one taken, and nothing is called with it but what for_each() was given.
-// Cost: one short lock and mostly one cache line a call; no heap once warm.
+// Blocks that belong to a round are written down and crossed out with the engine's lock, which orders them anyway. The
+// others are in shards, each with a lock of its own: threads that allocate and free upstream seldom meet. A shard's
+// lock is the last one taken, and nothing is called with it but what for_each() was given.
 class UpstreamBlocks {
  public:
-  // An address that is there already now stands for this block.
-  void insert(const void* address, const UpstreamBlock& block);
+  // Of blocks that belong to no round. Thread-safe.
+  void insert(const void* address, const UpstreamBlock& block) {
+    Shard& shard = shard_of(address);
+    const std::lock_guard lock(shard.lock);
+    shard.blocks.insert(address, block);
+  }
+  std::optional<UpstreamBlock> take(const void* address) {
+    Shard& shard = shard_of(address);
+    const std::lock_guard lock(shard.lock);
+    return shard.blocks.take(address);
+  }
 
-  struct Taken {
-    bool is_known = false;
-    std::optional<UpstreamBlock> block;  // removed
-  };
-  // Removes the block, unless its death belongs to a round: then nothing changes.
-  Taken take_unrecorded(const void* address) { return take(address, false); }
-  std::optional<UpstreamBlock> take(const void* address) { return take(address, true).block; }
+  // Of blocks that do. With the engine's lock.
+  void insert_recorded(const void* address, const UpstreamBlock& block) { recorded_.insert(address, block); }
+  std::optional<UpstreamBlock> take_recorded(const void* address) { return recorded_.take(address); }
 
-  // Visits all blocks, in no order: visit(address, block&).
+  // Visits all blocks, in no order: visit(address, block&). With the engine's lock.
   template <typename Visit>
   void for_each(Visit visit) {
+    recorded_.for_each(visit);
     for (Shard& shard : shards_) {
       const std::lock_guard lock(shard.lock);
-      for (Slot& slot : shard.slots) {
-        if (slot.address != nullptr) visit(slot.address, slot.block);
-      }
+      shard.blocks.for_each(visit);
     }
   }
 
   // Around fork: no shard may be half changed in the child.
-  void lock_all();
-  void unlock_all();
+  void lock_all() {
+    for (Shard& shard : shards_) shard.lock.lock();
+  }
+  void unlock_all() {
+    for (Shard& shard : shards_) shard.lock.unlock();
+  }
 
  private:
-  struct Slot {
-    const void* address = nullptr;  // null: empty
-    UpstreamBlock block;
-  };
-  // Invariants: (1) slots are none or a power of two, at most half of them taken; (2) between a block's first choice
-  // of a slot and its slot there is no empty one.
   struct alignas(64) Shard {
-    std::mutex lock;
-    std::vector<Slot> slots;
-    std::size_t count = 0;
+    std::mutex lock;  // guards blocks
+    UpstreamMap blocks;
   };
   static constexpr std::size_t kShardBits = 5;
 
-  Taken take(const void* address, bool even_recorded);
-  static void grow(Shard& shard);
-  static Slot& slot_for(Shard& shard, const void* address);
-  static void close_gap(Shard& shard, std::size_t gap);
+  Shard& shard_of(const void* address) { return shards_[UpstreamMap::hash_of(address) >> (64 - kShardBits)]; }
 
+  UpstreamMap recorded_;
   std::array<Shard, std::size_t{1} << kShardBits> shards_;
 };
 

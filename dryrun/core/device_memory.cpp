@@ -7,9 +7,10 @@ namespace ebbtide::dryrun {
 
 namespace {
 
-// torch reserves 9/8 of the device for every expandable segment, and makes several.
+// torch reserves 9/8 of the device for every expandable segment, makes several, and one more (that it keeps) for each
+// request that is larger than the device.
 constexpr std::int64_t kAddressesPerByte = 24;
-constexpr Bytes kLeastAddresses{std::int64_t{1} << 40};
+constexpr Bytes kLeastAddresses{std::int64_t{1} << 42};
 
 }  // namespace
 

@@ -21,6 +21,11 @@ class Counting final : public ArenaObserver {
   void placed(const void*, Bytes, StreamId) noexcept override {}
   void released(const void*, Bytes) noexcept override {}
   std::optional<LiveTotals> live() noexcept override { return LiveTotals{Bytes{5}, Bytes{7}}; }
+  std::vector<Bytes> sizes_alive() noexcept override {
+    asked += 1;
+    return {Bytes{4096}};
+  }
+  int asked = 0;
 };
 
 void round(SimulatedAdaptor& adaptor) {
@@ -47,12 +52,16 @@ TEST(Bypass, WhereSomebodyElseCountsWhatIsAliveTheEngineNeedNotHearOfIt) {
   options.engine.observer = &counting;
   SimulatedAdaptor adaptor(options);
   Engine& engine = adaptor.engine();
-  EXPECT_EQ(engine.pass_by(kSize), Passing::kTracked) << "parameters are followed";
+  EXPECT_EQ(engine.pass_by(kSize), Passing::kUntracked) << "not even of parameters";
+  EXPECT_EQ(counting.asked, 0);
   engine.mark(MarkKind::kForward, 1);
+  EXPECT_EQ(counting.asked, 1) << "their sizes are asked for once";
   EXPECT_EQ(engine.allocate(kSize, {}).address, nullptr);
   EXPECT_EQ(engine.pass_by(kSize, kSide), Passing::kUntracked);
   EXPECT_EQ(engine.snapshot().live, Bytes{5});
   EXPECT_EQ(engine.snapshot().counters.peak_live, Bytes{7});
+  engine.mark(MarkKind::kForward, 1);
+  EXPECT_EQ(counting.asked, 1);
 }
 
 TEST(Bypass, ARestingRoundPassesWholeAndIsStillARound) {

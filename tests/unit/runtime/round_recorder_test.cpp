@@ -56,7 +56,7 @@ TEST_F(RoundRecorderTest, WhatNobodyCouldServeIsLeftOut) {
   EXPECT_EQ(recorder_.live_bytes(), mib(1));
   EXPECT_EQ(recorder_.peak_bytes(), mib(1));
   recorder_.note_backward();
-  upstream_.insert(&upstream_, {born(mib(2)), false});
+  upstream_.insert_recorded(&upstream_, {born(mib(2)), false});
   recorder_.end(a);
   recorder_.end(born(mib(3)));
   recorder_.withdraw({0, 0});  // of an earlier round: nothing to do
@@ -66,7 +66,7 @@ TEST_F(RoundRecorderTest, WhatNobodyCouldServeIsLeftOut) {
   EXPECT_EQ(round.requests[1].size, mib(2));
   EXPECT_EQ(round.requests[2].death, Tick{3});
   EXPECT_EQ(round.backward_begin, Tick{1});
-  EXPECT_EQ(upstream_.take(&upstream_)->origin, (Origin{1, 1}));
+  EXPECT_EQ(upstream_.take_recorded(&upstream_)->origin, (Origin{1, 1}));
   ASSERT_EQ(recorder_.round().survivors.size(), 1U);
   EXPECT_EQ(recorder_.round().survivors[0].origin, (Origin{1, 1}));
 }
@@ -87,7 +87,7 @@ TEST_F(RoundRecorderTest, CountsTheBytesOfThisRoundAliveNowAndAtTheirHighest) {
 TEST_F(RoundRecorderTest, WhatIsAliveAtTheEndSurvivesIntoTheNext) {
   next();
   arena_.insert(Offset{512}, born(mib(4)));
-  upstream_.insert(this, {born(mib(2)), false});
+  upstream_.insert_recorded(this, {born(mib(2)), false});
   const Round first = next();
   EXPECT_TRUE(first.survivors.empty());
   ASSERT_EQ(recorder_.round().survivors.size(), 2U);
@@ -112,6 +112,13 @@ TEST_F(RoundRecorderTest, ParametersAreOlderThanAllRoundsAndOnlyTheirSizesAreKep
   EXPECT_TRUE(recorder_.round().survivors.empty());
   const Round round = next();
   EXPECT_EQ(round.constant_sizes, (std::vector<Bytes>{mib(3), mib(8)}));
+}
+
+TEST_F(RoundRecorderTest, SizesOfParametersThatNobodyFollowedCountAsWell) {
+  upstream_.insert(this, {{mib(8), {}, {}, -1}, false});
+  recorder_.note_constant_sizes({mib(5), mib(8), mib(5), mib(2)});
+  next();
+  EXPECT_EQ(next().constant_sizes, (std::vector<Bytes>{mib(2), mib(5), mib(8)}));
 }
 
 TEST_F(RoundRecorderTest, ResidentsAreTheSurvivorsThatTheBookKnowsSortedByRoot) {

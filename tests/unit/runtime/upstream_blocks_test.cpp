@@ -43,15 +43,15 @@ TEST(UpstreamBlocks, HoldWhatWasPutInAndNotTakenOut) {
   EXPECT_EQ(contents(blocks), expected);
 }
 
-TEST(UpstreamBlocks, LeaveWhatIsRecordedToWhoHoldsTheEngine) {
+TEST(UpstreamBlocks, KeepWhatIsRecordedApartAndShowBoth) {
   UpstreamBlocks blocks;
   blocks.insert(address_of(1), block_of(10));
-  blocks.insert(address_of(2), block_of(20, 7));
-  EXPECT_EQ(blocks.take_unrecorded(address_of(1)).block->size, Bytes{10});
-  EXPECT_TRUE(blocks.take_unrecorded(address_of(2)).is_known);
-  EXPECT_FALSE(blocks.take_unrecorded(address_of(2)).block);
-  EXPECT_FALSE(blocks.take_unrecorded(address_of(3)).is_known);
-  EXPECT_EQ(blocks.take(address_of(2))->origin.round, 7U);
+  blocks.insert_recorded(address_of(2), block_of(20, 7));
+  EXPECT_FALSE(blocks.take(address_of(2)));
+  EXPECT_FALSE(blocks.take_recorded(address_of(1)));
+  EXPECT_EQ(contents(blocks), (std::map<const void*, std::int64_t>{{address_of(1), 10}, {address_of(2), 20}}));
+  EXPECT_EQ(blocks.take(address_of(1))->size, Bytes{10});
+  EXPECT_EQ(blocks.take_recorded(address_of(2))->origin.round, 7U);
   EXPECT_TRUE(contents(blocks).empty());
 }
 
