@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "dryrun/core/pointer.h"
@@ -12,10 +13,16 @@ namespace {
 constexpr std::size_t kPage = 4096;
 }  // namespace
 
-AddressSpace::AddressSpace(Bytes size) {
-  const auto bytes = static_cast<std::size_t>(size.value);
-  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+AddressSpace::AddressSpace(Bytes wanted, Bytes least) {
+  auto bytes = static_cast<std::size_t>(std::max(wanted, least).value);
+  const auto reserve = [&bytes] {
+    return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  };
+  void* base = reserve();
+  while (base == MAP_FAILED && bytes > static_cast<std::size_t>(least.value)) {
+    bytes = std::max(bytes / 2, static_cast<std::size_t>(least.value));
+    base = reserve();
+  }
   if (base == MAP_FAILED) return;
   // With huge pages a four-byte write would cost two megabytes of host memory.
   madvise(base, bytes, MADV_NOHUGEPAGE);

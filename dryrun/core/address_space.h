@@ -14,8 +14,9 @@ namespace ebbtide::dryrun {
 
 class AddressSpace {
  public:
-  // Reserves `size` bytes; is_valid() is false when the host refuses.
-  explicit AddressSpace(Bytes size);
+  // Reserves `wanted` bytes, or as many halvings of that as the host has left, but not fewer than `least`; is_valid() is
+  // false when it refuses those.
+  AddressSpace(Bytes wanted, Bytes least);
   ~AddressSpace();
   AddressSpace(const AddressSpace&) = delete;
   AddressSpace& operator=(const AddressSpace&) = delete;

@@ -7,17 +7,16 @@ namespace ebbtide::dryrun {
 
 namespace {
 
-// torch reserves 9/8 of the device for every expandable segment, makes several, and one more (that it keeps) for each
-// request that is larger than the device.
+// torch reserves 9/8 of the device for every expandable segment: two for each stream, of which it has dozens, and some
+// more (that it keeps) for each request that is larger than the device.
 constexpr std::int64_t kAddressesPerByte = 24;
-constexpr Bytes kLeastAddresses{std::int64_t{1} << 42};
+constexpr Bytes kAddresses{std::int64_t{1} << 44};
 
 }  // namespace
 
 DeviceMemory::DeviceMemory(Bytes capacity)
     : capacity_(capacity),
-      space_(std::max(kLeastAddresses,
-                      align_up(Bytes{capacity.value * kAddressesPerByte}, kGranularity))) {}
+      space_(kAddresses, align_up(Bytes{capacity.value * kAddressesPerByte}, kGranularity)) {}
 
 bool DeviceMemory::is_valid() const {
   Bytes sum;

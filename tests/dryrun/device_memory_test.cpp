@@ -102,7 +102,7 @@ TEST(DeviceMemory, RetainedHandlesNeedEachTheirRelease) {
 }
 
 TEST(AddressSpace, RangesFillTheLowestGapThatFits) {
-  AddressSpace space({1 << 20});
+  AddressSpace space({1 << 20}, {1 << 20});
   ASSERT_TRUE(space.is_valid());
   const auto a = space.acquire({4096}, {4096});
   const auto b = space.acquire({8192}, {4096});

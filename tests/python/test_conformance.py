@@ -14,13 +14,15 @@ from dryrun_run import simulated_environment
 ALLOCATORS = {"native": "0", "observing": "observe", "planned": "1"}
 # A process each. Without a plan the groups do not disturb one another; "pools" comes last, because torch keeps a pool
 # open after a capture that failed.
-WHOLE = ("memory ends", "statistics", "snapshots", "streams", "pools")
+WHOLE = ("memory ends", "statistics", "snapshots", "streams", "judged", "judged limits", "pools")
 RUNS = [
     ("native", WHOLE),
     ("observing", WHOLE),
     ("planned", ("memory ends",)),
     ("planned", ("statistics",)),
     ("planned", ("snapshots", "streams")),
+    ("planned", ("judged",)),
+    ("planned", ("judged limits",)),
     ("planned", ("pools",)),
 ]
 SETTINGS = ("expandable_segments:True", "expandable_segments:False", "max_split_size_mb:32,expandable_segments:False")
