@@ -130,6 +130,53 @@ def test_children_and_exit(run_python, native, tmp_path, allocator):
     assert complaints(done.stderr) == []
 
 
+ON_A_GPU = """
+import ebbtide, torch
+
+def receive(queue, answers):
+    answers.put(queue.get().sum().item())
+
+def main():
+    static = torch.ones(1 << 20, device="cuda")
+    for iteration in range(6):
+        ebbtide.step()
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            (static * 2).add_(1)
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            result = (static * 2).add_(1)
+        around = torch.full((1 << 20,), 7.0, device="cuda")
+        static.fill_(iteration)
+        graph.replay()
+        assert bool((result == 2 * iteration + 1).all()) and bool((around == 7).all())
+        del around
+        ebbtide.wait_for_plans()
+    shared = torch.full((1 << 20,), 3, device="cuda")
+    context = torch.multiprocessing.get_context("spawn")
+    queue, answers = context.Queue(), context.Queue()
+    process = context.Process(target=receive, args=(queue, answers))
+    process.start()
+    queue.put(shared)
+    assert answers.get(timeout=100) == 3 << 20
+    process.join()
+    print("done")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("allocator", ("native", "planned"))
+def test_graphs_replay_and_processes_share_tensors(run_python, native, tmp_path, allocator):
+    program = tmp_path / "on_a_gpu.py"
+    program.write_text(ON_A_GPU)
+    done = run_python([str(program)], EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 OUT_OF_MEMORY = """
 import ebbtide, torch
 MIB = 1 << 20

@@ -9,6 +9,8 @@ and the plans awaited after it. What counts is the last round, or the first that
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 from typing import Any
@@ -46,9 +48,20 @@ def _count_served() -> int:
     return _served - before
 
 
+@functools.cache
+def _take_home() -> None:
+    """The arena serves one stream, the first that asks: the default one, whatever the first test does."""
+    import ebbtide
+    import torch
+
+    ebbtide.step()
+    torch.empty(4 << 20, dtype=torch.uint8, device="cuda")
+
+
 def _run(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
     import ebbtide
 
+    _take_home()
     for _ in range(_rounds):
         if hasattr(item, "_request"):
             item._initrequest()  # a second run needs fresh fixtures
@@ -78,15 +91,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what an earlier process ran; JUDGE_DONE names a file with a test a line.
-
-    PyTorch's test classes give each test a stream of its own. The arena serves one stream, the first that asks: repeated
-    tests stay on the default one.
-    """
+def pytest_configure() -> None:
+    """PyTorch's test classes give each test a stream of its own: repeated tests stay on the default one."""
     if _rounds > 1:
-        for cls in {item.cls for item in items if item.cls is not None}:
-            cls._do_cuda_non_default_stream = False
+        from torch.testing._internal import common_utils
+
+        common_utils.TestCase.enforceNonDefaultStream = lambda _self: contextlib.nullcontext()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what an earlier process ran; JUDGE_DONE names a file with a test a line."""
     path = os.environ.get("JUDGE_DONE")
     if path is None:
         return

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import torch
 from conformance_checks.memory_ends import told
-from conformance_checks.shared import assert_consistent
+from conformance_checks.shared import assert_consistent, numbers
 from conformance_rig import MIB, check, raised, stat, take
 
 
@@ -116,6 +116,16 @@ def a_history_carries_the_metadata_and_leaves_out_what_is_skipped() -> None:
     assert {"alloc", "free_completed"} <= actions and "free_requested" not in actions, actions
     assert {event["user_metadata"] for event in events} == {"of this test"}
     assert kept.numel() == 6 * MIB
+
+
+@check("judged limits", served=None)
+def sharing_that_the_device_refuses_harms_nothing() -> None:
+    tensor = numbers(3)
+    assert tensor.share_memory_() is tensor and tensor.is_shared()
+    raised(RuntimeError, lambda: tensor.untyped_storage()._share_cuda_())  # no simulated device shares with processes
+    assert not torch.cuda.can_device_access_peer(0, 1)
+    assert tensor[4].item() == 7 and tensor.to("cuda:1")[5].item() == 8
+    assert_consistent(reset=True)
 
 
 @check("judged limits", served=False)

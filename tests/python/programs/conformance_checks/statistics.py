@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 from conformance_checks.shared import POOLED, assert_consistent
 from conformance_rig import MIB, check, stat, take, used
@@ -150,3 +152,37 @@ def accumulated_numbers_start_again() -> None:
     assert stat("allocation.large_pool.allocated") == stat("allocation.large_pool.freed") == 1
     del more
     assert_consistent(reset=True)
+
+
+@check("statistics")
+def the_trainers_memory_metrics_are_its_tensors() -> None:
+    if not has_memory_tracker():
+        take(20), take(30)
+        return
+    metrics = Trainer().train()
+    assert metrics["train_mem_gpu_alloc_delta"] == 40 * MIB, metrics
+    assert metrics["train_mem_gpu_peaked_delta"] == 20 * MIB, metrics
+
+
+class Trainer:
+    """As much of Hugging Face's as its memory tracker sees: it names its numbers after the function that calls it."""
+
+    def __init__(self) -> None:
+        from transformers.trainer_utils import TrainerMemoryTracker
+
+        self.tracker = TrainerMemoryTracker(skip_memory_metrics=False)
+        self.tracker.start()
+        self.tracker.stop_and_update_metrics()
+
+    def train(self) -> dict[str, int]:
+        self.tracker.start()
+        temporary = take(60)
+        del temporary
+        self.kept = take(40)
+        metrics: dict[str, int] = {}
+        self.tracker.stop_and_update_metrics(metrics)
+        return metrics
+
+
+def has_memory_tracker() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("transformers", "psutil"))
