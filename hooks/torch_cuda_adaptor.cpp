@@ -335,7 +335,7 @@ class CudaAdaptor final : public CudaForwarder {
     if (given_back.value > 0) {
       try {
         const OutOfMemoryRelay::Quiet quiet;
-        upstream_.emptyCache();
+        TorchCudaStatistics::empty_cache_unseen(upstream_);
         return ask();
       } catch (const c10::OutOfMemoryError&) {
         own->statistics().hide_out_of_memory();

@@ -114,7 +114,7 @@ void TorchCudaRange::shrink_to(Bytes kept) {
       }
       statistics_.piece_returned(piece);
     }
-    upstream_.emptyCache();
+    TorchCudaStatistics::empty_cache_unseen(upstream_);
   } catch (const std::exception& error) {
     EBBTIDE_WARN("cuda:%d: giving back arena memory failed: %s", device_, error.what());
   }

@@ -147,6 +147,11 @@ void TorchCudaStatistics::hide_out_of_memory() {
   ++hidden_failures_;
 }
 
+void TorchCudaStatistics::empty_cache_unseen(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream) {
+  upstream.emptyCache();
+  hidden_syncs_.fetch_add(1, std::memory_order_relaxed);
+}
+
 bool TorchCudaStatistics::may_be_peak() const {
   return bytes_.current + estimate_.value() + kUnseen > peaks_[kAllocatedBytes][0];
 }
@@ -214,6 +219,7 @@ Stats TorchCudaStatistics::read(std::int64_t gaps) {
     for (std::size_t type = 0; type < kTypes; ++type) (stats.*kFields[kind])[kTypeIndex[type]].peak = peaks_[kind][type];
   }
   stats.oversize_allocations.peak = std::max(stats.oversize_allocations.current, stats.oversize_allocations.peak);
+  stats.num_sync_all_streams -= hidden_syncs_.load(std::memory_order_relaxed) - syncs_at_reset_;
   stats.num_ooms -= hidden_failures_;
   stats.num_alloc_retries -= hidden_failures_;
   return stats;
@@ -259,6 +265,7 @@ void TorchCudaStatistics::reset_accumulated(std::int64_t gaps) {
   for (Stat* stat : {&blocks_, &bytes_, &requested_, &oversize_, &pieces_, &piece_bytes_, &oversize_pieces_}) {
     stat->reset_accumulated();
   }
+  if (upstream_.getDeviceStats(device_).num_sync_all_streams == 0) syncs_at_reset_ = hidden_syncs_.load(std::memory_order_relaxed);
   gaps_at_reset_ = last_gaps_ = gaps;
   hidden_failures_ = 0;
 }

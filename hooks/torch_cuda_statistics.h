@@ -49,6 +49,9 @@ class TorchCudaStatistics {
 
   // A failure of upstream that the program did not get to see.
   void hide_out_of_memory();
+  // Has upstream give back what it has cached, on all devices, and hides that each counts a synchronisation for it: the
+  // program did not ask.
+  static void empty_cache_unseen(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream);
 
   // `gaps`: idle stretches between and after the arena's blocks.
   Stats read(std::int64_t gaps);
@@ -119,6 +122,8 @@ class TorchCudaStatistics {
   std::int64_t gaps_at_reset_ = 0;
   std::int64_t last_gaps_ = 0;
   std::int64_t hidden_failures_ = 0;
+  std::int64_t syncs_at_reset_ = 0;      // of hidden_syncs_: upstream's own count began anew then
+  inline static std::atomic<std::int64_t> hidden_syncs_{0};
 };
 
 }  // namespace ebbtide

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "hooks/torch_cuda_statistics.h"
+
 namespace ebbtide {
 namespace {
 
@@ -23,7 +25,7 @@ void TorchCudaTrimmer::trim_for(Bytes growth) {
   if (idle < std::max(kWorthTrimming, Bytes{growth.value / 8})) return;
   // Upstream waits for the streams that it knows its blocks from; ours may have used them elsewhere.
   C10_CUDA_CHECK(cudaDeviceSynchronize());
-  upstream_.emptyCache();
+  TorchCudaStatistics::empty_cache_unseen(upstream_);
   ++count_;
   stuck_ = cached();
 }

@@ -44,7 +44,7 @@ def settings(text: str) -> Iterator[None]:
 def tensors_that_come_and_go_at_random_keep_their_numbers() -> None:
     choose = random.Random(123)
     live: list[tuple[int, torch.Tensor]] = []
-    for number in range(60):
+    for number in range(30):
         if live and (choose.random() < 0.45 or sum(tensor.nbytes for _, tensor in live) > 60 * MIB):
             expected, tensor = live.pop(choose.randrange(len(live)))
             assert bool((tensor == expected).all())

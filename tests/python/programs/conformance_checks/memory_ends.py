@@ -53,7 +53,9 @@ def emptying_the_cache_gives_back_what_is_idle() -> None:
     parts = [take(200) for _ in range(4)]
     live = torch.cuda.memory_allocated() - 800 * MIB
     parts.clear()
+    synchronised = stat("num_sync_all_streams")
     torch.cuda.empty_cache()
+    assert stat("num_sync_all_streams") == synchronised + 1  # whatever was given back
     assert torch.cuda.memory_reserved() == used() <= live + 100 * MIB
     assert take(1500).numel() == 1500 * MIB
 

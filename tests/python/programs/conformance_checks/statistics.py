@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import torch
 from conformance_checks.shared import POOLED, assert_consistent
@@ -156,7 +157,7 @@ def accumulated_numbers_start_again() -> None:
 
 @check("statistics")
 def the_trainers_memory_metrics_are_its_tensors() -> None:
-    if not has_memory_tracker():
+    if not is_worth_importing_it():
         take(20), take(30)
         return
     metrics = Trainer().train()
@@ -184,5 +185,6 @@ class Trainer:
         return metrics
 
 
-def has_memory_tracker() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("transformers", "psutil"))
+def is_worth_importing_it() -> bool:
+    """It takes seconds, and with torch's own numbers Hugging Face has tried it."""
+    return os.environ.get("EBBTIDE") == "1" and all(importlib.util.find_spec(name) for name in ("transformers", "psutil"))
