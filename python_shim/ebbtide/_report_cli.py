@@ -144,7 +144,9 @@ def _five_lines(
     if engine is None or engine["device"] != device.index:
         return _console.five_lines(recording, device, saving)
     if device.segments_are_whole:  # else a trace knows what was held at the ends of rounds alone
-        engine = {**engine, "peak_reserved_bytes": _figures.peak_reserved(device)}
+        # The engine counts what it was asked for; what is smaller than it plans is torch's alone, and lives, too.
+        live = int(_figures.live_curve(device).max())
+        engine = {**engine, "peak_live_bytes": live, "peak_reserved_bytes": _figures.peak_reserved(device)}
     lines = _report.render_text(engine).splitlines()
     lines[-1] = _console.saving_line(saving, device.is_served)
     return "\n".join(lines) + "\n"

@@ -180,3 +180,19 @@ def test_without_any_the_text_says_how_to_get_it(ebbtide, tmp_path, monkeypatch,
         _cli.main()
     told = capfd.readouterr().out
     assert "What the streams did: not in the file; EBBTIDE_CUPTI=1 records it" in told and "Swaps: none in the file" in told
+
+
+def test_what_torch_alone_served_is_part_of_the_peak(ebbtide, tmp_path, monkeypatch, capfd):
+    # GIVEN a block that the engine planned, and one that was too small for it and is torch's alone
+    ebbtide()
+    events = [
+        made.Event(made.SEGMENT_TAKEN, 1 << 40, 8 * MIB),
+        made.Event(made.UPSTREAM_ALLOCATE, 1 << 40, MIB),
+        made.Event(made.ALLOCATE, (1 << 40) + MIB, 3 * MIB),
+    ]
+    (tmp_path / "both.ebb").write_bytes(made.trace(events))
+    monkeypatch.setattr(sys, "argv", ["ebbtide", "report", "both.ebb", "--time-limit", "0"])
+    with pytest.raises(SystemExit):
+        _cli.main()
+    told = capfd.readouterr().out
+    assert "peak live 4.00 MiB" in told and "peak reserved 8.00 MiB, fragmentation 100.0 %" in told
