@@ -145,7 +145,7 @@ def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, busy_page, tmp_path, 
     assert busy["overflow"] <= 0 and (busy["unnamed"], busy["unreachable"], busy["heads"]) == ([], 0, 0)
     assert busy["busy"]["told"].startswith("stream 7, 0.000148 s: gemm(float*, int)\n0.300 ms, kernel")
     assert busy["busy"]["lanes"] >= 4 and busy["busy"]["host"] > 2
-    assert busy["busy"]["host_told"].startswith("host memory: 32.00 MiB taken of 40.00 MiB pinned")
+    assert busy["busy"]["host_told"].startswith("host memory: 16.00 MiB taken of 40.00 MiB pinned")
     assert found["phone"]["busy"] is None
     for name in WIDTHS:
         seen = found[name]

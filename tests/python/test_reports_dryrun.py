@@ -117,6 +117,7 @@ def test_a_trace_agrees_with_memory_stats_and_the_device(traced_run):
     folder, stats, used, peak_used = traced_run
     (device,) = _reading.read(str(folder / "run.ebb")).devices
     end = end_of(device)
+    assert int(_figures.live_curve(device).max()) == stats["requested_bytes.all.peak"]
     assert end.requested == stats["requested_bytes.all.current"]
     assert end.requested + end.rounding == stats["allocated_bytes.all.current"]
     assert _figures.peak_reserved(device) == stats["reserved_bytes.all.peak"] == peak_used
