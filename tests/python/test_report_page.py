@@ -62,6 +62,7 @@ async function look(frame) {
     // By seconds: in the first quarter the first stream's first kernel runs.
     lanes.dispatchEvent(new w.PointerEvent("pointermove", { clientX: at.left + 74 + (at.width - 84) / 5, clientY: at.top + 20, bubbles: true }));
     await wait();
+    w.paint();  // a frame may not have been due yet
     page.busy = { told: told(), lanes: pixels("lanes"), host: pixels("host") };
     $("host").dispatchEvent(new w.PointerEvent("pointermove", { clientX: at.left + 74 + (at.width - 84) / 5, clientY: 20, bubbles: true }));
     await wait();
