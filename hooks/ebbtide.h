@@ -254,6 +254,9 @@ EBBTIDE_API size_t ebbtide_report(char* buffer, size_t capacity);
 EBBTIDE_API ebbtide_status ebbtide_name_owner(const char* text, uint32_t* name);
 /* From here on what this thread allocates belongs to the name; 0: to nobody. Returns what it was before. */
 EBBTIDE_API uint32_t ebbtide_set_owner(uint32_t name);
+/* For traces: of what the layer with this name needs for its backward, so many bytes were kept on the device, swapped to
+ * the host, and left to be computed again. Does nothing while no trace is written. */
+EBBTIDE_API void ebbtide_trace_layer(int device, uint32_t name, int64_t kept, int64_t swapped, int64_t recomputed);
 
 /* Reads a trace file written through EBBTIDE_TRACE. */
 EBBTIDE_API ebbtide_status ebbtide_summarize_trace(const char* path, ebbtide_trace_summary* summary);

@@ -45,7 +45,10 @@ Mode Registry::mode() const { return settings_.ok() ? settings_.value().mode : M
 
 void Registry::open_trace() {
   const std::string& path = settings_.value().trace_path;
-  if (path.empty()) return;
+  if (path.empty()) {
+    if (settings_.value().cupti.is_on) EBBTIDE_WARN("EBBTIDE_CUPTI: it writes to a trace: set EBBTIDE_TRACE=<path>, too");
+    return;
+  }
   ring_ = std::make_unique<EventRing>();
   Result<std::unique_ptr<TraceWriter>> writer = TraceWriter::open(path, *ring_);
   if (!writer.ok()) {
@@ -54,6 +57,17 @@ void Registry::open_trace() {
     return;
   }
   trace_ = std::move(writer).value();
+}
+
+void Registry::record_device_activity() {
+  const std::lock_guard lock(lock_);
+  if (trace_ == nullptr || !settings_.value().cupti.is_on || std::exchange(has_tried_cupti_, true)) return;
+  auto started = CuptiSession::start(settings_.value().cupti.library, *ring_, owner_names_);
+  if (started.ok()) {
+    cupti_ = std::move(started).value();
+  } else {
+    EBBTIDE_WARN("EBBTIDE_CUPTI: %s; going on without kernel and copy times", started.error().message.c_str());
+  }
 }
 
 // A missing file is where the plan will be saved; a file that is no plan is left alone.
@@ -139,6 +153,7 @@ void Registry::finish() {
   for (auto& [device, entry] : entries_) books[device] = entry.engine->finish();
   save_plans(books);
   status_->close();
+  if (cupti_ != nullptr) cupti_->stop();
   if (trace_ != nullptr) {
     if (const Status closed = trace_->close(); !closed.ok()) {
       EBBTIDE_WARN("EBBTIDE_TRACE: %s", closed.error().message.c_str());

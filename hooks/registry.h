@@ -14,6 +14,7 @@
 #include "hooks/settings.h"
 #include "hooks/status_writer.h"
 #include "hooks/swap_table.h"
+#include "profiler/cupti/cupti_session.h"
 #include "profiler/device_report.h"
 #include "profiler/event_ring.h"
 #include "profiler/owner_names.h"
@@ -50,6 +51,9 @@ class EBBTIDE_EXPORT Registry {
   OwnerNames& owner_names() { return owner_names_; }
   // Where events go; null without a trace.
   EventSink* sink() const { return ring_.get(); }
+  // Kernels, copies and CUDA's memory go to the trace from now on, if EBBTIDE_CUPTI asks for it. Call it when the driver
+  // runs: before, a program may still fork. What hinders it is one line. Later calls do nothing.
+  void record_device_activity();
 
   void mark(MarkKind kind, std::uint64_t source, const Extents& input);
   void settle();
@@ -78,6 +82,8 @@ class EBBTIDE_EXPORT Registry {
   std::map<int, ProgramBook> loaded_;
   std::unique_ptr<EventRing> ring_;
   std::unique_ptr<TraceWriter> trace_;
+  std::unique_ptr<CuptiSession> cupti_;
+  bool has_tried_cupti_ = false;
   bool plan_file_exists_ = false;
   std::string bad_plan_;  // why EBBTIDE_PLAN could not be loaded; empty if it could
   std::atomic<bool> finished_{false};

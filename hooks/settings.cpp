@@ -66,6 +66,16 @@ Result<OffloadTarget> offload_target(const char* text) {
                    " is not a setting: allowed are off, auto, or a number from 0 to 1"};
 }
 
+// A path has a slash: what has none is a wrong setting, not a library that is not there.
+Result<CuptiTarget> cupti_target(const char* text) {
+  const std::string_view value = text == nullptr ? "" : text;
+  if (value.empty() || value == "0") return CuptiTarget{};
+  if (value == "1") return CuptiTarget{true, {}};
+  if (value.find('/') != std::string_view::npos) return CuptiTarget{true, text};
+  return Error{ErrorCode::kInvalidArgument,
+               std::string("EBBTIDE_CUPTI=") + text + " is not a setting: allowed are 0, 1, or the path of libcupti"};
+}
+
 struct Unit {
   std::string_view name;
   double bytes;
@@ -117,6 +127,8 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   if (!device_budget.ok()) return device_budget.error();
   const auto host_budget = size_of("EBBTIDE_HOST", get("EBBTIDE_HOST"));
   if (!host_budget.ok()) return host_budget.error();
+  const auto cupti = cupti_target(get("EBBTIDE_CUPTI"));
+  if (!cupti.ok()) return cupti.error();
   settings.mode = mode.value();
   settings.strict = strict.value();
   settings.log_level = level.value();
@@ -125,6 +137,7 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   settings.host_budget = host_budget.value();
   settings.report = report.value();
   settings.out_of_memory = out_of_memory.value();
+  settings.cupti = cupti.value();
   settings.trace_path = path_of(get("EBBTIDE_TRACE"));
   settings.plan_path = path_of(get("EBBTIDE_PLAN"));
   return settings;

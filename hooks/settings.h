@@ -30,9 +30,16 @@ struct OffloadTarget {
   double share = 0;  // for kShare: MEMO's alpha, 0 to 1
 };
 
+// Whether CUPTI is asked for kernel and copy times.
+struct CuptiTarget {
+  bool is_on = false;
+  std::string library;  // empty: the one that torch brings
+};
+
 struct Settings {
   Mode mode = Mode::kOff;          // EBBTIDE: unset, 0, 1, observe
   std::string trace_path;          // EBBTIDE_TRACE; empty: no trace
+  CuptiTarget cupti;               // EBBTIDE_CUPTI: 0, 1, the path of a library
   std::string plan_path;           // EBBTIDE_PLAN; empty: plans are neither loaded nor saved
   ReportTarget report;             // EBBTIDE_REPORT: stderr, off, a path ending in .txt or .json
   OutOfMemoryTarget out_of_memory; // EBBTIDE_OOM: auto, off, a path ending in .txt

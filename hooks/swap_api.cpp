@@ -69,7 +69,7 @@ using ebbtide::with_swap;
 
 ebbtide_status ebbtide_swap_open(int device, int64_t host_budget, ebbtide_swap* swap) {
   return guarded([&] {
-    const auto opened = Registry::get().swaps().open(device, Bytes{host_budget});
+    const auto opened = Registry::get().swaps().open(device, Bytes{host_budget}, Registry::get().sink());
     if (!opened.ok()) return ebbtide::fail(opened.error());
     *swap = opened.value();
     return EBBTIDE_OK;

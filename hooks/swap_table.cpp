@@ -22,14 +22,14 @@ Result<std::unique_ptr<CopyDevice>> copy_device(int device) {
 
 SwapTable::SwapTable() : process_(::getpid()) {}
 
-Result<std::uint64_t> SwapTable::open(int device, Bytes host_budget) {
+Result<std::uint64_t> SwapTable::open(int device, Bytes host_budget, EventSink* sink) {
   if (::getpid() != process_) {
     return Error{ErrorCode::kUnsupported, "swap: not in a child process made by fork"};
   }
   Result<std::unique_ptr<CopyDevice>> copies = copy_device(device);
   if (!copies.ok()) return copies.error();
   Result<std::unique_ptr<Swap>> swap =
-      Swap::open(std::move(copies).value(), {.host_budget = host_budget});
+      Swap::open(std::move(copies).value(), {.host_budget = host_budget, .sink = sink, .device = device});
   if (!swap.ok()) return swap.error();
   const std::lock_guard lock(lock_);
   entries_[++last_number_] = {device, std::shared_ptr<Swap>(std::move(swap).value())};

@@ -28,8 +28,9 @@ class SwapTable {
   SwapTable(const SwapTable&) = delete;
   SwapTable& operator=(const SwapTable&) = delete;
 
-  // `device`: kHost or an index of the driver's. Returns the new swap's number.
-  Result<std::uint64_t> open(int device, Bytes host_budget);
+  // `device`: kHost or an index of the driver's. `sink`: where what it does is recorded, or null. Returns the new swap's
+  // number.
+  Result<std::uint64_t> open(int device, Bytes host_budget, EventSink* sink);
   // kInvalidArgument when there is no such swap. Waits until its copies are through.
   Status close(std::uint64_t number);
   struct Entry {

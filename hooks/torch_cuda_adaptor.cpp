@@ -73,6 +73,7 @@ class CudaAdaptor final : public CudaForwarder {
     EventSink* sink = Registry::get().sink();
     // Leaked: upstream keeps it.
     if (sink != nullptr && !std::exchange(is_watching_, true)) (new TorchCudaWatch(*sink))->attach(upstream_);
+    Registry::get().record_device_activity();
   }
 
   c10::DataPtr allocate(std::size_t count) override {

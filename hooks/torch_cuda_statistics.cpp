@@ -16,7 +16,7 @@ constexpr std::int64_t kUnseen = 4 * kMiB.value;
 
 constexpr std::array kTypeIndex{static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE),
                                 static_cast<std::size_t>(c10::CachingAllocator::StatType::LARGE_POOL)};
-constexpr std::size_t kAllocatedBytes = 2;  // index in the next
+constexpr std::size_t kAllocatedBytes = 2, kRequestedBytes = 4;  // indices in the next
 constexpr std::array<c10::CachingAllocator::StatArray Stats::*, 7> kFields{
     &Stats::allocation,     &Stats::active, &Stats::allocated_bytes, &Stats::active_bytes, &Stats::requested_bytes,
     &Stats::inactive_split, &Stats::inactive_split_bytes};
@@ -89,7 +89,8 @@ void TorchCudaStatistics::released(Bytes size) noexcept {
   bytes_.decrease(as_size(rounded));
   requested_.decrease(as_size(size));
   if (is_oversize(rounded)) oversize_.decrease(1);
-  lowest_ = std::min(lowest_, bytes_.current);
+  unseen_allocated_.lowest = std::min(unseen_allocated_.lowest, bytes_.current);
+  unseen_requested_.lowest = std::min(unseen_requested_.lowest, requested_.current);
   note_room();
 }
 
@@ -102,7 +103,8 @@ void TorchCudaStatistics::begin_still() {
   const Stats upstream = sample();
   raise_peaks(folded_, upstream);
   upstream_.resetPeakStats(device_);
-  upstream_peak_ = upstream.allocated_bytes[kTypeIndex[0]].current;
+  unseen_allocated_.upstream_peak = upstream.allocated_bytes[kTypeIndex[0]].current;
+  unseen_requested_.upstream_peak = upstream.requested_bytes[kTypeIndex[0]].current;
   is_still_ = true;
   note_room();
 }
@@ -193,16 +195,22 @@ Stats TorchCudaStatistics::sample() {
       peaks_[kind][type] = std::max(peaks_[kind][type], now.current + fallen);
     }
   }
-  // Upstream rose and fell unseen. At its highest, the arena held at least its lowest since.
-  if (allocated.peak > upstream_peak_) {
-    std::int64_t& peak = peaks_[kAllocatedBytes][0];
-    peak = std::max(peak, allocated.peak - piece_bytes_.current + lowest_);
-    upstream_peak_ = allocated.peak;
-  }
+  note_unseen(unseen_allocated_, kAllocatedBytes, upstream, bytes_);
+  note_unseen(unseen_requested_, kRequestedBytes, upstream, requested_);
   estimate_.end_look(allocated.current - bytes_.current);
-  lowest_ = bytes_.current;
   note_room();
   return upstream;
+}
+
+// Upstream may have risen and fallen unseen. At its highest, the arena held at least its lowest since.
+void TorchCudaStatistics::note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Stat& of_arena) {
+  const std::int64_t highest = (upstream.*kFields[kind])[kTypeIndex[0]].peak;
+  if (highest > unseen.upstream_peak) {
+    std::int64_t& peak = peaks_[kind][0];
+    peak = std::max(peak, highest - piece_bytes_.current + unseen.lowest);
+    unseen.upstream_peak = highest;
+  }
+  unseen.lowest = of_arena.current;
 }
 
 Stats TorchCudaStatistics::read(std::int64_t gaps) {
@@ -254,8 +262,7 @@ void TorchCudaStatistics::reset_peaks() {
   peaks_ = {};
   folded_ = {};
   is_still_ = false;
-  upstream_peak_ = 0;
-  lowest_ = 0;
+  unseen_allocated_ = unseen_requested_ = {};
   if (in_use_) sample();
 }
 

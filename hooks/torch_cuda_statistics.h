@@ -15,9 +15,9 @@ namespace ebbtide {
 
 // Upstream takes the pieces that an arena consists of for allocated blocks. Here they are none: what lives in them is
 // allocated, what is idle in them is an inactive split, and all of it stays reserved. Sums are exact at any time. So
-// is the peak of allocated bytes, but for small tensors of upstream that came and went between two blocks of the
-// arena: then it is the least that it can have been. Peaks of the other numbers are those seen when this one rose,
-// and when somebody asked.
+// are the peaks of allocated and of requested bytes, but for small tensors of upstream that came and went between two
+// blocks of the arena: then they are the least that they can have been. Peaks of the other numbers are those seen when
+// allocated bytes rose, and when somebody asked.
 //
 // While nothing in the arena changes, upstream's own peak tells everything, and its blocks need not be looked at one by
 // one: such a stretch begins when one of them may be a new peak. Upstream's peaks are reset then and kept here.
@@ -103,6 +103,11 @@ class TorchCudaStatistics {
   Stats sample();
   void begin_still();
   void end_still();
+  // Upstream's own peak of a number at the last look, and the arena's part of the number at its lowest since.
+  struct Unseen {
+    std::int64_t upstream_peak = 0, lowest = 0;
+  };
+  void note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Stat& of_arena);
   void note_room();
   bool may_be_peak() const;
 
@@ -117,8 +122,7 @@ class TorchCudaStatistics {
   std::array<std::array<std::int64_t, kTypes>, kCorrected> peaks_{};
   bool is_still_ = false;                // nothing in the arena has changed since upstream's peaks were reset
   Stats folded_;                         // upstream's peaks before that
-  std::int64_t upstream_peak_ = 0;       // upstream's own peak at the last look
-  std::int64_t lowest_ = 0;              // bytes_ at its lowest since then
+  Unseen unseen_allocated_, unseen_requested_;
   std::int64_t gaps_at_reset_ = 0;
   std::int64_t last_gaps_ = 0;
   std::int64_t hidden_failures_ = 0;

@@ -66,6 +66,23 @@ uint32_t ebbtide_set_owner(uint32_t name) {
   return before;
 }
 
+void ebbtide_trace_layer(int device, uint32_t name, int64_t kept, int64_t swapped, int64_t recomputed) {
+  ebbtide::EventSink* sink = ebbtide::Registry::get().sink();
+  if (sink == nullptr) return;
+  using ebbtide::Decision;
+  for (const auto& [decision, bytes] : {std::pair{Decision::kKept, kept}, std::pair{Decision::kSwapped, swapped},
+                                        std::pair{Decision::kRecomputed, recomputed}}) {
+    if (bytes <= 0) continue;
+    ebbtide::EventRecord event;
+    event.action = ebbtide::Action::kDecision;
+    event.device = static_cast<std::int8_t>(device);
+    event.address = name;
+    event.bytes = bytes;
+    event.detail = static_cast<std::uint8_t>(decision);
+    sink->record(event);
+  }
+}
+
 ebbtide_status ebbtide_trace_open(const char* path, ebbtide_trace** trace) {
   return guarded([&] {
     auto opened = ebbtide::TraceReader::open(path);

@@ -39,7 +39,7 @@ void add_served(TraceSummary& summary, Placement placement, Bytes bytes) {
 
 void TraceSummarizer::add(std::span<const EventRecord> events) {
   for (const EventRecord& event : events) {
-    if (event.device == kNoDevice) continue;
+    if (event.device == kNoDevice || !is_memory_event(event.action)) continue;
     Device& device = devices_[event.device];
     device.summary.device = event.device;
     add(device, event);
@@ -87,6 +87,7 @@ void TraceSummarizer::add(Device& device, const EventRecord& event) {
     case Action::kOutOfMemory:
     case Action::kName:
     case Action::kOwner:
+    default:
       break;
   }
 }

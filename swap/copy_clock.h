@@ -6,6 +6,7 @@
 
 #include "allocator/device/copy_device.h"
 #include "swap/event_pool.h"
+#include "swap/swap_log.h"
 
 namespace ebbtide {
 
@@ -20,12 +21,17 @@ struct CopyTime {
 //
 //   copy stream      |start ======= end|
 //   compute stream   ... work |reached .. |      exposed = end - reached, if positive
+//
+// For a log, where copies begin on the host's clock follows from an anchor: an event on an idle stream, and the host's
+// time when it was recorded. It is moved up to the present now and then, since drivers tell long times less exactly.
 class CopyClock {
  public:
   // More copies than this at once are not timed, so that a long queue costs no memory.
   static constexpr std::size_t kMostPending = 4096;
 
   CopyClock(CopyDevice& device, EventPool& events) : device_(device), events_(events) {}
+  // Tells `log` of every copy from now on. Requires: nothing is queued on `idle`.
+  void tell(const SwapLog& log, StreamId idle);
   ~CopyClock();
   CopyClock(const CopyClock&) = delete;
   CopyClock& operator=(const CopyClock&) = delete;
@@ -35,7 +41,7 @@ class CopyClock {
     EventId reached;     // on the compute stream, before it waited for `end`; 0: it never did
   };
   // Takes over the events; they go back to the pool.
-  void add(const Span& span, CopyTime& sum);
+  void add(const Span& span, CopyTime& sum, SwapLog::Copy copy = {});
   // Adds up what is done by now. The sums given to add() must still exist.
   void collect();
 
@@ -43,12 +49,21 @@ class CopyClock {
   struct Pending {
     Span span;
     CopyTime* sum;
+    SwapLog::Copy copy;
   };
-  bool collect_one(const Pending& pending);
+  // The event whose time on the steady clock is known. No event: nobody is told.
+  struct Anchor {
+    EventId event;
+    std::int64_t time_ns = 0;
+  };
+  bool collect_one(Pending& pending);
+  void log_copy(Pending& pending, std::int64_t length, std::int64_t exposed);
   void give_back(const Span& span);
 
   CopyDevice& device_;
   EventPool& events_;
+  const SwapLog* log_ = nullptr;
+  Anchor anchor_;
   std::deque<Pending> pending_;  // in the order in which they were added
 };
 

@@ -40,20 +40,25 @@ Result<std::unique_ptr<Swap>> Swap::open(std::unique_ptr<CopyDevice> device,
   Result<std::unique_ptr<CopyStreams>> streams = CopyStreams::open(*device);
   if (!streams.ok()) return streams.error();
   return std::unique_ptr<Swap>(
-      new Swap(std::move(device), std::move(streams).value(), options.host_budget));
+      new Swap(std::move(device), std::move(streams).value(), options));
 }
 
-Swap::Swap(std::unique_ptr<CopyDevice> device, std::unique_ptr<CopyStreams> streams, Bytes budget)
+Swap::Swap(std::unique_ptr<CopyDevice> device, std::unique_ptr<CopyStreams> streams,
+           const Options& options)
     : device_(std::move(device)),
       streams_(std::move(streams)),
-      slab_(*device_, budget),
-      places_(budget),
+      slab_(*device_, options.host_budget),
+      places_(options.host_budget),
       events_(*device_),
-      clock_(*device_, events_) {}
+      log_(options.sink, options.device),
+      clock_(*device_, events_) {
+  if (log_.is_on()) clock_.tell(log_, streams_->out());
+}
 
 Swap::~Swap() {
   static_cast<void>(streams_->drain(streams_->out()));
   static_cast<void>(streams_->drain(streams_->in()));
+  clock_.collect();
   for (const auto& [id, entry] : tickets_) {
     give_back(entry.out);
     give_back(entry.in);
@@ -62,7 +67,9 @@ Swap::~Swap() {
 
 Status Swap::reserve(Bytes bytes) {
   const std::lock_guard lock(lock_);
-  return slab_.extend_to(bytes);
+  Status extended = slab_.extend_to(bytes);
+  log_.pinned(slab_.pinned());
+  return extended;
 }
 
 Bytes Swap::room(Bytes wanted) const {
@@ -112,6 +119,8 @@ Result<Ticket> Swap::swap_out(std::span<const SwapSource> sources, StreamId comp
   for (const SwapSource& source : sources) stats_.swapped_out += source.bytes;
   stats_.copies_out += static_cast<std::int64_t>(sources.size());
   const Ticket ticket{++last_ticket_};
+  log_.pinned(slab_.pinned());
+  log_.out(ticket.value, entry.bytes, entry.offset);
   tickets_.emplace(ticket.value, entry);
   return ticket;
 }
@@ -155,7 +164,7 @@ Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, Stre
     return Error{ErrorCode::kInvalidArgument,
                  "swap: the bytes asked for are not all in the ticket"};
   }
-  if (entry->in.reached.value != 0) clock_.add(std::exchange(entry->in, {}), stats_.in);
+  if (entry->in.reached.value != 0) clock_.add(std::exchange(entry->in, {}), stats_.in, {ticket.value, true});
   const bool is_first = entry->in.end.value == 0;
   if (is_first) {
     const Result<CopyClock::Span> events = take_events();
@@ -166,6 +175,7 @@ Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, Stre
     static_cast<void>(streams_->drain(streams_->in()));  // nothing may reach the target later
     return queued;
   }
+  log_.in(ticket.value, bytes);
   stats_.swapped_in += bytes;
   stats_.copies_in += 1;
   return Nothing{};
@@ -207,9 +217,10 @@ Status Swap::release(Ticket ticket) {
   if (entry == nullptr) return no_such_ticket(ticket);
   if (entry->in.end.value != 0) {
     static_cast<void>(streams_->hold_back(streams_->out(), entry->in.end, streams_->in()));
-    clock_.add(entry->in, stats_.in);
+    clock_.add(entry->in, stats_.in, {ticket.value, true});
   }
-  clock_.add(entry->out, stats_.out);
+  log_.released(ticket.value, entry->bytes);
+  clock_.add(entry->out, stats_.out, {ticket.value, false});
   places_.give_back(entry->offset, entry->bytes);
   if (planner_.end(entry->turn)) stats_.rounds += 1;
   tickets_.erase(ticket.value);

@@ -22,6 +22,7 @@
 #include "swap/event_pool.h"
 #include "swap/pinned_slab.h"
 #include "swap/places.h"
+#include "swap/swap_log.h"
 #include "swap/swap_stats.h"
 #include "swap/ticket_planner.h"
 
@@ -58,6 +59,8 @@ class Swap {
  public:
   struct Options {
     Bytes host_budget;
+    EventSink* sink = nullptr;  // a trace's, which outlives the swap; null: nobody is told
+    int device = 0;             // as the trace numbers it
   };
 
   // kInvalidArgument for a budget that is negative or beyond PinnedSlab::kMaxBudget.
@@ -109,7 +112,7 @@ class Swap {
     bool is_out_known = false;          // the in-stream already stands behind the copy out
   };
 
-  Swap(std::unique_ptr<CopyDevice> device, std::unique_ptr<CopyStreams> streams, Bytes budget);
+  Swap(std::unique_ptr<CopyDevice> device, std::unique_ptr<CopyStreams> streams, const Options& options);
 
   Result<Offset> find_place(Bytes bytes);
   Status queue_out(const Entry& entry, std::span<const SwapSource> sources, StreamId compute);
@@ -131,6 +134,7 @@ class Swap {
   Places places_;
   TicketPlanner planner_;
   EventPool events_;
+  SwapLog log_;
   CopyClock clock_;
   std::unordered_map<std::uint64_t, Entry> tickets_;
   std::uint64_t last_ticket_ = 0;

@@ -26,7 +26,29 @@ enum class Action : std::uint8_t {
   kOutOfMemory = 16,      // bytes were asked for in vain; address = what the device had free
   kName = 17,             // a name's next `detail` bytes of text lie in address, bytes, stream; thread = its number
   kOwner = 18,            // from here on this thread allocates for the name of number `bytes`; 0: for nobody
+  // What CUPTI tells, late and in no order: time_ns is when it happened, stream is CUPTI's number of it.
+  kKernel = 19,           // a kernel ran for `bytes` nanoseconds; address = its name's number
+  kCopy = 20,             // `bytes` were copied in `address` nanoseconds; detail = CUPTI's kind of copy
+  kMemset = 21,           // `bytes` were set in `address` nanoseconds
+  kCudaAllocate = 22,     // somebody took `bytes` at `address` from CUDA; detail = CUPTI's kind of memory, stream = the
+                          // number of the name of the library that asked
+  kCudaFree = 23,         // that memory was given back; bytes may be 0
+  kActivityCount = 24,    // of such records, bytes = lost so far, address = written so far; the first says that they begin
+  // What a swap does, in the order in which it was queued; address = the ticket.
+  kSwapOut = 25,          // `bytes` leave for the host, to `stream` bytes behind the begin of the pinned memory
+  kSwapIn = 26,           // `bytes` of it come back
+  kSwapRelease = 27,      // its `bytes` of host memory are free
+  kSwapCopied = 28,       // its copies ended: time_ns = their begin by the device's clock, bytes = their nanoseconds,
+                          // stream = how long the compute stream stood still for them; detail = 1: to the device
+  kPinned = 29,           // `bytes` of host memory are pinned for swaps from here on
+  kDecision = 30,         // of the layer whose name has number `address`, `bytes` were dealt with so; detail = Decision
 };
+
+// What became of tensors that a layer's backward needs.
+enum class Decision : std::uint8_t { kKept = 0, kSwapped = 1, kRecomputed = 2 };
+
+// Whether it is an event of the allocators' own order; the others stand in a trace beside that order.
+constexpr bool is_memory_event(Action action) { return action < Action::kKernel || action > Action::kDecision; }
 
 enum class MarkKind : std::uint8_t {
   kUser = 0,         // ebbtide.step() / ebbtide_step()

@@ -283,6 +283,7 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
 TRACE_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_name_owner": (c.c_int, [c.c_char_p, c.POINTER(c.c_uint32)]),
     "ebbtide_set_owner": (c.c_uint32, [c.c_uint32]),
+    "ebbtide_trace_layer": (None, [c.c_int, c.c_uint32, c.c_int64, c.c_int64, c.c_int64]),
     "ebbtide_trace_open": (c.c_int, [c.c_char_p, c.POINTER(c.c_void_p)]),
     "ebbtide_trace_next": (c.c_size_t, [c.c_void_p, c.POINTER(c.POINTER(EventStruct))]),
     "ebbtide_trace_get_info": (c.c_int, [c.c_void_p, c.POINTER(TraceInfoStruct)]),

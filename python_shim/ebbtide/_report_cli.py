@@ -30,6 +30,8 @@ def report(
     owners: Annotated[bool, typer.Option("--owners", help="Who holds the peak.")] = False,
     segments: Annotated[bool, typer.Option("--segments", help="The segments at the peak, and what is free in them.")] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Live and reserved bytes over time.")] = False,
+    streams: Annotated[bool, typer.Option("--streams", help="Kernels and copies by stream, and whose memory is not torch's (EBBTIDE_CUPTI=1).")] = False,
+    swaps: Annotated[bool, typer.Option("--swaps", help="Swaps to host memory, and what became of each layer's tensors.")] = False,
     oom: Annotated[bool, typer.Option("--oom", help="Why it ran out of memory: the last failure in the file.")] = False,
     compare: Annotated[str, typer.Option(metavar="OTHER", help="Set beside another file of any of these kinds.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
@@ -49,7 +51,7 @@ def report(
     Example: ebbtide report snapshot.pickle --peak --html snapshot.html
     """
     from ._plan_cli import check_writable, write
-    from ._reports import _console, _json_form, _page, _perfetto, _tables
+    from ._reports import _activity_tables, _console, _json_form, _page, _perfetto, _tables
 
     if not math.isfinite(time_limit):
         raise EbbtideError(f"--time-limit {time_limit}: give a number of seconds")
@@ -78,6 +80,8 @@ def report(
         (owners, _tables.owners),
         (segments, _tables.segments),
         (timeline, _tables.over_time),
+        (streams, _activity_tables.streams_text),
+        (swaps, _activity_tables.swaps_text),
     ):
         if wanted:
             print(view(shown), end="")
@@ -140,7 +144,9 @@ def _five_lines(
     if engine is None or engine["device"] != device.index:
         return _console.five_lines(recording, device, saving)
     if device.segments_are_whole:  # else a trace knows what was held at the ends of rounds alone
-        engine = {**engine, "peak_reserved_bytes": _figures.peak_reserved(device)}
+        # The engine counts what it was asked for; what is smaller than it plans is torch's alone, and lives, too.
+        live = int(_figures.live_curve(device).max())
+        engine = {**engine, "peak_live_bytes": live, "peak_reserved_bytes": _figures.peak_reserved(device)}
     lines = _report.render_text(engine).splitlines()
     lines[-1] = _console.saving_line(saving, device.is_served)
     return "\n".join(lines) + "\n"

@@ -22,7 +22,16 @@ import report_files as made
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python_shim"))
 
 from ebbtide import EbbtideError  # noqa: E402
-from ebbtide._reports import _console, _json_form, _planned, _reading, _tables  # noqa: E402
+from ebbtide._reports import (  # noqa: E402
+    _activity_tables,
+    _console,
+    _json_form,
+    _page,
+    _perfetto,
+    _planned,
+    _reading,
+    _tables,
+)
 
 _LONGEST_S = 5.0
 _ODD: list[Any] = [None, -1, 0, 1, 1 << 47, 1 << 63, 1 << 70, 1.5, True, "", "x", "alloc", [], {}, [[]], {"a": []}]
@@ -82,10 +91,10 @@ def _with_odd_values(choose: random.Random) -> bytes:
 
 
 def _damaged_trace(choose: random.Random) -> bytes:
+    events = made.busy_trace() if choose.random() < 0.3 else made.random_trace(choose.randrange(50), 60)
     if choose.random() < 0.5:
-        return _scrambled(made.trace(made.random_trace(choose.randrange(50), 60)), choose)
+        return _scrambled(made.trace(events), choose)
     # Right checksums around wrong records.
-    events = made.random_trace(choose.randrange(50), 60)
     for _ in range(choose.randrange(1, 10)):
         event = choose.choice(events)
         name = choose.choice(("action", "address", "bytes", "detail", "placement", "device", "stream", "thread", "time_ns"))
@@ -107,7 +116,12 @@ def check(path: str) -> None:
     assert _console.five_lines(recording, device, saving).count("\n") == 5
     for view in (_tables.peak, _tables.owners, _tables.segments, _tables.over_time):
         assert view(device)
+    for view in (_activity_tables.streams_text, _activity_tables.swaps_text):
+        assert view(device)
     _json_form.render(recording, {device.index: saving}, None)
+    if device.activity is not None:
+        _perfetto.render(recording)
+        _page.render(recording, device, saving)
 
 
 def run(cases: int, seed: int) -> int:

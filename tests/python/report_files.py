@@ -17,6 +17,8 @@ GRANULE = 512
 ALLOCATE, FREE, MARK, ROUND, PLAN, RESERVED = 1, 2, 4, 5, 6, 10
 SEGMENT_TAKEN, SEGMENT_GIVEN_BACK, UPSTREAM_ALLOCATE, UPSTREAM_FREE = 11, 12, 13, 14
 DEVICE_USED, OUT_OF_MEMORY, NAME, OWNER = 15, 16, 17, 18
+KERNEL, COPY, MEMSET, CUDA_ALLOCATE, CUDA_FREE, ACTIVITY_COUNT = 19, 20, 21, 22, 23, 24
+SWAP_OUT, SWAP_IN, SWAP_RELEASE, SWAP_COPIED, PINNED, DECISION = 25, 26, 27, 28, 29, 30
 NO_DEVICE = -128
 _HEADER = struct.Struct("<8sIIII")
 _FRAME = struct.Struct("<IIQQII")
@@ -83,6 +85,75 @@ def trace(events: list[Event], is_complete: bool = True, block: int = 100) -> by
         )
         content += with_crc(_FRAME, 0x4B4C4245, len(part), first, 0, zlib.crc32(records)) + records
     return content + (with_crc(_FRAME, 0x444E4545, 0, len(events), 0, 0) if is_complete else b"")
+
+
+def name(number: int, text: str) -> list[Event]:
+    """The records of a name: 24 bytes in each."""
+    content, pieces = text.encode(), []
+    for at in range(0, len(content), 24):
+        piece = content[at : at + 24]
+        address, size, stream = struct.unpack("<QqQ", piece.ljust(24, b"\0"))
+        pieces.append(Event(NAME, address, size, len(piece), device=NO_DEVICE, stream=stream, thread=number))
+    return pieces
+
+
+def busy_trace() -> list[Event]:
+    """Two steps of a model of two layers that swaps, with what CUPTI told of it: times are microseconds from 1 s on."""
+    mib = 1 << 20
+    base, second, us = 1 << 40, 10**9, 1000
+    at = lambda microseconds: second + microseconds * us  # noqa: E731
+    names = ["gemm(float*, int)", "add_kernel", "libnccl.so.2", "model.layers.0", "model.layers.1.mlp", "model.layers.1"]
+    events = [record for number, text in enumerate(names, 1) for record in name(number, text)]
+    events += [
+        Event(ACTIVITY_COUNT, device=NO_DEVICE, time_ns=at(0)),
+        Event(SEGMENT_TAKEN, base, 64 * mib, time_ns=at(2)),
+        Event(DEVICE_USED, 1 << 37, 300 * mib, time_ns=at(3)),
+        Event(ALLOCATE, base, 8 * mib, time_ns=at(4)),
+        Event(PINNED, bytes=40 * mib, time_ns=at(5)),
+    ]
+    # Told late, in any order: torch's own segment, NCCL's memory, pinned memory, another device.
+    events += [
+        Event(CUDA_ALLOCATE, base + 128 * mib, 96 * mib, 3, stream=3, time_ns=at(1)),
+        Event(CUDA_ALLOCATE, base, 64 * mib, 3, time_ns=at(1)),
+        Event(CUDA_ALLOCATE, 1 << 20, 40 * mib, 2, time_ns=at(4)),
+        Event(CUDA_ALLOCATE, base + 512 * mib, mib, 3, device=1, time_ns=at(4)),
+        Event(CUDA_ALLOCATE, base + 256 * mib, 4 * mib, 3, time_ns=at(2)),
+        Event(CUDA_FREE, base + 256 * mib, time_ns=at(90)),
+    ]
+    for step in range(2):
+        begin = 100 + 1000 * step
+        ticket = 2 * step + 1
+        events += [
+            Event(MARK, detail=1, time_ns=at(begin)),
+            Event(OWNER, bytes=4, device=NO_DEVICE, time_ns=at(begin)),
+            Event(ALLOCATE, base + 8 * mib, 16 * mib, time_ns=at(begin + 1)),
+            Event(SWAP_OUT, ticket, 16 * mib, time_ns=at(begin + 100)),
+            Event(FREE, base + 8 * mib, time_ns=at(begin + 101)),
+            Event(OWNER, bytes=5, device=NO_DEVICE, time_ns=at(begin + 102)),
+            Event(SWAP_OUT, ticket + 1, 16 * mib, stream=16 * mib, time_ns=at(begin + 200)),
+            Event(OWNER, bytes=0, device=NO_DEVICE, time_ns=at(begin + 250)),
+            Event(DEVICE_USED, 1 << 37, 300 * mib, time_ns=at(begin + 300)),
+            Event(SWAP_IN, ticket + 1, 16 * mib, time_ns=at(begin + 400)),
+            Event(SWAP_RELEASE, ticket + 1, 16 * mib, time_ns=at(begin + 500)),
+            Event(SWAP_IN, ticket, 8 * mib, time_ns=at(begin + 600)),
+            Event(SWAP_RELEASE, ticket, 16 * mib, time_ns=at(begin + 700)),
+            # by layer: 0 swaps 16 MiB and recomputes 4, 1 swaps 16 MiB and keeps 2
+            Event(DECISION, 4, 16 * mib, 1, time_ns=at(begin + 800)),
+            Event(DECISION, 4, 4 * mib, 2, time_ns=at(begin + 800)),
+            Event(DECISION, 6, 16 * mib, 1, time_ns=at(begin + 800)),
+            Event(DECISION, 6, 2 * mib, 0, time_ns=at(begin + 800)),
+            Event(KERNEL, 1, 300 * us, stream=7, time_ns=at(begin + 50)),
+            Event(KERNEL, 2, 100 * us, stream=7, time_ns=at(begin + 400)),
+            Event(MEMSET, 10 * us, mib, stream=7, time_ns=at(begin + 500)),
+            Event(COPY, 150 * us, 16 * mib, 2, stream=13, time_ns=at(begin + 100)),
+            Event(COPY, 100 * us, 16 * mib, 1, stream=14, time_ns=at(begin + 450)),
+        ]
+        for number, is_in, start, length, exposed in (
+            (ticket, 0, 100, 150, 0), (ticket + 1, 0, 250, 100, 30), (ticket + 1, 1, 450, 100, 0), (ticket, 1, 600, 60, 60),
+        ):  # fmt: skip
+            events.append(Event(SWAP_COPIED, number, length * us, is_in, stream=exposed * us, time_ns=at(begin + start)))
+    events.append(Event(ACTIVITY_COUNT, 14, 3, device=NO_DEVICE, time_ns=at(2200)))
+    return events
 
 
 def events_of(content: bytes) -> list[Event]:

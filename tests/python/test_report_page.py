@@ -56,6 +56,18 @@ async function look(frame) {
   $("axis").click(); await wait(); page.seconds = $("axis").getAttribute("aria-pressed");
   await press("p", "time"); page.peak = told();
   await press("+"); await press("0");
+  page.busy = null;
+  if ($("lanes")) {
+    const lanes = $("lanes"), at = lanes.getBoundingClientRect();
+    // By seconds: in the first quarter the first stream's first kernel runs.
+    lanes.dispatchEvent(new w.PointerEvent("pointermove", { clientX: at.left + 74 + (at.width - 84) / 5, clientY: at.top + 20, bubbles: true }));
+    await wait();
+    w.paint();  // a frame may not have been due yet
+    page.busy = { told: told(), lanes: pixels("lanes"), host: pixels("host") };
+    $("host").dispatchEvent(new w.PointerEvent("pointermove", { clientX: at.left + 74 + (at.width - 84) / 5, clientY: 20, bubbles: true }));
+    await wait();
+    page.busy.host_told = told();
+  }
   return page;
 }
 const errors = [];
@@ -80,6 +92,16 @@ def page(native, tmp_path_factory):
     return _page.render(recording, device, _planned.saving(device, 1.0))
 
 
+@pytest.fixture(scope="module")
+def busy_page(native, tmp_path_factory):
+    """With kernels, copies and swaps."""
+    path = tmp_path_factory.mktemp("busy") / "busy.ebb"
+    path.write_bytes(made.trace(made.busy_trace()))
+    recording = _reading.read(str(path))
+    (device,) = recording.devices
+    return _page.render(recording, device, _planned.saving(device, 1.0))
+
+
 def test_the_page_asks_for_nothing_from_elsewhere(page):
     assert not re.search(r"https?:|//[a-z]|\bsrc=|@import|url\(|<link|fetch\(|XMLHttp", page)
 
@@ -99,7 +121,7 @@ def test_a_name_cannot_leave_its_place_in_the_page(native, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, tmp_path, scheme):
+def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, busy_page, tmp_path, scheme):
     if BROWSER is None:
         pytest.skip("no chromium is installed: the page is not looked at")
     # GIVEN the page in frames of both widths
@@ -107,6 +129,7 @@ def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, tmp_path, scheme):
         f'<iframe id="{name}" style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(page)}"></iframe>'
         for name, width in WIDTHS.items()
     )
+    frames += f'<iframe id="busy" style="width:360px;height:900px;border:0" srcdoc="{html.escape(busy_page)}"></iframe>'
     around = tmp_path / "around.html"
     around.write_text(f'<!doctype html><meta charset="utf-8"><script>{SCRIPT}</script>{frames}<pre id="found"></pre>')
     done = subprocess.run(
@@ -119,6 +142,12 @@ def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, tmp_path, scheme):
     )  # fmt: skip
     found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
     assert found["errors"] == []
+    busy = found.pop("busy")
+    assert busy["overflow"] <= 0 and (busy["unnamed"], busy["unreachable"], busy["heads"]) == ([], 0, 0)
+    assert busy["busy"]["told"].startswith("stream 7, 0.000148 s: gemm(float*, int)\n0.300 ms, kernel")
+    assert busy["busy"]["lanes"] >= 4 and busy["busy"]["host"] > 2
+    assert busy["busy"]["host_told"].startswith("host memory: 16.00 MiB taken of 40.00 MiB pinned")
+    assert found["phone"]["busy"] is None
     for name in WIDTHS:
         seen = found[name]
         # THEN it is drawn, fits, and can be read

@@ -99,24 +99,46 @@ def test_a_snapshot_agrees_with_memory_stats(native_run):
     assert {"parameters", "gradients", "optimizer state", "activations", "workspaces"} <= names
 
 
-def test_a_snapshot_is_told_as_expected(native_run, monkeypatch, capfd):
+def check_text(name, path, monkeypatch, capfd):
+    """The report's text against a file, but for times."""
     from ebbtide import _cli
 
-    path, *_ = native_run
     monkeypatch.setattr(sys, "argv", ["ebbtide", "report", str(path), "--peak", "--owners"])
     with pytest.raises(SystemExit):
         _cli.main()
     told = re.sub(r"\d+\.\d+ s\b", "T s", capfd.readouterr().out)
-    expected = ROOT / "tests" / "data" / "reports" / "dryrun.txt"
+    expected = ROOT / "tests" / "data" / "reports" / name
     if os.environ.get("EBBTIDE_TEST_REWRITE"):
         expected.write_text(told)
     assert told == expected.read_text()
+
+
+def test_a_snapshot_is_told_as_expected(native_run, monkeypatch, capfd):
+    path, *_ = native_run
+    check_text("dryrun.txt", path, monkeypatch, capfd)
+
+
+def test_a_trace_is_told_as_expected(native, tmp_path, monkeypatch, capfd):
+    # Only observed: when a plan is ready depends on the machine.
+    done = simulate(
+        "import torch\nfrom ebbtide import _autoload\n_autoload.init()\n"
+        f"PATH = {str(tmp_path / 'run.pickle')!r}\n" + TRAIN,
+        tmp_path,
+        EBBTIDE="observe",
+        EBBTIDE_TRACE=str(tmp_path / "run.ebb"),
+        EBBTIDE_REPORT="off",
+        EBBTIDE_NATIVE_DIR=str(native),
+        PYTHONPATH=str(ROOT / "python_shim"),
+    )
+    done.answer()
+    check_text("dryrun_trace.txt", tmp_path / "run.ebb", monkeypatch, capfd)
 
 
 def test_a_trace_agrees_with_memory_stats_and_the_device(traced_run):
     folder, stats, used, peak_used = traced_run
     (device,) = _reading.read(str(folder / "run.ebb")).devices
     end = end_of(device)
+    assert int(_figures.live_curve(device).max()) == stats["requested_bytes.all.peak"]
     assert end.requested == stats["requested_bytes.all.current"]
     assert end.requested + end.rounding == stats["allocated_bytes.all.current"]
     assert _figures.peak_reserved(device) == stats["reserved_bytes.all.peak"] == peak_used

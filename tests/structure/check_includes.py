@@ -28,7 +28,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 TORCH = re.compile(r"^(torch|c10|ATen|aten|caffe2)/")
 DRIVER = re.compile(r"^(cuda|cublas|cudnn|cupti|nccl|nvml|nvtx|cuComplex|crt/|driver_types|vector_types)")
 # Where headers of torch and of the driver are allowed.
-OUTSIDE = re.compile(r"^(hooks/torch_|allocator/device/cuda_|profiler/cupti_|dryrun/)")
+OUTSIDE = re.compile(r"^(hooks/torch_|allocator/device/cuda_|dryrun/)")
 
 
 def folder_of(path: str) -> str | None:
@@ -42,7 +42,7 @@ def fault_of(root: Path, source: str, quote: str, target: str) -> str | None:
     if TORCH.match(target) or DRIVER.match(target):
         if OUTSIDE.match(source):
             return None
-        return "headers of torch and CUDA belong in hooks/torch_*, */cuda_*, profiler/cupti_* and dryrun/"
+        return "headers of torch and CUDA belong in hooks/torch_*, */cuda_* and dryrun/"
     if quote == "<" and not target.startswith(ROOTS):
         return None
     folder = folder_of(source)
@@ -92,7 +92,7 @@ SAMPLES = [
     ("profiler/b.h", '"swap/a.h"', False),
     ("profiler/c.h", '"hooks/a.h"', False),
     ("profiler/d.cpp", "<cuda_runtime_api.h>", False),
-    ("profiler/cupti_a.cpp", "<cupti.h>", True),
+    ("profiler/cupti/a.cpp", "<cupti.h>", False),
     ("hooks/a.h", '"profiler/a.h"', True),
     ("hooks/b.cpp", '"dryrun/a.h"', False),
     ("hooks/c.cpp", "<torch/torch.h>", False),

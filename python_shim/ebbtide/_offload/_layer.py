@@ -24,6 +24,7 @@ class LayerCuts:
     def undo(self) -> None:
         """Give every layer its own forward back. Idempotent. Graphs that wait for backward still can."""
         for layer in self._layers:
+            layer.tally.trace()
             layer.take_out()
         self._layers = []
 

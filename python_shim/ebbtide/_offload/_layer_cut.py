@@ -83,6 +83,9 @@ class CutLayer:
         return self._run(x, args, kwargs, trains)
 
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
+        if trains:
+            self.tally.device = x.get_device()
+            self.tally.trace()  # the call before, whose backward is over
         if self.tally.whole_because is None:
             generator = generator_of(x.device)
             state = generator.get_state()

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import functools
+import os
 from collections.abc import Sequence
 
 import torch
 
+from .. import _abi, _native
 from ._store import Handed, Saved, Store
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return _native.part(_abi.TRACE_FUNCTIONS)
+
+
+@functools.cache
+def _number_of(layer: str) -> int:
+    """Of the layer's name in the trace; 0: none is written."""
+    if not os.environ.get("EBBTIDE_TRACE"):
+        return 0
+    number = ctypes.c_uint32()
+    _library().ebbtide_name_owner(layer.encode(errors="replace"), ctypes.byref(number))
+    return number.value
 
 
 @dataclasses.dataclass
@@ -23,7 +42,17 @@ class Tally:
     rest_bytes_per_token: float = 0.0  # beside input and attention's output; 0: not measured yet
     always_bytes_per_token: float = 0.0  # input, attention's output and statistics; 0: not measured yet
     whole_because: str | None = None  # why the layer is treated whole; None: it is cut
+    device: int = -1  # where it was called last; -1: host memory
+    _traced: tuple[int, int, int] = (0, 0, 0)  # what the trace was told of kept, swapped and recomputed
 
+    def trace(self) -> None:
+        """Tells the trace, if one is written, what became of saved tensors since the last time."""
+        number = _number_of(self.name)
+        now = (self.kept_bytes, self.swapped_bytes, self.recomputed_bytes)
+        if number and now != self._traced:
+            kept, swapped, recomputed = (have - had for have, had in zip(now, self._traced, strict=True))
+            _library().ebbtide_trace_layer(self.device, number, kept, swapped, recomputed)
+            self._traced = now
 
     def tell_always(self, size: int, tokens: int) -> None:
         self.always_bytes_per_token = max(self.always_bytes_per_token, size / tokens)

@@ -12,6 +12,7 @@ import sys
 
 from .._report import size_text
 from ._offload_stats import AllOffload, LayerStats, OffloadStats, read
+from ._registry import registry
 from ._swap_engine import SwapStats
 
 
@@ -90,6 +91,9 @@ class _AtExit:
         from .. import is_active
 
         self._found = read()
+        for model in registry.models():
+            for tally in () if model.layers is None else model.layers.counts():
+                tally.trace()
         if not is_active():
             self.write()
 

@@ -13,6 +13,7 @@ import numpy as np
 from .. import _abi, _native
 from .._abi import Mark as MarkKind
 from .._errors import EbbtideError
+from . import _activity_reading
 from ._categories import categories_of
 from ._model import (
     GRANULE,
@@ -51,13 +52,18 @@ _PHASE_OWNERS = ["backward", "optimizer", "before the first iteration"]  # of wh
 def read(path: str) -> Recording:
     """EbbtideError if it is no trace; a cut or damaged one is read up to there."""
     events, damage, lost = _events(path)
-    owner, names = _owners(events)
+    names = _names(events)
+    number, owner, owners = _owners(events, names)
+    is_beside = _activity_reading.is_beside(events)
+    beside, working = events[is_beside], number[is_beside]
     devices = []
-    for index in np.unique(events["device"]):
+    for index in np.unique(events["device"][~is_beside]):
         if index != _NO_DEVICE:
-            own = events["device"] == index
+            own = (events["device"] == index) & ~is_beside
             try:
-                devices.append(_device(int(index), events[own], owner[own], names))
+                device = _device(int(index), events[own], owner[own], owners)
+                device.activity = _activity_reading.read(beside, working, device, names)
+                devices.append(device)
             except ValueError as error:
                 raise EbbtideError(f"{path}: {error}") from None
     return Recording(path, "Ebbtide trace", devices, damage, lost, len(events))
@@ -79,24 +85,32 @@ def _events(path: str) -> tuple[np.ndarray, str, int]:
     return np.concatenate(blocks), info.damage.decode(errors="replace"), info.lost_events
 
 
-def _owners(events: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Of each event, the index of who its thread allocated for; and the names."""
-    names = {0: _UNNAMED}
+def _names(events: np.ndarray) -> dict[int, str]:
+    """Texts by their number: of modules, kernels, libraries."""
+    names: dict[int, str] = {}
     for event in events[events["action"] == _NAME]:
         piece = event["address"].tobytes() + event["bytes"].tobytes() + event["stream"].tobytes()
         number = int(event["thread"])
         names[number] = names.get(number, "") + piece[: event["detail"]].decode(errors="replace")
-    texts = list(dict.fromkeys(names.values()))
-    places = {number: texts.index(text) for number, text in names.items()}
-    owner = np.zeros(len(events), np.int32)
+    return names
+
+
+def _owners(events: np.ndarray, names: dict[int, str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Of each event, who its thread allocated for: the name's number, and its index in the list of such names."""
     sets = np.flatnonzero(events["action"] == _OWNER)
+    numbers = [number for number in np.unique(events["bytes"][sets]).tolist() if number in names]
+    texts = list(dict.fromkeys([_UNNAMED, *(names[number] for number in numbers)]))
+    places = {number: texts.index(names[number]) for number in numbers}
+    owner, named = np.zeros(len(events), np.int32), np.zeros(len(events), np.int64)
     for thread in np.unique(events["thread"][sets]):
         own = sets[events["thread"][sets] == thread]
         # A name whose record was lost is nobody's.
-        given = np.array([0, *(places.get(int(number), 0) for number in events["bytes"][own])], np.int32)
+        given = np.array([0, *events["bytes"][own]], np.int64)
         of_thread = np.flatnonzero(events["thread"] == thread)
-        owner[of_thread] = given[np.searchsorted(own, of_thread, side="right")]
-    return owner, texts
+        named[of_thread] = given[np.searchsorted(own, of_thread, side="right")]
+    for number, place in places.items():
+        owner[named == number] = place
+    return named, owner, texts
 
 
 def _device(index: int, events: np.ndarray, owner: np.ndarray, names: list[str]) -> Device:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from ._activity import WorkShare, foreign_at
 from ._model import Blocks, Category, Device, Segments
 
 
@@ -25,6 +26,7 @@ class Split:
     not_torch: int | None
     reserved: int | None
     device_used: int | None
+    libraries: int | None = None  # of what is not torch's, what CUPTI saw taken in this process
 
     @property
     def parts(self) -> list[tuple[str, int]]:
@@ -36,8 +38,12 @@ class Split:
             ("stranded", self.stranded),
             ("cached and fitting", self.cached),
             ("free", self.unsplit),
-            ("not torch", self.not_torch),
         ]
+        if self.libraries is None or self.not_torch is None:
+            named.append(("not torch", self.not_torch))
+        else:
+            named.append(("not torch: libraries", self.libraries))
+            named.append(("not torch: contexts and others", self.not_torch - self.libraries))
         return [(name, size) for name, size in named if size is not None]
 
 
@@ -113,7 +119,24 @@ def split_at(device: Device, state: int) -> Split:
             unsplit = free
     used = device.device_used.at(state) if device.device_used is not None else None
     not_torch = used - reserved if used is not None and reserved is not None else None
-    return Split(requested, rounding, waiting, stranded, cached, unsplit, not_torch, reserved, used)
+    libraries = None if not_torch is None else _libraries_at(device, state, not_torch)
+    return Split(requested, rounding, waiting, stranded, cached, unsplit, not_torch, reserved, used, libraries)
+
+
+def _libraries_at(device: Device, state: int, not_torch: int) -> int | None:
+    """None where CUPTI was off."""
+    if device.activity is None or not device.activity.is_gpu_recorded:
+        return None
+    return min(sum(share.size for share in libraries_at(device, state)), max(not_torch, 0))
+
+
+def libraries_at(device: Device, state: int) -> list[WorkShare]:
+    """Device memory that libraries took from CUDA, by library, the largest first; as CUPTI tells. As of the moment when
+    the device's count in that state was read, so that it is part of that count."""
+    counted = None if device.device_used is None else device.device_used.since(state)
+    if device.activity is None:
+        return []
+    return foreign_at(device.activity, int(device.times_ns[state if counted is None else counted]))
 
 
 def stretches_at(device: Device, state: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from . import _activity
 from ._figures import (
     categories_at,
     holdings_at,
+    libraries_at,
     live_curve,
     owners_at,
     peak_reserved,
@@ -23,6 +27,7 @@ from ._planned import Saving
 SCHEMA = "ebbtide.report/2"
 _COLUMNS = 200
 _MOST_OWNERS = 100
+_MOST_WORKS = 200
 
 
 def render(
@@ -80,6 +85,35 @@ def _device(device: Device, saving: Saving | None) -> dict[str, Any]:
         "failures": [dataclasses.asdict(failure) for failure in device.failures],
         "marks": [{"event": mark.state, "name": mark.name} for mark in device.marks],
         "notes": device.notes,
+        "streams": None if device.activity is None or not device.activity.is_gpu_recorded else _streams(device, state),
+        "swaps": None if device.activity is None or not device.activity.has_swaps else _swaps(device.activity),
+    }
+
+
+def _streams(device: Device, state: int) -> dict[str, Any]:
+    activity = device.activity
+    assert activity is not None
+    found = _activity.overlap(activity)
+    return {
+        "lost_records": activity.lost,
+        "overlap": {**dataclasses.asdict(found), "idle_ns": found.idle_ns},
+        "streams": [dataclasses.asdict(share) for share in _activity.streams(activity.work)],
+        "works": [dataclasses.asdict(share) for share in _activity.works(activity)[:_MOST_WORKS]],
+        "libraries": [
+            {"name": share.name, "size": share.size, "blocks": share.count}
+            for share in libraries_at(device, state)
+        ],
+    }
+
+
+def _swaps(activity: _activity.Activity) -> dict[str, Any]:
+    times, host = _activity.host_curve(activity.swaps)
+    shown = np.unique(np.linspace(0, len(times) - 1, min(len(times), _COLUMNS)).astype(np.int64)) if len(times) else []
+    return {
+        **dataclasses.asdict(_activity.swap_totals(activity)),
+        "layers": [dataclasses.asdict(share) for share in _activity.layers(activity)],
+        "host": {"time_ns": times[shown].tolist(), "bytes": host[shown].tolist()} if len(times) else {"time_ns": [], "bytes": []},
+        "pinned": {"time_ns": activity.pinned_times.tolist(), "bytes": activity.pinned.tolist()},
     }
 
 

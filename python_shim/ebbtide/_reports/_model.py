@@ -12,9 +12,12 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ._activity import Activity
 
 NEW_PLAN = "new plan"  # a mark's name
 NO_STACK = "no stack recorded"  # the owner of what nobody is known for
@@ -111,6 +114,11 @@ class Steps:
         index = int(np.searchsorted(self.states, state, side="right")) - 1
         return int(self.values[index]) if index >= 0 else None
 
+    def since(self, state: int) -> int | None:
+        """From which state on the value holds that holds in this one."""
+        index = int(np.searchsorted(self.states, state, side="right")) - 1
+        return int(self.states[index]) if index >= 0 else None
+
     def curve(self, states: int) -> np.ndarray:
         """Of all states; 0 before the first value."""
         changes = np.searchsorted(self.states, np.arange(states), side="right")
@@ -152,6 +160,7 @@ class Device:
     failures: list[Failure] = dataclasses.field(default_factory=list)
     end_is_exact: bool = False  # whether `held` of what lives at the end is the allocator's own number
     notes: list[str] = dataclasses.field(default_factory=list)
+    activity: Activity | None = None  # what GPU and swaps did; only our traces tell
 
     @property
     def name(self) -> str:

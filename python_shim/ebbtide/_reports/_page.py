@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from .._report import size_text
+from ._activity import WorkKind, host_curve, streams
+from ._activity_tables import overlap_line, stream_tables, swap_tables, swaps_line
 from ._console import five_lines, percent
 from ._figures import (
+    Timeline,
     categories_at,
     holdings_at,
     largest_at,
@@ -35,6 +38,9 @@ _COLUMNS = 4000
 _MOST_BLOCKS = 60_000
 _MOST_MARKS = 2000
 _MOST_ROWS = 50
+_MOST_LANES = 12
+_MOST_WORKS = 60_000
+_STALLED = 3  # beside WorkKind: a copy that the compute stream stood still for
 _TEMPLATE = "_page.html"
 
 
@@ -56,6 +62,12 @@ def _packed(values: np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values.astype(kind))).decode()
 
 
+def _not_torch(line: Timeline) -> str | None:
+    if line.device_used is None or line.reserved is None:
+        return None
+    return _packed(np.maximum(line.device_used - line.reserved, 0), "<f8")
+
+
 def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
     line = timeline(device, _COLUMNS)
     state = peak_state(device)
@@ -70,6 +82,7 @@ def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
             "live": _packed(line.live, "<f8"),
             "reserved": None if line.reserved is None else _packed(line.reserved, "<f8"),
             "used": None if line.device_used is None else _packed(line.device_used, "<f8"),
+            "not_torch": _not_torch(line),
             "categories": {int(category): _packed(sizes, "<f8") for category, sizes in line.categories.items()},
         },
         "names": [category.text for category in Category],
@@ -77,7 +90,66 @@ def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
         "marks": [[mark.state, mark.name] for mark in device.marks[:_MOST_MARKS]],
         "failures": [[failure.state, failure.asked] for failure in device.failures],
         "map": _map(device, saving),
+        "lanes": _lanes(device),
+        "host": _host(device),
     }
+
+
+def _lanes(device: Device) -> dict[str, Any] | None:
+    """What ran on streams, and copies of swaps: the longest of them."""
+    activity = device.activity
+    if activity is None or not (len(activity.work) or len(activity.copies.begin)):
+        return None
+    work, copies = activity.work, activity.copies
+    busiest = [share.stream for share in streams(work)][:_MOST_LANES]
+    lane_of = np.array([busiest.index(stream) if stream in busiest else -1 for stream in work.stream.tolist()], np.int16)
+    lane = np.concatenate([lane_of, len(busiest) + copies.is_in.astype(np.int16)])
+    begin, length = np.concatenate([work.begin, copies.begin]), np.concatenate([work.length, copies.length])
+    kind = np.concatenate([work.kind, np.where(copies.exposed > 0, _STALLED, WorkKind.COPY).astype(np.int8)])
+    names = [*activity.names, "swap out", "swap in"]
+    name = np.concatenate([work.name, len(activity.names) + copies.is_in.astype(np.int32)])
+    drawn = np.sort(np.argsort(np.where(lane < 0, 1, -length), kind="stable")[: min(_MOST_WORKS, int((lane >= 0).sum()))])
+    used, which = np.unique(name[drawn], return_inverse=True)
+    swap_lanes = ["swap out", "swap in"] if len(copies.begin) else []
+    return {
+        "names": [f"stream {stream}" for stream in busiest] + swap_lanes,
+        "left_out": len(lane) - len(drawn),
+        "lane": _packed(lane[drawn], "u1"),
+        "kind": _packed(kind[drawn], "u1"),
+        "begin": _packed(_seconds(device, begin[drawn]), "<f8"),
+        "length": _packed(length[drawn] / 1e9, "<f8"),
+        "begin_state": _packed(_states(device, begin[drawn]), "<f8"),
+        "end_state": _packed(_states(device, begin[drawn] + length[drawn]), "<f8"),
+        "name": _packed(which, "<u4"),
+        "texts": [names[i] for i in used.tolist()],
+    }
+
+
+def _host(device: Device) -> dict[str, Any] | None:
+    """Host memory of swaps: what is pinned, and what of it is taken."""
+    activity = device.activity
+    if activity is None or not activity.has_swaps:
+        return None
+    times, taken = host_curve(activity.swaps)
+    shown = np.unique(np.linspace(0, max(len(times) - 1, 0), min(len(times), _COLUMNS)).astype(np.int64))
+    lines = {"taken": (times[shown], taken[shown]), "pinned": (activity.pinned_times, activity.pinned)}
+    return {
+        name: {
+            "seconds": _packed(_seconds(device, at), "<f8"),
+            "states": _packed(_states(device, at), "<f8"),
+            "sizes": _packed(sizes, "<f8"),
+        }
+        for name, (at, sizes) in lines.items()
+    }
+
+
+def _seconds(device: Device, times_ns: np.ndarray) -> np.ndarray:
+    return (times_ns - int(device.times_ns[0])) / 1e9
+
+
+def _states(device: Device, times_ns: np.ndarray) -> np.ndarray:
+    """Where a moment stands among the states: between two of them, in proportion."""
+    return np.interp(times_ns, device.times_ns, np.arange(device.states))
 
 
 def _map(device: Device, saving: Saving | None) -> dict[str, Any]:
@@ -176,7 +248,15 @@ def _tables(recording: Recording, device: Device) -> str:
         for i in order
     ]
     told.append(_table("Segments at the peak, most free bytes first", ("address", "size", "taken", "free"), held))
-    notes = [*device.notes, *([f"the file {recording.damage}"] if recording.damage else [])]
+    told += [_table(title, tuple(heads), rows) for title, heads, rows in stream_tables(device)]
+    activity = device.activity
+    said = []
+    if activity is not None and activity.is_gpu_recorded:
+        said.append(f"Streams: {overlap_line(activity)}" + (f"; {activity.lost} records were lost" if activity.lost else ""))
+    if activity is not None and activity.has_swaps:
+        said.append(f"Swaps: {swaps_line(activity)}")
+        told += [_table(title, tuple(heads), rows) for title, heads, rows in swap_tables(activity)]
+    notes = [*said, *device.notes, *([f"the file {recording.damage}"] if recording.damage else [])]
     if recording.lost_events:
         notes.append(f"{recording.lost_events} events were lost")
     return "".join(told) + "".join(f"<p>{html.escape(note)}</p>" for note in notes)

@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
+from ._activity import Activity, host_curve
 from ._figures import timeline
 from ._model import Device, Phase, Recording
 
 _MOST_POINTS = 20_000
+_MOST_SLICES = 200_000  # of a device
+_GPU, _SWAPS = 10_000, 20_000  # processes of their own
 
 
 class TraceEvents:
@@ -47,6 +52,9 @@ def render(recording: Recording) -> str:
     events = TraceEvents()
     for device in recording.devices:
         _add(events, device)
+        if device.activity is not None:
+            _add_work(events, device, device.activity)
+            _add_swaps(events, device, device.activity)
     return events.render()
 
 
@@ -72,6 +80,43 @@ def _add(events: TraceEvents, device: Device) -> None:
         events.instant(pid, 2, mark.name, int(times[mark.state]) - begin)
     for failure in device.failures:
         events.instant(pid, 2, f"out of memory: {failure.asked} bytes", int(times[failure.state]) - begin)
+
+
+def _add_work(events: TraceEvents, device: Device, activity: Activity) -> None:
+    """A track for each stream. Where there is too much, what took longest."""
+    work = activity.work
+    if not len(work):
+        return
+    pid, begin = _GPU + device.index, int(device.times_ns[0])
+    events.name_process(pid, f"streams of {device.name}")
+    tracks = {int(stream): i + 1 for i, stream in enumerate(np.unique(work.stream))}
+    for stream, tid in tracks.items():
+        events.name_track(pid, tid, f"stream {stream}")
+    for i in np.sort(np.argsort(-work.length, kind="stable")[:_MOST_SLICES]).tolist():
+        at, facts = int(work.begin[i]) - begin, {"bytes": int(work.size[i])} if work.size[i] else {}
+        events.slice(pid, tracks[int(work.stream[i])], activity.names[work.name[i]], at, at + int(work.length[i]), **facts)
+
+
+def _add_swaps(events: TraceEvents, device: Device, activity: Activity) -> None:
+    """Copies by the device's clock, and host memory by ours."""
+    if not activity.has_swaps:
+        return
+    pid, begin = _SWAPS + device.index, int(device.times_ns[0])
+    events.name_process(pid, f"swaps of {device.name}")
+    events.name_track(pid, 1, "copies out")
+    events.name_track(pid, 2, "copies in")
+    swaps, copies = activity.swaps, activity.copies
+    place = {int(ticket): i for i, ticket in enumerate(swaps.ticket.tolist())}
+    for i in range(min(len(copies.begin), _MOST_SLICES)):
+        of = place.get(int(copies.ticket[i]))
+        name = "copy" if of is None else activity.names[swaps.layer[of]]
+        at = int(copies.begin[i]) - begin
+        facts = {"ticket": int(copies.ticket[i]), "exposed_ns": int(copies.exposed[i])}
+        events.slice(pid, 2 if copies.is_in[i] else 1, name, at, at + int(copies.length[i]), **facts)
+    for at, size in zip(*(values.tolist() for values in host_curve(swaps)), strict=True):
+        events.counter(pid, "swapped to the host", at - begin, {"bytes": size})
+    for at, size in zip(activity.pinned_times.tolist(), activity.pinned.tolist(), strict=True):
+        events.counter(pid, "pinned host memory", at - begin, {"bytes": size})
 
 
 def _phases(device: Device) -> list[tuple[str, int, int]]:

@@ -56,6 +56,15 @@ TEST(Settings, EmptyMeansTheSameAsUnset) {
   EXPECT_EQ(settings.trace_path, "");
 }
 
+TEST(Settings, CuptiIsOffOnOrALibrary) {
+  EXPECT_FALSE(allowed({}).cupti.is_on);
+  EXPECT_FALSE(allowed({{"EBBTIDE_CUPTI", "0"}}).cupti.is_on);
+  EXPECT_TRUE(allowed({{"EBBTIDE_CUPTI", "1"}}).cupti.is_on);
+  EXPECT_EQ(allowed({{"EBBTIDE_CUPTI", "1"}}).cupti.library, "");
+  EXPECT_EQ(allowed({{"EBBTIDE_CUPTI", "./libcupti.so.13"}}).cupti.library, "./libcupti.so.13");
+  expect_refused("EBBTIDE_CUPTI", "yes", {"0", "1", "path"});
+}
+
 TEST(Settings, ModeIsOneOfThree) {
   EXPECT_EQ(allowed({{"EBBTIDE", "0"}}).mode, Mode::kOff);
   EXPECT_EQ(allowed({{"EBBTIDE", "1"}}).mode, Mode::kServe);
@@ -136,7 +145,7 @@ TEST(Settings, NoOtherVariableIsAskedFor) {
     return nullptr;
   }));
   std::sort(asked.begin(), asked.end());
-  const std::vector<std::string> known{"EBBTIDE",      "EBBTIDE_HBM",    "EBBTIDE_HOST",
+  const std::vector<std::string> known{"EBBTIDE",      "EBBTIDE_CUPTI",  "EBBTIDE_HBM",  "EBBTIDE_HOST",
                                        "EBBTIDE_LOG",  "EBBTIDE_OFFLOAD", "EBBTIDE_OOM",
                                        "EBBTIDE_PLAN", "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE"};
   EXPECT_EQ(asked, known);

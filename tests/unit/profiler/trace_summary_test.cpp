@@ -117,6 +117,20 @@ TEST(TraceSummary, UnknownActionsArePassedOver) {
   EXPECT_EQ(summary.allocations, 0);
 }
 
+// They come late, and when they happened says nothing of how long the allocator was watched.
+TEST(TraceSummary, WhatTheGpuDidIsNoEventOfTheAllocator) {
+  EventRecord kernel = other(Action::kKernel, 10, 1);
+  kernel.time_ns = 1'000'000;
+  EventRecord first = allocation(4096, 512);
+  first.time_ns = 10;
+  EventRecord second = allocation(8192, 512);
+  second.time_ns = 30;
+  const TraceSummary summary = summarize({first, kernel, other(Action::kSwapOut, 512, 1), second});
+  EXPECT_EQ(summary.events, 2);
+  EXPECT_EQ(summary.duration_ns, 20);
+  EXPECT_EQ(summary.peak_live, Bytes{1024});
+}
+
 TEST(TraceSummary, ForgedSizesNeitherOverflowNorGoBelowZero) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   constexpr std::int64_t kLeast = std::numeric_limits<std::int64_t>::min();

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -45,6 +48,17 @@ class SwapTest : public testing::Test {
   static Bytes size(const std::vector<std::uint8_t>& of) {
     return {static_cast<std::int64_t>(of.size())};
   }
+
+  // What the log was told, of one action.
+  struct Trace final : EventSink {
+    std::vector<EventRecord> events;
+    void record(const EventRecord& event) noexcept override { events.push_back(event); }
+    std::vector<EventRecord> of(Action action) const {
+      std::vector<EventRecord> found;
+      std::ranges::copy_if(events, std::back_inserter(found), [&](const EventRecord& e) { return e.action == action; });
+      return found;
+    }
+  };
 
   std::deque<std::vector<std::uint8_t>> kept_;
   FakeCopyDevice* device_ = nullptr;
@@ -249,6 +263,54 @@ TEST_F(SwapTest, AfterAFailedCopyOutNothingReadsTheSource) {
   source.reset();
   device_->finish();  // under the address sanitizer, a late copy would be caught here
   EXPECT_EQ(swap_->stats().host_waits, 1);
+}
+
+TEST_F(SwapTest, ATraceIsToldWhatIsQueuedAndHowLongItTook) {
+  Trace trace;
+  auto device = std::make_unique<FakeCopyDevice>();
+  device_ = device.get();
+  swap_ = Swap::open(std::move(device), {.host_budget = kMiB, .sink = &trace, .device = 3}).value();
+  const auto before = std::chrono::steady_clock::now().time_since_epoch();
+  const auto source = bytes(3000);
+  const Ticket ticket = swap_out(source).value();
+  ASSERT_TRUE(swap_->await_out(ticket, kCompute).ok());
+  std::vector<std::uint8_t> target(1000);
+  ASSERT_TRUE(swap_in(ticket, target).ok());
+  ASSERT_TRUE(swap_->release(ticket).ok());
+  device_->finish();
+  const SwapStats stats = swap_->stats();
+  ASSERT_EQ(trace.of(Action::kSwapOut).size(), 1U);
+  EXPECT_EQ(trace.of(Action::kSwapOut)[0].address, ticket.value);
+  EXPECT_EQ(trace.of(Action::kSwapOut)[0].bytes, 3000);
+  EXPECT_EQ(trace.of(Action::kSwapOut)[0].device, 3);
+  EXPECT_EQ(trace.of(Action::kSwapIn).at(0).bytes, 1000);
+  EXPECT_EQ(trace.of(Action::kSwapRelease).at(0).bytes, 3000);
+  EXPECT_EQ(trace.of(Action::kPinned).back().bytes, stats.slab.value);
+  const auto copied = trace.of(Action::kSwapCopied);
+  ASSERT_EQ(copied.size(), 2U);
+  std::int64_t out = 0, in = 0, exposed = 0;
+  for (const EventRecord& copy : copied) {
+    EXPECT_EQ(copy.address, ticket.value);
+    (copy.detail == 1 ? in : out) += copy.bytes;
+    exposed += static_cast<std::int64_t>(copy.stream);
+    EXPECT_GE(copy.time_ns + 1'000'000'000, static_cast<std::uint64_t>(std::chrono::nanoseconds(before).count()));
+  }
+  EXPECT_EQ(out, stats.out.copying_ns);
+  EXPECT_EQ(in, stats.in.copying_ns);
+  EXPECT_EQ(exposed, stats.out.exposed_ns + stats.in.exposed_ns);
+  swap_.reset();
+  EXPECT_EQ(trace.of(Action::kSwapCopied).size(), 2U);
+}
+
+TEST_F(SwapTest, CopiesUnderWayWhenItClosesAreToldOf) {
+  Trace trace;
+  swap_ = Swap::open(std::make_unique<FakeCopyDevice>(), {.host_budget = kMiB, .sink = &trace}).value();
+  const auto source = bytes(512);
+  const Ticket ticket = swap_out(source).value();
+  ASSERT_TRUE(swap_->await_out(ticket, kCompute).ok());
+  ASSERT_TRUE(swap_->release(ticket).ok());
+  swap_.reset();
+  EXPECT_EQ(trace.of(Action::kSwapCopied).size(), 1U);
 }
 
 TEST_F(SwapTest, ClosingWaitsForWhatIsUnderWay) {
