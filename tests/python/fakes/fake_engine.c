@@ -119,6 +119,9 @@ EBBTIDE_API ebbtide_status ebbtide_name_owner(const char* text, uint32_t* name) 
   return EBBTIDE_OK;
 }
 EBBTIDE_API uint32_t ebbtide_set_owner(uint32_t name) { return name; }
+EBBTIDE_API void ebbtide_trace_layer(int device, uint32_t name, int64_t kept, int64_t swapped, int64_t recomputed) {
+  (void)device, (void)name, (void)kept, (void)swapped, (void)recomputed;
+}
 
 EBBTIDE_API ebbtide_status ebbtide_summarize_trace(const char* path, ebbtide_trace_summary* summary) {
   (void)path;
