@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,11 +37,28 @@ class _Save(torch.autograd.Function):
         return gradient, *(None for _ in ctx.saved_tensors)
 
 
-class Program:
-    """Layers that save `tensors` tensors each, in groups, in a store or (None) where they are."""
+def no_hooks() -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
-    def __init__(self, layers: int, tensors: int, group: int, store: Store | None) -> None:
+
+def empty_hooks() -> torch.autograd.graph.saved_tensors_hooks:
+    """The least that hooks written in Python cost."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
+
+
+class Program:
+    """Layers that save `tensors` tensors each, in groups: in a store, or (None) through torch's hooks."""
+
+    def __init__(
+        self,
+        layers: int,
+        tensors: int,
+        group: int,
+        store: Store | None,
+        hooks: Callable[[], contextlib.AbstractContextManager[Any]] = no_hooks,
+    ) -> None:
         self._layers, self._tensors, self._group, self._store = layers, tensors, group, store
+        self._hooks = hooks
         self._anchor = torch.empty(1, device="cuda", requires_grad=True)
         self._externals = Externals()
 
@@ -62,16 +81,17 @@ class Program:
             for _, saved in graph[-1] if graph else ():
                 for each in saved:
                     each.prefetch()
-            for output, _ in pieces:
-                torch.autograd.grad(output, self._anchor)
-            del pieces, output
+            # In one call: each one wakes autograd's thread, which costs as much as all else here.
+            torch.autograd.grad([output for output, _ in pieces], self._anchor)
+            del pieces
         return (spent + time.process_time() - begin) / self._layers
 
     def _forward(self, made: list[torch.Tensor]) -> list[tuple[torch.Tensor, list[Any]]]:
         groups = [made[at : at + self._group] for at in range(0, self._tensors, self._group)]
         made.clear()
         if self._store is None:
-            return [(_Save.apply(self._anchor, *group), []) for group in groups]
+            with self._hooks():
+                return [(_Save.apply(self._anchor, *group), []) for group in groups]
         pieces = []
         for group in groups:
             recorder = recorder_for(self._store, self._externals)
@@ -83,33 +103,32 @@ class Program:
         return pieces
 
 
-def detaches(tensors: int) -> float:
-    """Processor seconds of one layer's tensors for a detach() of each."""
-    made = [torch.empty(TENSOR_BYTES, dtype=torch.uint8, device="cuda") for _ in range(tensors)]
-    begin = time.process_time()
-    for tensor in made:
-        tensor.detach()
-    return time.process_time() - begin
-
-
 def measure(layers: int, tensors: int, group: int) -> dict[str, float]:
     store = SwapStore("cuda", 1 << 42)
-    saved, plain = (Program(layers, tensors, group, where) for where in (store, None))
-    saved.step()  # host memory is pinned in the first one
-    times, without, detached = [], [], []
-    for _ in range(TURNS):  # in turns, so that a slower moment of the machine slows all
-        times.append(saved.step() * 1e3)
-        without.append(plain.step() * 1e3)
-        detached.append(detaches(tensors) * 1e3)
-    differences = [one - other for one, other in zip(times, without, strict=True)]
+    programs = {
+        "plain": Program(layers, tensors, group, None),
+        "saved": Program(layers, tensors, group, store),
+        "hooks": Program(layers, tensors, group, None, empty_hooks),
+    }
+    for program in programs.values():
+        program.step()  # host memory is pinned in the first one
+    # In turns, so that a slower moment of the machine slows all.
+    turns = [{name: each.step() * 1e3 for name, each in programs.items()} for _ in range(TURNS)]
+
+    def added(name: str) -> float:
+        return statistics.median(turn[name] - turn["plain"] for turn in turns)
+
+    def least(name: str) -> float:
+        return min(turn[name] for turn in turns)
+
     row = {
         "layers": layers,
         "tensors": tensors,
         "together": group,
-        "layer_ms": statistics.median(differences),
-        "least_layer_ms": min(times) - min(without),
-        "plain_ms": statistics.median(without),
-        "detach_ms": statistics.median(detached),
+        "layer_ms": added("saved"),
+        "least_layer_ms": least("saved") - least("plain"),
+        "hooks_ms": added("hooks"),
+        "plain_ms": statistics.median(turn["plain"] for turn in turns),
         "host_waits": store.stats().host_waits,
     }
     store.close()

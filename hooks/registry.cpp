@@ -26,6 +26,7 @@ Registry& Registry::get() {
 }
 
 Registry::Registry() : settings_(read_environment()) {
+  ::pthread_atfork(nullptr, nullptr, [] { get().swaps_.after_fork_child(); });
   if (!settings_.ok()) return;
   set_log_level(settings_.value().log_level);
   if (mode() == Mode::kOff) return;

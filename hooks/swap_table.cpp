@@ -1,7 +1,5 @@
 #include "hooks/swap_table.h"
 
-#include <unistd.h>
-
 #include <string>
 #include <utility>
 
@@ -20,10 +18,8 @@ Result<std::unique_ptr<CopyDevice>> copy_device(int device) {
 
 }  // namespace
 
-SwapTable::SwapTable() : process_(::getpid()) {}
-
 Result<std::uint64_t> SwapTable::open(int device, Bytes host_budget, EventSink* sink) {
-  if (::getpid() != process_) {
+  if (is_in_child()) {
     return Error{ErrorCode::kUnsupported, "swap: not in a child process made by fork"};
   }
   Result<std::unique_ptr<CopyDevice>> copies = copy_device(device);
@@ -37,7 +33,7 @@ Result<std::uint64_t> SwapTable::open(int device, Bytes host_budget, EventSink* 
 }
 
 Status SwapTable::close(std::uint64_t number) {
-  if (::getpid() != process_) return Nothing{};
+  if (is_in_child()) return Nothing{};
   Entry closed;
   {
     const std::lock_guard lock(lock_);
@@ -52,7 +48,7 @@ Status SwapTable::close(std::uint64_t number) {
 }
 
 SwapTable::Entry SwapTable::find(std::uint64_t number) const {
-  if (::getpid() != process_) return {};
+  if (is_in_child()) return {};
   const std::lock_guard lock(lock_);
   const auto found = entries_.find(number);
   return found == entries_.end() ? Entry{} : found->second;
@@ -60,7 +56,7 @@ SwapTable::Entry SwapTable::find(std::uint64_t number) const {
 
 std::vector<SwapTable::Entry> SwapTable::all() const {
   std::vector<Entry> entries;
-  if (::getpid() != process_) return entries;
+  if (is_in_child()) return entries;
   const std::lock_guard lock(lock_);
   for (const auto& [number, entry] : entries_) entries.push_back(entry);
   return entries;

@@ -1,6 +1,7 @@
 // The swaps that programs have open, by number.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -24,7 +25,7 @@ class SwapTable {
  public:
   static constexpr int kHost = -1;
 
-  SwapTable();
+  SwapTable() = default;
   SwapTable(const SwapTable&) = delete;
   SwapTable& operator=(const SwapTable&) = delete;
 
@@ -39,9 +40,13 @@ class SwapTable {
   };
   Entry find(std::uint64_t number) const;
   std::vector<Entry> all() const;
+  // In a child, before anything else is asked.
+  void after_fork_child() { is_in_child_.store(true, std::memory_order_relaxed); }
 
  private:
-  const int process_;
+  bool is_in_child() const { return is_in_child_.load(std::memory_order_relaxed); }
+
+  std::atomic<bool> is_in_child_{false};
   mutable std::mutex lock_;
   std::map<std::uint64_t, Entry> entries_;
   std::uint64_t last_number_ = 0;

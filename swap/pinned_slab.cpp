@@ -122,17 +122,11 @@ Status PinnedSlab::pin(Bytes from, Bytes growth) {
   return pinned;
 }
 
-std::vector<PinnedSlab::Part> PinnedSlab::parts(Offset offset, Bytes bytes) const {
+PinnedSlab::Part PinnedSlab::first_part(Offset offset, Bytes bytes) const {
   const Offset end = offset + bytes;
   EBBTIDE_CHECK(Offset{0} <= offset && end.value <= extent_.value);
-  std::vector<Part> parts;
-  auto next = std::upper_bound(starts_.begin(), starts_.end(), offset);
-  while (offset < end) {
-    const Offset cut = next == starts_.end() ? end : std::min(end, *next++);
-    parts.push_back({offset, cut - offset});
-    offset = cut;
-  }
-  return parts;
+  const auto next = std::upper_bound(starts_.begin(), starts_.end(), offset);
+  return {offset, (next == starts_.end() ? end : std::min(end, *next)) - offset};
 }
 
 bool PinnedSlab::is_valid() const {

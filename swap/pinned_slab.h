@@ -13,7 +13,7 @@ namespace ebbtide {
 
 // Owns address space for the whole budget, and pages only up to extent(). Growing registers the new
 // pages with the device, as one registration on top of the earlier ones; a copy must not cross from
-// one registration into the next, so it is queued in parts().
+// one registration into the next, so it is queued in parts.
 //
 // Note [Spare]
 // Where pinned memory runs out, torch needs a little of it as well: `.item()` copies through it. So
@@ -59,8 +59,9 @@ class PinnedSlab {
     Bytes bytes;
     bool operator==(const Part&) const = default;
   };
-  // [offset, offset + bytes) cut where registrations meet. Requires: it lies below the extent.
-  std::vector<Part> parts(Offset offset, Bytes bytes) const;
+  // The first part of [offset, offset + bytes) that is of one registration. Requires: it lies below
+  // the extent.
+  Part first_part(Offset offset, Bytes bytes) const;
 
   bool is_valid() const;
 

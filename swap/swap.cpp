@@ -139,9 +139,12 @@ Status Swap::queue_out(const Entry& entry, std::span<const SwapSource> sources, 
 
 Status Swap::copy_out(Offset to, const SwapSource& source) {
   const char* from = static_cast<const char*>(source.address);
-  for (const PinnedSlab::Part& part : slab_.parts(to, source.bytes)) {
-    Status copied = device_->copy(slab_.at(part.offset), from, part.bytes, streams_->out());
+  const Offset end = to + source.bytes;
+  while (to < end) {
+    const PinnedSlab::Part part = slab_.first_part(to, end - to);
+    Status copied = device_->copy(slab_.at(to), from, part.bytes, streams_->out());
     if (!copied.ok()) return copied;
+    to = to + part.bytes;
     from += part.bytes.value;
   }
   return Nothing{};
@@ -194,9 +197,13 @@ Status Swap::queue_in(Entry& entry, Offset from, void* target, Bytes bytes, Stre
       return started;
   }
   char* to = static_cast<char*>(target);
-  for (const PinnedSlab::Part& part : slab_.parts(entry.offset + Bytes{from.value}, bytes)) {
-    const Status copied = device_->copy(to, slab_.at(part.offset), part.bytes, streams_->in());
+  Offset at = entry.offset + Bytes{from.value};
+  const Offset end = at + bytes;
+  while (at < end) {
+    const PinnedSlab::Part part = slab_.first_part(at, end - at);
+    const Status copied = device_->copy(to, slab_.at(at), part.bytes, streams_->in());
     if (!copied.ok()) return copied;
+    at = at + part.bytes;
     to += part.bytes.value;
   }
   return device_->record(entry.in.end, streams_->in());

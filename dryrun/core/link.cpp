@@ -25,8 +25,11 @@ double Link::finish(double begin, double bytes, double rate,
                     const std::deque<Interval>& other) const {
   const double beside = std::clamp(both_ - rate, kLeastShare * rate, rate);
   double now = begin;
-  for (const Interval& busy : other) {
-    if (busy.end <= now) continue;
+  const auto first = std::partition_point(other.begin(), other.end(), [&](const Interval& busy) {
+    return busy.end <= begin;
+  });
+  for (auto at = first; at != other.end(); ++at) {
+    const Interval& busy = *at;
     const double alone = std::max(0.0, busy.begin - now);
     if (alone * rate >= bytes) break;
     bytes -= alone * rate;

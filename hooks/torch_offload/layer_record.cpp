@@ -12,7 +12,7 @@ SavedRows::SavedRows(Store& store, const at::Tensor& tensor) {
       has_gaps ? dense_like(tensor, 0, tensor.size(0)).copy_(tensor) : tensor.detach();
   size_ = dense.sizes().vec();
   stride_ = dense.strides().vec();
-  saved_ = store.save_all({dense.as_strided({span_of(dense)}, {1})}).front();
+  saved_ = store.save_all({part_of(dense, {span_of(dense)}, {1}, 0)}).front();
 }
 
 void Rows::put(Span span, const at::Tensor& piece, bool is_ours) {

@@ -28,9 +28,8 @@ using Storages = std::shared_ptr<const std::unordered_set<StorageId>>;
 class PythonRecorder {
  public:
   explicit PythonRecorder(Storages external)
-      : external_(std::move(external)), recorder_(external_.get()) {}
-  void enter() { scope_.emplace(&recorder_); }
-  void leave() { scope_.reset(); }
+      : external_(std::move(external)), recorder_(external_.get()), scope_(&recorder_) {}
+  void end() { scope_.reset(); }
   Recorder& recorder() { return recorder_; }
   const Recorder& recorder() const { return recorder_; }
 
@@ -53,10 +52,10 @@ void take(Store& store, Recorder& recorder, const std::vector<LandingHandle>& la
     return;
   }
   for (const auto& one : handed->saved) {
-    saved->size += one->size_bytes();
-    saved->swapped += one->swapped_bytes();
+    saved->size_bytes += one->size_bytes();
+    saved->swapped_bytes += one->swapped_bytes();
   }
-  saved->occupied = handed->bytes;
+  saved->occupied_bytes = handed->bytes;
   if (!handed->saved.empty()) {
     saved->batch = c10::make_intrusive<SavedBatch>(std::move(handed->saved)).release();
   }
@@ -74,7 +73,7 @@ void* ebbtide_storages_new(const void* const* addresses, size_t count) {
 
 void ebbtide_storages_free(void* storages) { delete static_cast<Storages*>(storages); }
 
-void* ebbtide_recorder_new(const void* storages) {
+void* ebbtide_recorder_begin(const void* storages) {
   try {
     install_engine();
     return new PythonRecorder(*static_cast<const Storages*>(storages));
@@ -84,6 +83,8 @@ void* ebbtide_recorder_new(const void* storages) {
   }
 }
 
+void ebbtide_recorder_end(void* recorder) { object<PythonRecorder>(recorder).end(); }
+
 void ebbtide_recorder_free(void* recorder) { delete static_cast<PythonRecorder*>(recorder); }
 
 int64_t ebbtide_recorder_measure(const void* recorder, const void* const* elsewhere,
@@ -92,21 +93,17 @@ int64_t ebbtide_recorder_measure(const void* recorder, const void* const* elsewh
   return static_cast<const PythonRecorder*>(recorder)->recorder().measure(storages);
 }
 
-void ebbtide_recorder_enter(void* recorder) { object<PythonRecorder>(recorder).enter(); }
-
-void ebbtide_recorder_leave(void* recorder) { object<PythonRecorder>(recorder).leave(); }
-
 ebbtide_status ebbtide_store_take(void* store, void* recorder, void* const* landings,
                                   size_t landing_count, int64_t limit, ebbtide_saved* saved) {
   *saved = {};
+  const std::unique_ptr<PythonRecorder> ours(static_cast<PythonRecorder*>(recorder));
   ebbtide_status status = EBBTIDE_OK;
   try {
     std::vector<LandingHandle> handles;
     for (std::size_t i = 0; i < landing_count; ++i) {
       handles.push_back(object<PythonLanding>(landings[i]).landing);
     }
-    take(object<Store>(store), object<PythonRecorder>(recorder).recorder(), handles, limit, saved,
-         &status);
+    take(object<Store>(store), ours->recorder(), handles, limit, saved, &status);
   } catch (const c10::OutOfMemoryError& error) {
     return failed(EBBTIDE_OUT_OF_DEVICE_MEMORY, error.what_without_backtrace());
   } catch (const c10::Error& error) {

@@ -13,28 +13,29 @@
 extern "C" {
 #endif
 
-/* All that a recorder handed over, in bytes. */
+/* All that a recorder handed over. */
 typedef struct ebbtide_saved {
   void* batch; /* to be forgotten; null: nothing was left to save */
-  int64_t size;
-  int64_t swapped;  /* of them, how many leave the device */
-  int64_t occupied; /* that they take in a store, whole places */
+  int64_t size_bytes;
+  int64_t swapped_bytes;  /* of them, how many leave the device */
+  int64_t occupied_bytes; /* that they take in a store, whole places */
+  int64_t is_asked;       /* for the caller's use */
 } ebbtide_saved;
 
 /* Storages that live on beside what is saved, by their addresses (StorageImpl). */
 EBBTIDE_API void* ebbtide_storages_new(const void* const* addresses, size_t count);
 EBBTIDE_API void ebbtide_storages_free(void* storages);
 
-/* Null: ebbtide_saving_error() says why. The storages may be freed before it. */
-EBBTIDE_API void* ebbtide_recorder_new(const void* storages);
+/* A new recorder: from here to end(), in one thread, what autograd saves goes through it. Null:
+ * ebbtide_saving_error() says why. The storages may be freed before it. */
+EBBTIDE_API void* ebbtide_recorder_begin(const void* storages);
+EBBTIDE_API void ebbtide_recorder_end(void* recorder);
+/* One that take() has not freed. */
 EBBTIDE_API void ebbtide_recorder_free(void* recorder);
 /* Bytes of a store that take() would need, but for those of storages that are elsewhere. */
 EBBTIDE_API int64_t ebbtide_recorder_measure(const void* recorder, const void* const* elsewhere,
                                              size_t count);
-/* Between the two, in one thread, what autograd saves goes through the recorder. */
-EBBTIDE_API void ebbtide_recorder_enter(void* recorder);
-EBBTIDE_API void ebbtide_recorder_leave(void* recorder);
-/* Hands over what was recorded; views of the landings are only noted. The recorder is empty then.
+/* Hands over what was recorded, and frees the recorder; views of the landings are only noted.
  * EBBTIDE_INFEASIBLE: it would take more than `limit` bytes, and nothing has moved.
  * EBBTIDE_OUT_OF_DEVICE_MEMORY, EBBTIDE_SYSTEM: ebbtide_saving_error() says why; a tensor was changed in
  * place, for instance. */

@@ -15,7 +15,8 @@ using Pointer = c10::intrusive_ptr<T>;
 // The batch, and for each tensor its bytes and how many of them leave the device.
 using Saves = std::tuple<Pointer<SavedBatch>, std::vector<std::int64_t>, std::vector<std::int64_t>>;
 
-Saves save_all(Store& store, const std::vector<at::Tensor>& tensors) {
+Saves save_all(Store& store, std::vector<at::Tensor> tensors) {
+  for (auto& tensor : tensors) tensor = alias_of(tensor);  // Python keeps its own
   auto saved = store.save_all(tensors);
   std::vector<std::int64_t> sizes, swapped;
   for (const auto& one : saved) {
@@ -38,7 +39,7 @@ torch::class_<PythonStore> store_class(torch::Library& library, const char* name
   return library.class_<PythonStore>(name)
       .def("save_all",
            [](const Self& self, std::vector<at::Tensor> tensors) {
-             return save_all(self->store, tensors);
+             return save_all(self->store, std::move(tensors));
            })
       .def("held_bytes", [](const Self& self) { return self->store.held_bytes(); })
       .def("address",

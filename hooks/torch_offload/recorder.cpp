@@ -4,9 +4,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
-#include <map>
 #include <stdexcept>
-#include <tuple>
 
 #include "hooks/torch_offload/swap_engine.h"
 
@@ -26,6 +24,12 @@ Extent extent_of(const at::Tensor& tensor) {
   if (span <= tensor.numel()) return {tensor.storage_offset(), span};
   const auto bytes = static_cast<std::int64_t>(tensor.storage().nbytes());
   return {0, bytes / tensor.element_size()};
+}
+
+// These elements of its storage, in a row. `tensor` itself if it is them, in whatever shape.
+at::Tensor stretch_of(const at::Tensor& tensor, const Extent& extent) {
+  if (extent.count == tensor.numel() && tensor.is_contiguous()) return tensor;
+  return part_of(tensor, {extent.count}, {1}, extent.begin - tensor.storage_offset());
 }
 
 }  // namespace
@@ -85,14 +89,14 @@ class Packed {
  private:
   // Its place is at `begin` elements less than in its storage.
   void note(std::int64_t begin) {
-    size_ = tensor.sizes().vec();
-    stride_ = tensor.strides().vec();
+    size_ = tensor.sizes();
+    stride_ = tensor.strides();
     offset_ = tensor.storage_offset() - begin;
     tensor.reset();
   }
 
   Witness witness_;
-  std::vector<std::int64_t> size_, stride_;
+  at::DimVector size_, stride_;
   std::int64_t offset_ = 0;
   LandingHandle landing_;
   SavedHandle saved_;
@@ -131,6 +135,7 @@ bool Recorder::stays(const at::Tensor& tensor) const {
 
 std::vector<std::shared_ptr<Packed>> Recorder::alive() const {
   std::vector<std::shared_ptr<Packed>> found;
+  found.reserve(packed_.size());
   for (const auto& weak : packed_) {
     if (auto packed = weak.lock()) found.push_back(std::move(packed));
   }
@@ -144,12 +149,12 @@ std::int64_t Recorder::measure(const Tensors& others) const {
 }
 
 std::int64_t Recorder::measure(const std::unordered_set<StorageId>& elsewhere) const {
-  std::map<std::tuple<StorageId, std::int64_t, std::int64_t>, std::int64_t> sizes;
+  BytesMap<std::int64_t> sizes;
   for (const auto& packed : alive()) {
     const at::Tensor& tensor = packed->tensor;
     if (elsewhere.count(storage_of(tensor)) != 0) continue;
     const Extent extent = extent_of(tensor);
-    sizes[{storage_of(tensor), extent.begin, extent.count}] =
+    sizes[{.storage = storage_of(tensor), .begin = extent.begin, .count = extent.count}] =
         SwapEngine::occupied(extent.count * tensor.element_size());
   }
   std::int64_t total = 0;
@@ -158,10 +163,13 @@ std::int64_t Recorder::measure(const std::unordered_set<StorageId>& elsewhere) c
 }
 
 Recorder::Wanted Recorder::wanted(const std::vector<LandingHandle>& landings) const {
-  using Key = std::tuple<StorageId, std::int64_t, std::int64_t, at::ScalarType, std::int64_t>;
-  std::map<Key, std::size_t> numbers;
+  std::vector<std::shared_ptr<Packed>> needed = alive();
+  BytesMap<std::size_t> numbers;
+  numbers.reserve(needed.size());
   Wanted found;
-  for (auto& packed : alive()) {
+  found.tensors.reserve(needed.size());
+  found.users.reserve(needed.size());
+  for (auto& packed : needed) {
     packed->check();
     const at::Tensor& tensor = packed->tensor;
     const StorageId storage = storage_of(tensor);
@@ -173,11 +181,11 @@ Recorder::Wanted Recorder::wanted(const std::vector<LandingHandle>& landings) co
       continue;
     }
     const Extent extent = extent_of(tensor);
-    const Key key{storage, extent.begin, extent.count, tensor.scalar_type(), tensor._version()};
-    const auto [at, is_new] = numbers.try_emplace(key, found.tensors.size());
+    const BytesKey key{storage, extent.begin, extent.count, tensor.scalar_type(),
+                       static_cast<std::uint32_t>(tensor._version())};
+    const auto [at, is_new] = numbers.emplace(key, found.tensors.size());
     if (is_new) {
-      found.tensors.push_back(
-          part_of(tensor, {extent.count}, {1}, extent.begin - tensor.storage_offset()));
+      found.tensors.push_back(stretch_of(tensor, extent));
       found.bytes += SwapEngine::occupied(bytes_of(found.tensors.back()));
     }
     found.users.push_back({std::move(packed), nullptr, at->second, extent.begin});

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "hooks/torch_offload/tensor_layout.h"
@@ -13,7 +14,7 @@ namespace {
 class Kept final : public Saved {
  public:
   Kept(const at::Tensor& tensor, HeldBytes held)
-      : tensor_(alias_of(tensor)), witness_(tensor, "a tensor"), held_(std::move(held)) {
+      : tensor_(tensor), witness_(tensor, "a tensor"), held_(std::move(held)) {
     *held_ += size_bytes();
   }
   ~Kept() override { *held_ -= size_bytes(); }
@@ -47,19 +48,17 @@ std::vector<SavedHandle> KeepStore::save_all(const Tensors& tensors) {
   return saved;
 }
 
-Witness::Witness(const at::Tensor& tensor, std::string name)
+Witness::Witness(const at::Tensor& tensor, const char* name)
     : counter_(torch::autograd::impl::version_counter(tensor)),
       version_(counter_.current_version()),
-      name_(std::move(name)) {}
+      name_(name) {}
 
 void Witness::check() const {
-  if (has_changed()) throw_changed(name_, version_, counter_.current_version());
-}
-
-void throw_changed(const std::string& name, std::uint32_t saved, std::uint32_t found) {
+  if (!has_changed()) return;
   throw std::runtime_error(
-      name + " was changed in place after ebbtide offload saved it for backward " + "(version " +
-      std::to_string(found) + ", expected " + std::to_string(saved) +
+      std::string(name_) + " was changed in place after ebbtide offload saved it for backward " +
+      "(version " + std::to_string(counter_.current_version()) + ", expected " +
+      std::to_string(version_) +
       "): use an operation that makes a new tensor, or change it after backward");
 }
 

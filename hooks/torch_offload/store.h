@@ -9,7 +9,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 namespace ebbtide::offload {
@@ -44,7 +43,7 @@ using HeldBytes = std::shared_ptr<std::atomic<std::int64_t>>;
 class Store {
  public:
   virtual ~Store() = default;
-  // Tensors that are needed together; without a graph.
+  // Tensors that are needed together: aliases (alias_of) that are the store's own from now on.
   virtual std::vector<SavedHandle> save_all(const Tensors& tensors) = 0;
   // What was saved before the last such call has had its time: it leaves the device now.
   virtual void layer_ended() = 0;
@@ -64,7 +63,8 @@ class KeepStore final : public Store {
 // Notices an in-place change of a tensor without keeping its bytes.
 class Witness {
  public:
-  Witness(const at::Tensor& tensor, std::string name);
+  // `name`: of static storage.
+  Witness(const at::Tensor& tensor, const char* name);
   // Throws std::runtime_error if the tensor was changed in place since.
   void check() const;
   bool has_changed() const { return counter_.current_version() != version_; }
@@ -72,9 +72,7 @@ class Witness {
  private:
   c10::VariableVersion counter_;
   std::uint32_t version_;
-  std::string name_;
+  const char* name_;
 };
-
-[[noreturn]] void throw_changed(const std::string& name, std::uint32_t saved, std::uint32_t found);
 
 }  // namespace ebbtide::offload

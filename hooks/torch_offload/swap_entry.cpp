@@ -31,12 +31,11 @@ SwapEntry::SwapEntry(std::shared_ptr<SwapEngine> engine, Tensors sources)
       sources_(std::move(sources)),
       stream_(engine_->stream()) {
   std::int64_t end = 0;
+  parts_.reserve(sources_.size());
   for (const auto& source : sources_) {
-    witnesses_.emplace_back(source, "a tensor");
-    types_.push_back(source.scalar_type());
-    sizes_.push_back(bytes_of(source));
-    starts_.push_back(round_up(end, SwapEngine::kAlignment));
-    end = starts_.back() + sizes_.back();
+    const std::int64_t start = round_up(end, SwapEngine::kAlignment);
+    parts_.push_back({Witness(source, "a tensor"), source.scalar_type(), start, bytes_of(source)});
+    end = start + parts_.back().bytes;
   }
 }
 
@@ -47,12 +46,14 @@ SwapEntry::~SwapEntry() {
 
 std::int64_t SwapEntry::swapped_bytes(std::size_t number) const {
   if (!ticket_) return 0;
-  return sizes_[number] - (rest_.defined() ? bytes_of(rest_) : 0);
+  return parts_[number].bytes - (rest_.defined() ? bytes_of(rest_) : 0);
 }
 
 std::int64_t SwapEntry::rest_bytes() const {
   if (rest_.defined()) return bytes_of(rest_);
-  return ticket_ ? 0 : std::accumulate(sizes_.begin(), sizes_.end(), std::int64_t{0});
+  if (ticket_) return 0;
+  return std::accumulate(parts_.begin(), parts_.end(), std::int64_t{0},
+                         [](std::int64_t sum, const Part& part) { return sum + part.bytes; });
 }
 
 void SwapEntry::count_in(HeldBytes held) {
@@ -63,6 +64,7 @@ void SwapEntry::count_in(HeldBytes held) {
 bool SwapEntry::swap_out() {
   const bool single = sources_.size() == 1;
   std::vector<ebbtide_swap_source> asked;
+  asked.reserve(sources_.size());
   for (const auto& source : sources_) asked.push_back(source_of(source, bytes_of(source)));
   while (asked.back().bytes >= (single ? kSmallestBytes : 1)) {
     try {
@@ -76,10 +78,10 @@ bool SwapEntry::swap_out() {
     asked.front().bytes = room - room % sources_.front().element_size();
   }
   if (!ticket_) return false;
-  if (single && asked.front().bytes < sizes_.front()) {
+  if (single && asked.front().bytes < size()) {
     const auto element = sources_.front().element_size();
     const auto first = asked.front().bytes / element;
-    rest_ = sources_.front().view({-1}).narrow(0, first, sizes_.front() / element - first).clone();
+    rest_ = sources_.front().view({-1}).narrow(0, first, size() / element - first).clone();
   }
   return true;
 }
@@ -119,7 +121,8 @@ void SwapEntry::land() {
 
 at::Tensor SwapEntry::get(std::size_t number, at::IntArrayRef size, at::IntArrayRef stride,
                           std::int64_t begin) {
-  witnesses_[number].check();
+  const Part& part = parts_[number];
+  part.witness.check();
   if (!sources_.empty()) return part_of(sources_[number], size, stride, begin);
   if (!landed_.defined()) land();
   const std::uint64_t stream = engine_->stream();
@@ -128,8 +131,8 @@ at::Tensor SwapEntry::get(std::size_t number, at::IntArrayRef size, at::IntArray
     is_awaited_ = true;
   }
   // With a version of its own: a change of one of several is no change of all.
-  const auto element = static_cast<std::int64_t>(c10::elementSize(types_[number]));
-  return typed_part(landed_, starts_[number] + begin * element, types_[number], size, stride);
+  const auto element = static_cast<std::int64_t>(c10::elementSize(part.type));
+  return typed_part(landed_, part.start + begin * element, part.type, size, stride);
 }
 
 }  // namespace ebbtide::offload

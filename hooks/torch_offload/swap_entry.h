@@ -36,10 +36,10 @@ class SwapEntry {
   // Whether the sources themselves are still held: what get() returns is then the program's, too.
   bool is_here() const { return !sources_.empty(); }
   // Whether source `number` was changed in place since: get() will throw.
-  bool is_changed(std::size_t number) const { return witnesses_[number].has_changed(); }
-  std::int64_t size_of(std::size_t number) const { return sizes_[number]; }
+  bool is_changed(std::size_t number) const { return parts_[number].witness.has_changed(); }
+  std::int64_t size_of(std::size_t number) const { return parts_[number].bytes; }
   // From its first byte to its last.
-  std::int64_t size() const { return starts_.back() + sizes_.back(); }
+  std::int64_t size() const { return parts_.back().start + parts_.back().bytes; }
   // Of source `number`, bytes that are on the host, or on their way there.
   std::int64_t swapped_bytes(std::size_t number) const;
 
@@ -59,14 +59,18 @@ class SwapEntry {
                  std::int64_t begin);
 
  private:
+  struct Part {
+    Witness witness;
+    at::ScalarType type;
+    std::int64_t start, bytes;  // where it lies in the ticket
+  };
+
   void land();
   std::int64_t rest_bytes() const;
 
   std::shared_ptr<SwapEngine> engine_;
   at::Device device_;
-  std::vector<Witness> witnesses_;  // one for each source
-  std::vector<at::ScalarType> types_;
-  std::vector<std::int64_t> sizes_, starts_;  // in bytes
+  std::vector<Part> parts_;  // one for each source
   Tensors sources_;
   at::Tensor rest_, landed_;
   HeldBytes held_;  // null: not counted

@@ -3,12 +3,12 @@
 
 #include <array>
 #include <atomic>
-#include <map>
-#include <tuple>
+#include <optional>
 
 #include "hooks/torch_offload/store.h"
 #include "hooks/torch_offload/swap_engine.h"
 #include "hooks/torch_offload/swap_entry.h"
+#include "hooks/torch_offload/tensor_layout.h"
 
 namespace ebbtide::offload {
 
@@ -18,8 +18,8 @@ class Swapped final : public Saved {
   Swapped(std::shared_ptr<SwapEntry> entry, std::size_t number, const at::Tensor& tensor)
       : entry_(std::move(entry)),
         number_(number),
-        size_(tensor.sizes().vec()),
-        stride_(tensor.strides().vec()) {}
+        size_(tensor.sizes()),
+        stride_(tensor.strides()) {}
   std::int64_t size_bytes() const override { return entry_->size_of(number_); }
   std::int64_t swapped_bytes() const override { return entry_->swapped_bytes(number_); }
   bool prefetch() override { return entry_->prefetch(); }
@@ -33,7 +33,7 @@ class Swapped final : public Saved {
  private:
   std::shared_ptr<SwapEntry> entry_;
   std::size_t number_;
-  std::vector<std::int64_t> size_, stride_;
+  at::DimVector size_, stride_;
 };
 
 // Takes tensors of one device over into host memory. What does not fit there stays on the device,
@@ -61,8 +61,6 @@ class SwapStore final : public Store {
 
  private:
   using Entry = std::shared_ptr<SwapEntry>;
-  // Tells bytes apart as long as their storage is alive; what is on its way keeps it alive.
-  using Key = std::tuple<const void*, std::int64_t, std::int64_t, at::ScalarType, std::uint32_t>;
   struct Place {
     Entry entry;
     std::size_t number = 0;
@@ -72,17 +70,18 @@ class SwapStore final : public Store {
     std::size_t number = 0;
   };
 
-  static Key key_of(const at::Tensor& flat);
+  static BytesKey key_of(const at::Tensor& flat);
   at::Tensor flat(const at::Tensor& tensor) const;
   // Where the bytes of `key` are on their way already.
-  std::optional<Place> find(const Key& key) const;
+  std::optional<Place> find(const BytesKey& key) const;
   // Takes over distinct tensors: in one entry, or, if they do not fit together, each in its own.
-  std::vector<Place> take_over(const Tensors& flats, const std::vector<Key>& keys);
+  std::vector<Place> take_over(const Tensors& flats, const std::vector<BytesKey>& keys);
   void let_go_of_one_layer();
 
-  // What left together with one layer.
+  // What left together with one layer. What is on its way keeps the storages of its keys alive.
   struct Leaving {
     std::vector<std::weak_ptr<SwapEntry>> entries;
+    BytesMap<WeakPlace> places;
     std::int64_t bytes = 0;
   };
 
@@ -90,7 +89,6 @@ class SwapStore final : public Store {
   std::shared_ptr<SwapEngine> engine_;
   HeldBytes held_ = std::make_shared<std::atomic<std::int64_t>>(0);
   std::array<Leaving, 2> layers_;  // of the layer before, of this one
-  std::map<Key, WeakPlace> in_flight_;
   std::int64_t most_in_flight_;
   bool has_layers_ = false;
 };

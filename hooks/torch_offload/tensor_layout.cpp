@@ -1,6 +1,7 @@
 #include "hooks/torch_offload/tensor_layout.h"
 
 #include <ATen/ops/empty.h>
+#include <c10/util/hash.h>
 
 #include <algorithm>
 #include <numeric>
@@ -14,6 +15,13 @@ std::int64_t span_of(const at::Tensor& tensor) {
   std::int64_t last = 0;
   for (std::int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
   return tensor.numel() == 0 ? 0 : last + 1;
+}
+
+std::size_t BytesHash::operator()(const BytesKey& key) const noexcept {
+  // Storages differ most; their addresses are multiples of their alignment.
+  const auto address = reinterpret_cast<std::uintptr_t>(key.storage) / alignof(std::max_align_t);
+  return c10::hash_combine(c10::hash_combine(address, static_cast<std::size_t>(key.begin)),
+                           static_cast<std::size_t>(key.count) + key.version);
 }
 
 at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t size) {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/flat_hash_map.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace ebbtide::offload {
@@ -15,6 +17,24 @@ inline std::int64_t bytes_of(const at::Tensor& tensor) {
 StorageId storage_of(const at::Tensor& tensor);
 // Elements of its storage from the first to the last that `tensor` covers.
 std::int64_t span_of(const at::Tensor& tensor);
+// Elements of a storage, of a type, as one version of them: tells bytes apart as long as the storage
+// is alive.
+struct BytesKey {
+  StorageId storage = nullptr;
+  std::int64_t begin = 0, count = 0;
+  at::ScalarType type = at::kByte;
+  std::uint32_t version = 0;
+  bool operator==(const BytesKey&) const = default;
+};
+
+struct BytesHash {
+  std::size_t operator()(const BytesKey& key) const noexcept;
+};
+
+// Without memory for each entry.
+template <typename Value>
+using BytesMap = ska::flat_hash_map<BytesKey, Value, BytesHash>;
+
 // Empty, without gaps, in `tensor`'s order of dimensions; dimension `dim` is of another size.
 at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t size);
 

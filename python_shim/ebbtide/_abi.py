@@ -316,9 +316,10 @@ SWAP_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
 class SavedStruct(c.Structure):
     _fields_ = [
         ("batch", c.c_void_p),
-        ("size", c.c_int64),
-        ("swapped", c.c_int64),
-        ("occupied", c.c_int64),
+        ("size_bytes", c.c_int64),
+        ("swapped_bytes", c.c_int64),
+        ("occupied_bytes", c.c_int64),
+        ("is_asked", c.c_int64),
     ]
 
 
@@ -326,11 +327,10 @@ class SavedStruct(c.Structure):
 SAVING_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_storages_new": (c.c_void_p, [c.c_void_p, c.c_size_t]),
     "ebbtide_storages_free": (None, [c.c_void_p]),
-    "ebbtide_recorder_new": (c.c_void_p, [c.c_void_p]),
+    "ebbtide_recorder_begin": (c.c_void_p, [c.c_void_p]),
+    "ebbtide_recorder_end": (None, [c.c_void_p]),
     "ebbtide_recorder_free": (None, [c.c_void_p]),
     "ebbtide_recorder_measure": (c.c_int64, [c.c_void_p, c.c_void_p, c.c_size_t]),
-    "ebbtide_recorder_enter": (None, [c.c_void_p]),
-    "ebbtide_recorder_leave": (None, [c.c_void_p]),
     "ebbtide_store_take": (
         c.c_int,
         [c.c_void_p, c.c_void_p, c.c_void_p, c.c_size_t, c.c_int64, c.c_void_p],

@@ -30,7 +30,7 @@ class SavedAttention:
         self._part_landings: list[AnyLanding] = []
         self._out_landing: AnyLanding | None = None
         self._tape: Tape | None = None
-        self._saved: list[Saved] = []
+        self._saved: Sequence[Saved] = ()
 
     def forward(self, parts: Parts, store: Store) -> tuple[torch.Tensor, AnyLanding]:
         """The output, and its landing. Nothing of the parts is held afterwards."""

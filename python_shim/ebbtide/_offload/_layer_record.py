@@ -64,8 +64,8 @@ class Piece:
     before: Tape | None = None
     after: Tape | None = None
     parts: list[SavedRows] = dataclasses.field(default_factory=list)
-    saved_before: list[Saved] = dataclasses.field(default_factory=list)
-    saved_after: list[Saved] = dataclasses.field(default_factory=list)
+    saved_before: Sequence[Saved] = ()
+    saved_after: Sequence[Saved] = ()
 
     @property
     def keeps_parts(self) -> bool:
@@ -160,7 +160,7 @@ class LayerRecord:
 
     def hand_over(
         self, piece: Piece, recorder: AnyRecorder, parts: Parts = ()
-    ) -> list[Saved] | None:
+    ) -> Sequence[Saved] | None:
         """Save what a run of this piece recorded, and `parts`. None, and nothing is saved, if that is more
         than may be: it may be more than was expected of it."""
         store = self.stores.of(piece.policy)

@@ -62,22 +62,22 @@ class NativeLanding:
 class NativeRecorder:
     """See _layer_saving.Recorder."""
 
-    __slots__ = ("_address", "_calls")
+    __slots__ = ("_address", "_calls", "_externals")
 
     def __init__(self, externals: Externals) -> None:
-        self._address, self._calls = None, _calls()
-        self._address = self._calls.ebbtide_recorder_new(externals.address)
-        if self._address is None:
-            _raise_failed(_abi.Status.SYSTEM)
+        self._address, self._calls, self._externals = None, _calls(), externals
 
     def hooks(self) -> NativeRecorder:
+        """To be entered once, and left before anything else is asked."""
         return self
 
     def __enter__(self) -> None:
-        self._calls.ebbtide_recorder_enter(self._address)
+        self._address = self._calls.ebbtide_recorder_begin(self._externals.address)
+        if self._address is None:
+            _raise_failed(_abi.Status.SYSTEM)
 
     def __exit__(self, *_: object) -> None:
-        self._calls.ebbtide_recorder_leave(self._address)
+        self._calls.ebbtide_recorder_end(self._address)
 
     def measure(self, others: Iterable[torch.Tensor]) -> int:
         storages = [other.untyped_storage()._cdata for other in others]
@@ -89,10 +89,12 @@ class NativeRecorder:
         self, store: Store, landings: Iterable[NativeLanding], limit: float
     ) -> Handed | None:
         addresses = [landing.address for landing in landings]
-        return store.take(self._address, addresses, int(min(limit, _NO_LIMIT)))
+        address, self._address = self._address, None  # what is taken is freed
+        return store.take(address, addresses, int(min(limit, _NO_LIMIT)))
 
     def __del__(self) -> None:
-        self._calls.ebbtide_recorder_free(self._address)
+        if self._address is not None:
+            self._calls.ebbtide_recorder_free(self._address)
 
 
 class NativeStore:
@@ -127,7 +129,7 @@ class NativeStore:
         return list(map(NativeSaved, batch, itertools.count(), sizes, swapped))
 
     def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
-        saved = _abi.SavedStruct()
+        saved = SavedTogether()
         status = _calls().ebbtide_store_take(
             self._address,
             recorder,
@@ -140,8 +142,7 @@ class NativeStore:
             return None
         if status != _abi.Status.OK:
             _raise_failed(status)
-        together = [SavedTogether(saved)] if saved.batch else []
-        return Handed(together, saved.occupied)
+        return Handed((saved,) if saved.batch else (), saved.occupied_bytes)
 
 
 class NativeKeepStore(NativeStore):
@@ -197,27 +198,22 @@ class NativeSaved:
         self._batch = None
 
 
-class SavedTogether:
+class SavedTogether(_abi.SavedStruct):
     """All that one recorder handed over. The graph that saved it asks for it, and nobody else."""
 
-    __slots__ = ("_address", "_calls", "_is_asked", "size_bytes", "swapped_bytes")
-
-    def __init__(self, saved: _abi.SavedStruct) -> None:
-        self._address, self._calls = saved.batch, _calls()
-        self._is_asked = False
-        self.size_bytes, self.swapped_bytes = saved.size, saved.swapped
+    __slots__ = ()
 
     def prefetch(self) -> None:
-        if self._address is not None and not self._is_asked:
-            self._is_asked = bool(self._calls.ebbtide_saved_prefetch(self._address))
+        if not self.is_asked and self.batch:
+            self.is_asked = _calls().ebbtide_saved_prefetch(self.batch)
 
     def get(self) -> torch.Tensor:
         raise RuntimeError("what autograd saved together is asked for by its graph alone")
 
     def release(self) -> None:
-        if self._address is not None:
-            self._calls.ebbtide_saved_forget(self._address)
-            self._address = None
+        if self.batch:
+            _calls().ebbtide_saved_forget(self.batch)
+            self.batch = None
 
     def __del__(self) -> None:
         self.release()

@@ -7,9 +7,8 @@ graph leaks nothing on either side.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -34,11 +33,10 @@ class Saved(Protocol):
         """Forget it, on the host and on the device. Idempotent."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Handed:
+class Handed(NamedTuple):
     """What a recorder handed over to a store."""
 
-    saved: list[Saved]
+    saved: Sequence[Saved]
     occupied_bytes: int  # that it takes of host memory, if it goes there
 
 

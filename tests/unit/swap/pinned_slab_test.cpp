@@ -129,10 +129,9 @@ TEST(PinnedSlab, CopiesAreCutWhereRegistrationsMeet) {
   ASSERT_TRUE(slab.extend_to(kStep).ok());
   ASSERT_TRUE(slab.extend_to(kStep + kStep).ok());
   const Offset border{kStep.value};
-  EXPECT_EQ(slab.parts(Offset{0}, kStep), (std::vector<Part>{{Offset{0}, kStep}}));
-  EXPECT_EQ(slab.parts(border, Bytes{8}), (std::vector<Part>{{border, Bytes{8}}}));
-  EXPECT_EQ(slab.parts(border - Bytes{8}, Bytes{24}),
-            (std::vector<Part>{{border - Bytes{8}, Bytes{8}}, {border, Bytes{16}}}));
+  EXPECT_EQ(slab.first_part(Offset{0}, kStep), (Part{Offset{0}, kStep}));
+  EXPECT_EQ(slab.first_part(border, Bytes{8}), (Part{border, Bytes{8}}));
+  EXPECT_EQ(slab.first_part(border - Bytes{8}, Bytes{24}), (Part{border - Bytes{8}, Bytes{8}}));
 }
 
 TEST(PinnedSlab, ABudgetOfNothingGivesNothing) {
