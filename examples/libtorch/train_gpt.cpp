@@ -1,5 +1,6 @@
 // Trains a small byte-level GPT on a text four times, as it is and offloaded with three values of
-// alpha, and prints losses and memory side by side. Only run_layers, mini_sequence and
+// alpha (and, with --alpha auto or memo, once more with the alpha that is chosen from its own steps), and
+// prints losses and memory side by side. Only run_layers, mini_sequence and
 // linear_cross_entropy differ.
 #include <ATen/Functions.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -37,6 +38,7 @@ struct Settings {
   std::string file = "/usr/share/common-licenses/GPL-3";
   std::string device = at::hasCUDA() ? "cuda" : "cpu";
   int steps = 10, length = 1024, batch = 2, width = 128, layers = 4, piece = 128;
+  std::optional<offload::AlphaRule> rule;  // of one more training
   bool simulated = false;  // the device computes nothing: losses are not read
 };
 
@@ -147,24 +149,32 @@ struct Run {
   std::string report;
 };
 
-// One training from the same start; without an alpha by LibTorch alone.
-Run train(const std::string& text, const Settings& settings, std::optional<double> alpha) {
+// How one training offloads: by an alpha that is given, or chosen.
+struct Way {
+  std::string name;
+  double alpha = 0;
+  offload::AlphaRule rule = offload::AlphaRule::kGiven;
+};
+
+// One training from the same start; without a way by LibTorch alone.
+Run train(const std::string& text, const Settings& settings, const std::optional<Way>& way) {
   torch::manual_seed(0);
   const at::Device device(settings.device);
   Gpt model(settings);
   model->to(device, device.is_cuda() ? at::kBFloat16 : at::kFloat);
   torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(1e-3));
   std::optional<offload::Session> session;
-  if (alpha) {
+  if (way) {
     offload::Options options;
-    options.alpha = *alpha;
+    options.alpha = way->alpha;
+    options.alpha_rule = way->rule;
     options.mini_sequence = settings.piece;
     session.emplace(device, options);
   }
   std::mt19937 random(1);
   std::vector<double> times;
   Run run;
-  run.name = alpha ? "alpha " + std::to_string(*alpha).substr(0, 3) : "plain";
+  run.name = way ? way->name : "plain";
   const LiveBytes live(device);
   for (int step = 0; step < settings.steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
@@ -257,8 +267,10 @@ int usage(const std::string& problem) {
       stderr,
       "train_gpt: %s\n"
       "usage: train_gpt [--file TEXT] [--device cpu|cuda] [--steps N] [--length TOKENS]\n"
-      "                 [--batch N] [--width N] [--layers N] [--piece TOKENS] [--simulated]\n"
+      "                 [--batch N] [--width N] [--layers N] [--piece TOKENS]\n"
+      "                 [--alpha auto|memo] [--simulated]\n"
       "  --piece      tokens of a mini-sequence\n"
+      "  --alpha      one more training, whose alpha is chosen from its steps: auto needs up to 25\n"
       "  --simulated  the device computes nothing (ebbtide dryrun): losses are not read\n",
       problem.c_str());
   return 2;
@@ -283,6 +295,9 @@ std::string parse(int argc, char** argv, Settings& settings) {
                                        : nullptr;
     if (name == "--file") {
       settings.file = value;
+    } else if (name == "--alpha" && (value == "auto" || value == "memo")) {
+      settings.rule =
+          value == "auto" ? offload::AlphaRule::kAuto : offload::AlphaRule::kMemo;
     } else if (name == "--device" && (value == "cpu" || value == "cuda")) {
       settings.device = value;
     } else if (number != nullptr && std::atoi(value.c_str()) > 0) {
@@ -309,13 +324,16 @@ int main(int argc, char** argv) {
   }
   LiveBytes::count_host_tensors();
   std::vector<Run> runs;
-  for (const std::optional<double> alpha : {std::optional<double>(), {0.0}, {0.5}, {1.0}}) {
-    runs.push_back(train(text, settings, alpha));
+  std::vector<std::optional<Way>> ways{
+      std::nullopt, Way{"alpha 0.0", 0}, Way{"alpha 0.5", 0.5}, Way{"alpha 1.0", 1}};
+  if (settings.rule) ways.push_back(Way{"chosen alpha", 0, *settings.rule});
+  for (const auto& way : ways) {
+    runs.push_back(train(text, settings, way));
     std::printf("%s: done\n", runs.back().name.c_str());
     std::fflush(stdout);
   }
   std::printf("\n");
   print_table(runs, settings);
-  std::printf("\n%s", runs[2].report.c_str());
+  std::printf("\n%s", (settings.rule ? runs.back() : runs[2]).report.c_str());
   return settings.simulated || check_losses(runs) ? 0 : 1;
 }

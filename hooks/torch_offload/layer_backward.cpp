@@ -34,11 +34,14 @@ class Backward {
     Tensors sums = after(dy, dx, out, dout);
     dy.reset();
     if (!record_.repeats_attention()) record_.attention.put_back(take_parts());
-    record_.pieces.front().prefetch_before();
+    record_.prefetch_before();
     Tape::Gradients attention = record_.attention.backward(dout, record_.trainable);
     out.reset();
     dout.reset();
     record_.out.reset();
+    // Or they would come behind all that the previous layer begins with. Attention's output and its
+    // gradient are gone: half of their room is enough.
+    record_.prefetch_before(0, bytes_of(x_));
     prefetch_previous();
     add(sums, attention.parameters);
     add(sums, before(dx, std::move(attention.inputs)));
@@ -70,7 +73,7 @@ class Backward {
     GradientSums sums(record_.trainable, record_.pieces.size());
     for (std::size_t i = 0; i < record_.pieces.size(); ++i) {
       Piece& piece = record_.pieces[i];
-      if (i + 1 < record_.pieces.size()) record_.pieces[i + 1].prefetch_after();
+      record_.prefetch_after(i + 1);
       if (!record_.repeats_attention()) put_parts(piece);
       Tape tape = after_tape(piece, out);
       Tape::Gradients found = tape.gradients({piece.span.of(dy)}, record_.trainable);
@@ -86,7 +89,7 @@ class Backward {
     GradientSums sums(record_.trainable, record_.pieces.size());
     for (std::size_t i = 0; i < record_.pieces.size(); ++i) {
       Piece& piece = record_.pieces[i];
-      if (i + 1 < record_.pieces.size()) record_.pieces[i + 1].prefetch_before();
+      record_.prefetch_before(i + 1);
       Tape tape = before_tape(piece);
       Tensors rows;
       for (const auto& whole : dparts) {

@@ -37,7 +37,7 @@ at::Tensor run_attention(LayerRecord& record, const Tensors& parts) {
   record.tally->stats.attention_forwards += 1;
   // Half a layer's time is enough to copy what half a layer saves, if that is attention's output
   // alone.
-  if (record.state->options.alpha == 0) record.state->leaving().layer_ended();
+  if (record.state->alpha_of(record.tally->index) == 0) record.state->leaving().layer_ended();
   if (record.repeats_attention()) {
     record.attention_state = record.random.now();
     return record.layer.attention(parts);

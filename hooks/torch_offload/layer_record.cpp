@@ -1,5 +1,6 @@
 #include "hooks/torch_offload/layer_record.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "hooks/torch_offload/pieces.h"
@@ -53,7 +54,7 @@ LayerRecord::LayerRecord(std::shared_ptr<State> of, Layer cut, const at::Tensor&
   for (const Span span : budget.spans()) {
     pieces.emplace_back();
     pieces.back().span = span;
-    pieces.back().is_swapped = trains && budget.is_swapped(span);
+    pieces.back().is_swapped = trains && budget.is_swapped(pieces.size() - 1);
   }
   rest_per_token = budget.rest_per_token();
   rest_allowance = budget.rest_allowance();
@@ -103,7 +104,23 @@ at::Tensor LayerRecord::land_out() {
 void LayerRecord::prefetch() const {
   if (out) out->prefetch();
   x->prefetch();
-  pieces.front().prefetch_after();
+  prefetch_after();
+}
+
+void LayerRecord::prefetch_before(std::size_t done, std::int64_t room) const {
+  for (std::size_t i = done; i < pieces.size(); ++i) {
+    if (pieces[i].saved_before.empty()) continue;
+    pieces[i].prefetch_before();
+    for (const auto& saved : pieces[i].saved_before) room -= saved->size_bytes();
+    if (room <= 0) return;
+  }
+}
+
+void LayerRecord::prefetch_after(std::size_t done) const {
+  const auto found = std::find_if(
+      pieces.begin() + static_cast<std::ptrdiff_t>(done), pieces.end(),
+      [](const Piece& piece) { return !piece.saved_after.empty() || !piece.parts.empty(); });
+  if (found != pieces.end()) found->prefetch_after();
 }
 
 void LayerRecord::check() const {

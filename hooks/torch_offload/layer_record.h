@@ -68,6 +68,11 @@ struct LayerRecord {
   bool repeats_attention() const { return state->options.recomputes_attention; }
   // Asks for what the after parts' backward begins with.
   void prefetch() const;
+  // Asks for what the next saved before part needs, behind the first `done` pieces; and for those
+  // after it that all together weigh at most `room` bytes.
+  void prefetch_before(std::size_t done = 0, std::int64_t room = 0) const;
+  // The same for the next after part.
+  void prefetch_after(std::size_t done = 0) const;
   // Throws std::runtime_error if what forward used was changed in place since.
   void check() const;
 

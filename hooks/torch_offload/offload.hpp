@@ -39,11 +39,24 @@ namespace ebbtide::offload {
 
 using Tensors = std::vector<at::Tensor>;
 
+// Who chooses alpha.
+enum class AlphaRule {
+  kGiven,  // Options::alpha
+  // After two steps with 0, MEMO's closed form (arXiv 2407.12117, 4.1): as much as hides behind one
+  // layer's forward and fits the host budget.
+  kMemo,
+  // From there whole steps are measured, at that share, at 0, and between them (three steps each, at most
+  // six shares, only while lengths repeat), and the fastest stays. Layers may differ.
+  kAuto,
+};
+
 struct Options {
   // Share of each layer's tokens whose activations are swapped, 0 to 1 (MEMO, arXiv
   // 2407.12117, 4.1); the others are recomputed. The layer's input and attention's output are
   // always saved.
   double alpha = 0;
+  // Other than kGiven: alpha stays 0 here, and Stats::alpha says what was chosen.
+  AlphaRule alpha_rule = AlphaRule::kGiven;
   // Tokens of a piece; 0: chosen from bytes.
   std::int64_t mini_sequence = 0;
   // Last layers whose saved tensors stay on the device: there is no time for them to return.
@@ -99,6 +112,8 @@ struct HostStats {
 
 struct Stats {
   std::vector<LayerStats> layers;  // in the order in which they were first run
+  double alpha = 0;                // largest share of a layer at present
+  std::string alpha_limit;         // why it is not larger: "link", "host", "time"; "": it is given, or 1
   std::int64_t head_calls = 0;     // losses computed over pieces
   std::int64_t tagged_bytes = 0;   // given to SaveOnHost
   std::optional<HostStats> host;   // none: nothing goes to host memory

@@ -76,6 +76,9 @@ std::optional<std::int64_t> size_in_environment(const char* name) {
 
 void check(const Options& options, at::Device device) {
   check_share("alpha", options.alpha, "the share of tokens whose activations are swapped");
+  if (options.alpha_rule != AlphaRule::kGiven && options.alpha != 0) {
+    refuse("alpha", options.alpha, "0 where alpha_rule chooses it (kMemo, kAuto)");
+  }
   if (options.mini_sequence < 0) {
     refuse("mini_sequence", options.mini_sequence, "a number of tokens, or 0 (chosen from bytes)");
   }

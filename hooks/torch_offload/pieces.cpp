@@ -1,6 +1,7 @@
 #include "hooks/torch_offload/pieces.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "hooks/torch_offload/options.h"
@@ -40,9 +41,11 @@ std::vector<Span> LayerBudget::spans() const {
   return cut(tokens, std::max(kLayerTile, piece / kLayerTile * kLayerTile));
 }
 
-bool LayerBudget::is_swapped(Span span) const {
-  const double limit = state_.options.alpha * static_cast<double>(x_.size(1));
-  return static_cast<double>(span.begin) + static_cast<double>(span.tokens()) / 2 < limit;
+bool LayerBudget::is_swapped(std::size_t piece) const {
+  const auto swapped = [&](std::size_t pieces) {
+    return std::ceil(state_.alpha_of(tally_.index) * static_cast<double>(pieces) - 0.5);
+  };
+  return swapped(piece + 1) > swapped(piece);
 }
 
 double LayerBudget::rest_per_token() const { return std::max(tally_.rest_per_token, estimate()); }
@@ -50,7 +53,7 @@ double LayerBudget::rest_per_token() const { return std::max(tally_.rest_per_tok
 bool LayerBudget::stays() const {
   const Options& options = state_.options;
   if (!options.hbm) return later() <= options.keep_last;
-  const double rest = options.alpha * rest_per_token() * static_cast<double>(x_.size(1));
+  const double rest = state_.alpha_of(tally_.index) * rest_per_token() * static_cast<double>(x_.size(1));
   return static_cast<double>(later()) * (static_cast<double>(always()) + rest) <=
          static_cast<double>(*options.hbm);
 }

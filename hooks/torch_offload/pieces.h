@@ -18,9 +18,10 @@ class LayerBudget {
   // What a piece holds while it runs may weigh as much as the layer's weights, or as half a
   // whole-length tensor.
   std::vector<Span> spans() const;
-  // Whether the larger part of a piece lies within the share of tokens that is swapped: the first
-  // options.alpha (MEMO, arXiv 2407.12117, 4.1).
-  bool is_swapped(Span span) const;
+  // Whether the piece with this number is one of the share that is swapped: alpha (MEMO, arXiv
+  // 2407.12117, 4.1), evenly among the others, so that the copies of one hide behind the work of those
+  // before it.
+  bool is_swapped(std::size_t piece) const;
   // Bytes that a token wants to save beside input and attention's output: measured, or estimated.
   double rest_per_token() const;
   // Whether this and all later layers save on the device: options.hbm says how much, or keep_last.

@@ -50,18 +50,21 @@ at::Tensor run_one(const std::shared_ptr<State>& state, const Layer& layer, cons
     if (parameter.requires_grad()) inputs.push_back(parameter);
   }
   const bool trains = needs_graph(inputs);
+  const std::size_t index = state->tally_of(layer)->index;
+  // Before the record, which follows what is chosen.
+  if (trains && index == 0 && state->chooser() != nullptr) state->chooser()->begin(*state, x.numel());
   const auto record = std::make_shared<LayerRecord>(state, layer, x, trains);
   if (!trains) return run_forward(*record, x);
-  if (record->tally->index > 0) record->previous = state->last;
+  if (index > 0) record->previous = state->last;
   state->last = record;
   state->leaving().layer_ended();
   const auto node = std::make_shared<LayerNode>(record);
   at::Tensor y = behind(run_forward(*record, x), node, inputs);
   record->tally->stats.calls += 1;
   // After the last layer there is no time to come, except where half a layer's was enough.
-  if (record->tally->index + 1 == state->layers() && state->options.alpha > 0) {
-    state->leaving().layer_ended();
-  }
+  const bool is_last = index + 1 == state->layers();
+  if (is_last && state->alpha_of(index) > 0) state->leaving().layer_ended();
+  if (is_last && state->chooser() != nullptr) state->chooser()->end(*state);
   return y;
 }
 

@@ -1,4 +1,5 @@
 // The session: what it shares, its numbers, and SaveOnHost.
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <exception>
@@ -27,7 +28,15 @@ State::State(at::Device of, const Options& wanted)
     : device(with_index(of)),
       options(wanted),
       swap(open_swap(device, options)),
-      kept(std::make_shared<KeepStore>()) {}
+      kept(std::make_shared<KeepStore>()),
+      chooser_(options.alpha_rule == AlphaRule::kGiven
+                   ? nullptr
+                   : std::make_unique<AutoAlpha>(options.alpha_rule)) {}
+
+double State::alpha() const {
+  if (shares_.empty()) return options.alpha;
+  return *std::max_element(shares_.begin(), shares_.end());
+}
 
 std::shared_ptr<Tally> State::tally_of(const Layer& layer) {
   for (const auto& tally : tallies_) {
@@ -65,6 +74,8 @@ Session::Session(at::Device device, const Options& options) {
 Stats Session::stats() const {
   Stats stats;
   for (const auto& tally : state_->tallies()) stats.layers.push_back(tally->stats);
+  stats.alpha = state_->alpha();
+  if (state_->chooser() != nullptr) stats.alpha_limit = state_->chooser()->limit();
   stats.head_calls = state_->head_calls;
   stats.tagged_bytes = state_->tagged_bytes;
   if (state_->swap == nullptr) return stats;

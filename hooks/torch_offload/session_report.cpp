@@ -25,6 +25,13 @@ std::string seconds_text(std::int64_t ns) {
   return text;
 }
 
+// Why alpha is not larger.
+std::string limit_text(const std::string& limit) {
+  if (limit == "link") return ": the link carries no more during a layer's forward";
+  if (limit == "host") return ": the host budget holds no more";
+  return limit == "time" ? ": more was slower" : "";
+}
+
 std::string per_call(const LayerStats& layer) {
   const std::int64_t calls = layer.calls > 0 ? layer.calls : 1;
   return "kept " + size_text(layer.kept_bytes / calls) + ", swapped " +
@@ -60,9 +67,9 @@ std::string host_lines(const HostStats& host) {
 std::string Session::report() const {
   const Stats found = stats();
   char alpha[32];
-  std::snprintf(alpha, sizeof(alpha), "%g", state_->options.alpha);
+  std::snprintf(alpha, sizeof(alpha), "%g", found.alpha);
   std::string text = "ebbtide offload (" + std::to_string(found.layers.size()) + " layers, alpha " +
-                     alpha + "): head and loss " + (found.head_calls > 0 ? "in pieces" : "whole") +
+                     alpha + limit_text(found.alpha_limit) + "): head and loss " + (found.head_calls > 0 ? "in pieces" : "whole") +
                      "; a call saves\n" + layer_lines(found.layers);
   if (found.tagged_bytes > 0) text += "  SaveOnHost: " + size_text(found.tagged_bytes) + "\n";
   return found.host ? text + host_lines(*found.host) : text;

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "hooks/torch_offload/auto_alpha.h"
 #include "hooks/torch_offload/offload.hpp"
 #include "hooks/torch_offload/store.h"
 #include "hooks/torch_offload/swap_store.h"
@@ -33,6 +35,14 @@ class State {
   const Options options;
   const std::shared_ptr<SwapStore> swap;  // null: nothing leaves the device
   const std::shared_ptr<Store> kept;      // the device
+  // Share of the layer with this index that is swapped, and the largest of all.
+  double alpha_of(std::size_t index) const {
+    return index < shares_.size() ? shares_[index] : options.alpha;
+  }
+  double alpha() const;
+  void set_shares(std::vector<double> shares) { shares_ = std::move(shares); }
+  AutoAlpha* chooser() const { return chooser_.get(); }  // null: alpha is given
+
   // Where what leaves goes: `swap`, or `kept`.
   Store& leaving() const { return swap == nullptr ? *kept : *swap; }
 
@@ -42,6 +52,8 @@ class State {
 
  private:
   std::vector<std::shared_ptr<Tally>> tallies_;
+  std::vector<double> shares_;  // of each layer; empty: options.alpha
+  const std::unique_ptr<AutoAlpha> chooser_;
 };
 
 // A store that counts what goes in.

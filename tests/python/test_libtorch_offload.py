@@ -40,6 +40,14 @@ def test_every_alpha_trains_alike_in_less_memory(built: Example) -> None:
     assert line.startswith("ebbtide offload (3 layers, alpha 0.5): head and loss in pieces")
 
 
+def test_an_alpha_that_is_chosen_trains_alike(built: Example) -> None:
+    done = call([built.gpt, "--device", "cpu", *SMALL, "--steps", 4, "--alpha", "memo"], **CPU)
+    assert "losses of all values of alpha: the same bits" in done.stdout
+    assert done.stdout.count("chosen alpha") == 2  # it is done, and a column of the table
+    (line,) = our_lines(done.stdout)
+    assert line.startswith("ebbtide offload (3 layers, alpha ")
+
+
 def test_the_planned_arena_serves_it(built: Example) -> None:
     """Offload and the allocator in one program: the adaptor preloaded."""
     adaptor = str(built.library("libebbtide_torch_cpu.so"))
@@ -82,6 +90,7 @@ def test_the_example_in_the_docs_is_the_one_that_is_compiled_and_run() -> None:
         (["--file", "/nowhere"], "/nowhere: not a text"),
         (["--speed", "9"], "--speed 9"),
         (["--steps"], "--steps: unknown, or its value is missing"),
+        (["--alpha", "fast"], "--alpha fast"),
     ],
 )
 def test_wrong_arguments_are_told(built: Example, wrong: list[str], named: str) -> None:

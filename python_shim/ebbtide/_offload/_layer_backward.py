@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import torch
 
 from ._attention import RepeatedAttention
@@ -59,10 +57,13 @@ class _Backward:
         del dy
         if not record.repeats_attention:
             record.attention.put_back(self._take_parts())
-        record.pieces[0].prefetch_before()
+        record.prefetch_before()
         dparts, attention = record.attention.backward(dout, self._stand_ins, out)
         del out, dout
         record.drop_out()
+        # Or they would come behind all that the previous layer begins with. Attention's output and its
+        # gradient are gone: half of their room is enough.
+        record.prefetch_before(room=self._x.nbytes)
         self._prefetch_previous()
         before = self._before(dx, dparts)
         record.drop_x()
@@ -96,7 +97,8 @@ class _Backward:
         dout = torch.empty_like(out)
         sums = GradientSums(self._stand_ins, len(record.pieces))
         take = None if record.repeats_attention else self._put
-        for piece in self._pieces(Piece.prefetch_after):
+        for done, piece in enumerate(record.pieces, 1):
+            record.prefetch_after(done)
             tape = self._again.after(piece, out, take)
             inputs, parameters = tape.gradients([piece.span.of(dy, 1)], self._stand_ins)
             _fill(piece.span.of(dx, 1), inputs[0])
@@ -111,7 +113,8 @@ class _Backward:
         """The before parts' gradients of parameters; those of x are added to `dx`."""
         dim = self._record.cut.parts_dim
         sums = GradientSums(self._stand_ins, len(self._record.pieces))
-        for piece in self._pieces(Piece.prefetch_before):
+        for done, piece in enumerate(self._record.pieces, 1):
+            self._record.prefetch_before(done)
             tape = self._again.before(piece)
             rows = [None if whole is None else piece.span.of(whole, dim) for whole in dparts]
             inputs, parameters = tape.gradients(rows, self._stand_ins)
@@ -120,14 +123,6 @@ class _Backward:
             sums.add(parameters)
             del tape, inputs, parameters
         return sums.take()
-
-    def _pieces(self, prefetch: Callable[[Piece], None]) -> Iterator[Piece]:
-        """The pieces in order; while one runs, what the next one needs is on its way."""
-        pieces = self._record.pieces
-        for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
-            if following is not None:
-                prefetch(following)
-            yield piece
 
     def _put(self, piece: Piece, parts: Parts, is_ours: bool) -> None:
         """Rows of q, k, v. `is_ours`: attention's backward may write over them."""

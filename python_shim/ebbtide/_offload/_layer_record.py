@@ -208,4 +208,21 @@ class LayerRecord:
         for rows in (self.out, self.x):
             if rows is not None:
                 rows.saved.prefetch()
-        self.pieces[0].prefetch_after()
+        self.prefetch_after()
+
+    def prefetch_before(self, done: int = 0, room: int = 0) -> None:
+        """Ask for what the next saved before part needs, behind the first `done` pieces; and for those
+        after it that all together weigh at most `room` bytes."""
+        for piece in self.pieces[done:]:
+            if not piece.saved_before:
+                continue
+            piece.prefetch_before()
+            room -= sum(saved.size_bytes for saved in piece.saved_before)
+            if room <= 0:
+                return
+
+    def prefetch_after(self, done: int = 0) -> None:
+        """The same for the next after part."""
+        for piece in self.pieces[done:]:
+            if piece.saved_after or piece.parts:
+                return piece.prefetch_after()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,13 +42,14 @@ def cut(tokens: int, piece: int) -> tuple[Span, ...]:
 
 
 def choose_policies(spans: Sequence[Span], alpha: float) -> tuple[Policy, ...]:
-    """Swap the first share `alpha` of the tokens (MEMO, arXiv 2407.12117, 4.1), recompute the others.
+    """Swap a share `alpha` of the pieces (MEMO, arXiv 2407.12117, 4.1), recompute the others.
 
-    A piece is swapped if the larger part of it lies within that share.
+    Evenly among them: the copies of one hide behind the work of those before it.
     """
-    limit = alpha * spans[-1].end
+    swapped = [math.ceil(alpha * pieces - 0.5) for pieces in range(len(spans) + 1)]
     return tuple(
-        Policy.SWAP if span.begin + span.tokens / 2 < limit else Policy.RECOMPUTE for span in spans
+        Policy.SWAP if now > before else Policy.RECOMPUTE
+        for before, now in itertools.pairwise(swapped)
     )
 
 

@@ -76,6 +76,46 @@ TEST(Layers, EveryAlphaGivesTheBitsOfKeepingEverythingForTwentySteps) {
   }
 }
 
+TEST(Layers, AChosenAlphaGivesTheSameBits) {
+  const int steps = 40;  // more than any search takes, whatever it measures
+  const auto train_alike = [](const Options& options) {
+    Gpt model = make_gpt(3);
+    Session session(at::kCPU, options);
+    torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(1e-2));
+    Training training;
+    for (int step = 0; step < steps; ++step) {
+      optimizer.zero_grad();
+      const auto loss = model->offloaded(session, some_tokens(2, 64));
+      loss.backward();
+      optimizer.step();
+      training.losses.push_back(loss.item<double>());
+    }
+    training.gradients = gradients_of(*model);
+    training.parameters = model->parameters();
+    training.stats = session.stats();
+    return training;
+  };
+  const Training given = train_alike(options(0));
+  EXPECT_EQ(given.stats.alpha, 0);
+  for (const AlphaRule rule : {AlphaRule::kMemo, AlphaRule::kAuto}) {
+    Options chooses = options(0);
+    chooses.alpha_rule = rule;
+    const Training chosen = train_alike(chooses);
+    expect_same_bits(chosen, given);
+    EXPECT_GE(chosen.stats.alpha, 0);
+    EXPECT_LE(chosen.stats.alpha, 1);
+    EXPECT_EQ(chosen.stats.host->live_bytes, 0);
+  }
+}
+
+TEST(Layers, AChosenAlphaFitsTheHost) {
+  Options chooses = options(0);
+  chooses.alpha_rule = AlphaRule::kMemo;
+  chooses.host = 100 << 10;  // three layers' inputs and outputs at 64 tokens: 96 KiB, and statistics
+  const Training chosen = train(chooses, 6);
+  EXPECT_LT(chosen.stats.alpha, 0.25);
+}
+
 TEST(Layers, RecomputedAttentionGivesTheSameBitsAndSavesItsOutput) {
   const Training saved = train(options(0));
   for (const double alpha : {0.0, 0.5, 1.0}) {

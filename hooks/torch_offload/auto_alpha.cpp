@@ -1,0 +1,115 @@
+#include "hooks/torch_offload/auto_alpha.h"
+
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <algorithm>
+
+#include "hooks/torch_offload/state.h"
+
+namespace ebbtide::offload {
+namespace {
+
+constexpr std::size_t kObserved = 2;   // the first step also measures what is loaded and compiled
+constexpr std::size_t kPatience = 12;  // steps that a share may take until two of one length are seen
+constexpr std::size_t kMeasured = 2;
+
+}  // namespace
+
+Moment::Moment(at::Device device) {
+  if (device.is_cpu()) return;
+  event_ = std::make_shared<c10::Event>(device.type(), c10::EventFlag::BACKEND_DEFAULT);
+  event_->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+}
+
+double Moment::seconds_after(const Moment& other) const {
+  if (event_ != nullptr) return other.event_->elapsedTime(*event_) / 1e3;
+  return std::chrono::duration<double>(host_ - other.host_).count();
+}
+
+void AutoAlpha::begin(State& state, std::int64_t elements) {
+  if (is_settled_) return;
+  if (search_) {
+    measure(state);
+  } else if (begun_.size() >= kObserved && ended_ && ended_->is_known()) {
+    choose(state);
+  }
+  if (!is_settled_) begun_.push_back({Moment(state.device), elements, part_});
+}
+
+void AutoAlpha::end(const State& state) {
+  if (!is_settled_ && !search_) ended_.emplace(state.device);
+}
+
+void AutoAlpha::choose(State& state) {
+  std::vector<LayerCost> costs;
+  std::vector<std::size_t> indices;
+  for (const auto& tally : state.tallies()) {
+    const LayerStats& stats = tally->stats;
+    if (stats.calls == 0 || stats.swapped_bytes == 0) continue;
+    const auto calls = static_cast<double>(stats.calls);
+    costs.push_back({static_cast<double>(stats.swapped_bytes) / calls,
+                     static_cast<double>(stats.recomputed_bytes) / calls});
+    indices.push_back(tally->index);
+  }
+  if (state.swap == nullptr || costs.empty()) return settle(state, 1);
+  const ebbtide_swap_stats stats = state.swap->stats();
+  if (stats.copying_out_ns <= 0) return settle(state, 1);
+  const double layer_seconds = ended_->seconds_after(begun_.back().moment) /
+                               static_cast<double>(state.layers());
+  const double rate = static_cast<double>(stats.swapped_out_bytes) /
+                      (static_cast<double>(stats.copying_out_ns) / 1e9);
+  const Limits limits{rate * layer_seconds, static_cast<double>(stats.host_budget_bytes)};
+  const bool is_measured = rule_ == AlphaRule::kAuto;
+  Shares found = is_measured ? layer_shares(costs, limits) : memo_shares(costs, limits);
+  most_ = {std::vector<double>(state.layers(), 0.0), std::move(found.limit)};
+  for (std::size_t i = 0; i < indices.size(); ++i) most_.of_layer[indices[i]] = found.of_layer[i];
+  const bool swaps = std::any_of(found.of_layer.begin(), found.of_layer.end(),
+                                 [](double share) { return share > 0; });
+  if (!is_measured || !swaps) return settle(state, 1);
+  search_.emplace();
+  measure(state);
+}
+
+void AutoAlpha::measure(State& state) {
+  std::vector<const Begun*> here;
+  for (const Begun& begun : begun_) {
+    if (begun.part == part_) here.push_back(&begun);
+  }
+  if (!std::all_of(here.begin(), here.end(),
+                   [](const Begun* begun) { return begun->moment.is_known(); })) {
+    return;
+  }
+  std::vector<double> seconds;
+  // The first step at a share also finds room for it.
+  for (std::size_t i = 2; i < here.size(); ++i) {
+    if (here[i - 1]->elements != begun_.front().elements) continue;
+    seconds.push_back(here[i]->moment.seconds_after(here[i - 1]->moment));
+  }
+  if (seconds.size() < kMeasured) {
+    if (here.size() > kPatience) settle(state, search_->best());
+    return;
+  }
+  search_->note(part_, *std::min_element(seconds.begin(), seconds.end()));
+  const std::optional<double> following = search_->following();
+  if (following) {
+    apply(state, *following);
+  } else {
+    settle(state, search_->best());
+  }
+}
+
+void AutoAlpha::settle(State& state, double part) {
+  is_settled_ = true;
+  if (part < 1) most_.limit = "time";
+  apply(state, part);
+  begun_.clear();
+}
+
+void AutoAlpha::apply(State& state, double part) {
+  part_ = part;
+  std::vector<double> shares = most_.of_layer;
+  for (double& share : shares) share *= part;
+  state.set_shares(std::move(shares));
+}
+
+}  // namespace ebbtide::offload

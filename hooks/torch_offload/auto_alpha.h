@@ -1,0 +1,71 @@
+// alpha chosen from what training steps show, under the budgets: Options::alpha_rule.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "hooks/torch_offload/choice.h"
+#include "hooks/torch_offload/offload.hpp"
+
+namespace ebbtide::offload {
+
+class State;
+
+// A point in a device's time; for host tensors in the process's.
+class Moment {
+ public:
+  explicit Moment(at::Device device);
+  bool is_known() const { return event_ == nullptr || event_->query(); }
+  // Requires: both are known.
+  double seconds_after(const Moment& other) const;
+
+ private:
+  std::chrono::steady_clock::time_point host_ = std::chrono::steady_clock::now();
+  std::shared_ptr<c10::Event> event_;  // null: the host's time counts
+};
+
+// Watches a session's training forwards and settles on shares: as python_shim/ebbtide/_offload/
+// _auto_alpha.py. The closed form from two observed steps; with kAuto then whole steps at that share, at
+// none, and between them, each until two of one length are known, the shorter of which counts. Where
+// lengths vary from step to step the limits' share stands. Never waits for the device: what is not known
+// yet is asked for at the next step. Serialised by its owner.
+class AutoAlpha {
+ public:
+  explicit AutoAlpha(AlphaRule rule) : rule_(rule) {}
+
+  // A training forward begins in the first layer, whose input has so many elements; its last layer has
+  // run.
+  void begin(State& state, std::int64_t elements);
+  void end(const State& state);
+  bool is_settled() const { return is_settled_; }
+  // What keeps alpha from being larger: "link", "host", "time"; "": nothing, or not known yet.
+  const std::string& limit() const { return most_.limit; }
+
+ private:
+  struct Begun {
+    Moment moment;
+    std::int64_t elements;
+    double part;
+  };
+  void choose(State& state);
+  void measure(State& state);
+  void apply(State& state, double part);
+  void settle(State& state, double part);
+
+  const AlphaRule rule_;
+  std::vector<Begun> begun_;
+  std::optional<Moment> ended_;
+  Shares most_;       // as much as the limits allow
+  double part_ = 0;   // of that, at present
+  std::optional<AlphaSearch> search_;
+  bool is_settled_ = false;
+};
+
+}  // namespace ebbtide::offload

@@ -1,0 +1,105 @@
+#include "hooks/torch_offload/choice.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <utility>
+
+namespace ebbtide::offload {
+namespace {
+
+constexpr double kWorth = 0.005;           // a gain below this share is not looked for
+constexpr double kRounding = 1 + 1e-12;    // a rounding error does not cost a part
+
+double whole_parts(double share) { return std::floor(share * kShareParts * kRounding); }
+
+}  // namespace
+
+Shares memo_shares(const std::vector<LayerCost>& layers, const Limits& limits) {
+  LayerCost most;
+  for (const LayerCost& layer : layers) {
+    most.always = std::max(most.always, layer.always);
+    most.rest = std::max(most.rest, layer.rest);
+  }
+  const auto count = static_cast<double>(layers.size());
+  if (layers.empty() || most.rest <= 0) return {std::vector<double>(layers.size(), 0.0), ""};
+  const double by_link = (limits.link - most.always) / most.rest;
+  const double by_host = (limits.host / count - most.always) / most.rest;
+  const double share = std::clamp(std::min(by_link, by_host), 0.0, 1.0);
+  const char* limit = share >= 1 ? "" : by_link <= by_host ? "link" : "host";
+  return {std::vector<double>(layers.size(), whole_parts(share) / kShareParts), limit};
+}
+
+Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits) {
+  double host = limits.host;
+  for (const LayerCost& layer : layers) host -= layer.always;
+  host = std::max(0.0, host);
+  Shares found;
+  for (const LayerCost& layer : layers) {
+    const double room = std::min(std::max(0.0, limits.link - layer.always), host);
+    const double parts = layer.rest <= 0 ? kShareParts : whole_parts(room / layer.rest);
+    found.of_layer.push_back(std::min<double>(parts, kShareParts) / kShareParts);
+    host -= found.of_layer.back() * layer.rest;
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (found.of_layer[i] >= 1) continue;
+    const bool host_is_full = host < layers[i].rest / kShareParts;
+    if (host_is_full || found.limit.empty()) found.limit = host_is_full ? "host" : "link";
+    if (host_is_full) break;
+  }
+  return found;
+}
+
+void AlphaSearch::note(double part, double seconds) {
+  seconds_[static_cast<int>(std::lround(part * kShareParts))] = seconds;
+}
+
+int AlphaSearch::best_number() const {
+  const auto least = std::min_element(
+      seconds_.begin(), seconds_.end(),
+      [](const auto& one, const auto& other) { return one.second < other.second; });
+  return least == seconds_.end() ? kShareParts : least->first;
+}
+
+double AlphaSearch::best() const { return static_cast<double>(best_number()) / kShareParts; }
+
+std::optional<double> AlphaSearch::following() const {
+  for (const int end : {0, kShareParts}) {
+    if (seconds_.count(end) == 0) return static_cast<double>(end) / kShareParts;
+  }
+  if (seconds_.size() >= kMostProbes) return std::nullopt;
+  const auto best = seconds_.find(best_number());
+  std::optional<std::pair<int, int>> widest;
+  const auto consider = [&](int low, int high) {
+    const bool is_wider = !widest || high - low >= widest->second - widest->first;
+    if (high - low > 1 && is_wider && is_worth_halving(low, high)) widest = {low, high};
+  };
+  if (best != seconds_.begin()) consider(std::prev(best)->first, best->first);
+  if (std::next(best) != seconds_.end()) consider(best->first, std::next(best)->first);
+  if (!widest) return std::nullopt;
+  return static_cast<double>((widest->first + widest->second) / 2) / kShareParts;
+}
+
+// Whether a minimum between the two could still matter. The time is convex: it lies above the line
+// through a point on one side of the two, and one of them. Without such a point it may fall as far as the
+// rest of it did.
+bool AlphaSearch::is_worth_halving(int low, int high) const {
+  const double least = seconds_.at(best_number());
+  const auto at_low = seconds_.find(low), at_high = seconds_.find(high);
+  double bound = -std::numeric_limits<double>::infinity();
+  if (at_low != seconds_.begin()) {
+    const auto before = std::prev(at_low);
+    const double slope = (at_low->second - before->second) / (low - before->first);
+    bound = std::max(bound, at_low->second + slope * (high - low));
+  }
+  if (std::next(at_high) != seconds_.end()) {
+    const auto after = std::next(at_high);
+    const double slope = (after->second - at_high->second) / (after->first - high);
+    bound = std::max(bound, at_high->second - slope * (high - low));
+  }
+  return std::isinf(bound) || bound < least * (1 - kWorth);
+}
+
+}  // namespace ebbtide::offload

@@ -1,0 +1,56 @@
+// What share of each layer's activations is swapped, under the limits of link and host; and the search
+// for the share with the fastest steps. The same as in Python (python_shim/ebbtide/_offload/_choice.py).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ebbtide::offload {
+
+// Shares are multiples of 1/64, so that they do not follow noise.
+constexpr int kShareParts = 64;
+
+// Bytes of one call of a layer.
+struct LayerCost {
+  double always = 0;  // swapped in any case: its input, and attention's output
+  double rest = 0;    // swapped by a share, computed again otherwise
+};
+
+struct Limits {
+  double link = 0;  // bytes that are copied during one layer's forward
+  double host = 0;  // bytes of pinned memory, for all layers
+};
+
+struct Shares {
+  std::vector<double> of_layer;
+  std::string limit;  // "link" or "host": what keeps them from being larger; "": nothing
+};
+
+// MEMO's closed form (arXiv 2407.12117, 4.1): the largest share that all layers can have.
+Shares memo_shares(const std::vector<LayerCost>& layers, const Limits& limits);
+// Each layer's own, so that together they compute the fewest bytes again.
+Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits);
+
+// What part of the largest share has the shortest measured step. Steps get shorter with it while copies
+// hide, and longer once they do not: the time has one minimum, and the widest interval beside the best
+// part so far is halved. At most kMostProbes parts are tried. Not thread-safe.
+class AlphaSearch {
+ public:
+  static constexpr std::size_t kMostProbes = 6;
+
+  void note(double part, double seconds);
+  // 1 before anything was noted.
+  double best() const;
+  // The part to try next. None: best() is the answer.
+  std::optional<double> following() const;
+
+ private:
+  int best_number() const;
+  bool is_worth_halving(int low, int high) const;
+
+  std::map<int, double> seconds_;  // by part, in 64ths
+};
+
+}  // namespace ebbtide::offload

@@ -1,0 +1,89 @@
+// The shares that limits allow, and the search for the fastest.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "hooks/torch_offload/choice.h"
+
+namespace ebbtide::offload {
+namespace {
+
+constexpr double kAmple = 1e9;
+
+std::vector<LayerCost> alike(std::size_t layers, double always, double rest) {
+  return {layers, LayerCost{always, rest}};
+}
+
+void expect_shares(const Shares& found, const std::vector<double>& shares, const char* limit) {
+  EXPECT_EQ(found.of_layer, shares);
+  EXPECT_EQ(found.limit, limit);
+}
+
+TEST(AlphaChoice, MemosShareIsTheClosedForm) {
+  // The link carries 5 in a layer's time, 2 go always, the rest is 6: half of it.
+  expect_shares(memo_shares(alike(2, 2, 6), {5, kAmple}), {0.5, 0.5}, "link");
+  // The host holds 7 for 2 layers: 3.5 each, a quarter of the rest.
+  expect_shares(memo_shares(alike(2, 2, 6), {kAmple, 7}), {0.25, 0.25}, "host");
+  expect_shares(memo_shares(alike(2, 2, 6), {1, kAmple}), {0, 0}, "link");
+  expect_shares(memo_shares(alike(2, 2, 6), {kAmple, kAmple}), {1, 1}, "");
+}
+
+TEST(AlphaChoice, MemosShareIsThatOfTheHeaviestLayer) {
+  expect_shares(memo_shares({{2, 6}, {1, 3}}, {5, kAmple}), {0.5, 0.5}, "link");
+}
+
+TEST(AlphaChoice, EachLayerMayHaveAShareOfItsOwn) {
+  // 4 of link beside what goes always: two thirds of a rest of 6, and all of a rest of 3.
+  const Shares found = layer_shares({{1, 6}, {1, 3}}, {5, kAmple});
+  expect_shares(found, {std::floor(64 * 4.0 / 6) / 64, 1}, "link");
+}
+
+TEST(AlphaChoice, WhatTheHostHoldsBeyondWhatGoesAlwaysIsSharedOut) {
+  expect_shares(layer_shares(alike(3, 2, 8), {kAmple, 6 + 12}), {1, 0.5, 0}, "host");
+  expect_shares(layer_shares(alike(3, 2, 8), {kAmple, 5}), {0, 0, 0}, "host");
+}
+
+TEST(AlphaChoice, NothingIsLeftToChooseWithoutARest) {
+  expect_shares(memo_shares(alike(2, 2, 0), {1, 1}), {0, 0}, "");
+  expect_shares(layer_shares(alike(2, 2, 0), {1, 1}), {1, 1}, "");
+}
+
+struct Found {
+  double best;
+  std::size_t probes;
+};
+
+Found search(const std::function<double(double)>& seconds) {
+  AlphaSearch search;
+  std::size_t probes = 0;
+  while (const auto part = search.following()) {
+    search.note(*part, seconds(*part));
+    ++probes;
+  }
+  return {search.best(), probes};
+}
+
+TEST(AlphaChoice, TheSearchFindsTheFastestShareInAFewProbes) {
+  for (const double fastest : {0.0, 0.25, 0.5, 0.8, 1.0}) {
+    SCOPED_TRACE(fastest);
+    const Found found = search([&](double part) { return 1 + std::abs(part - fastest); });
+    EXPECT_LE(found.probes, AlphaSearch::kMostProbes);
+    EXPECT_NEAR(found.best, fastest, 1.0 / 16 + 1e-9);
+  }
+}
+
+TEST(AlphaChoice, TheSearchStopsWhereNoShareBetweenCouldMatter) {
+  EXPECT_EQ(search([](double) { return 1.0; }).best, 0);
+  // A straight line: the middle tells that nothing lies below its end.
+  const Found line = search([](double part) { return 2 - part; });
+  EXPECT_EQ(line.best, 1);
+  EXPECT_EQ(line.probes, 3U);
+}
+
+TEST(AlphaChoice, WithoutAnyMeasurementAllThatTheLimitsAllowStands) {
+  EXPECT_EQ(AlphaSearch().best(), 1);
+}
+
+}  // namespace
+}  // namespace ebbtide::offload
