@@ -9,8 +9,9 @@
 namespace ebbtide::offload {
 namespace {
 
-constexpr std::size_t kObserved = 2;   // the first step also measures what is loaded and compiled
-constexpr std::size_t kPatience = 12;  // steps that a share may take until two of one length are seen
+constexpr std::size_t kObserved = 2;  // the first step also measures what is loaded and compiled
+constexpr std::size_t kPatience =
+    12;  // steps that a share may take until two of one length are seen
 constexpr std::size_t kMeasured = 2;
 
 }  // namespace
@@ -54,8 +55,8 @@ void AutoAlpha::choose(State& state) {
   if (state.swap == nullptr || costs.empty()) return settle(state, 1);
   const ebbtide_swap_stats stats = state.swap->stats();
   if (stats.copying_out_ns <= 0) return settle(state, 1);
-  const double layer_seconds = ended_->seconds_after(begun_.back().moment) /
-                               static_cast<double>(state.layers());
+  const double layer_seconds =
+      ended_->seconds_after(begun_.back().moment) / static_cast<double>(state.layers());
   const double rate = static_cast<double>(stats.swapped_out_bytes) /
                       (static_cast<double>(stats.copying_out_ns) / 1e9);
   const Limits limits{rate * layer_seconds, static_cast<double>(stats.host_budget_bytes)};

@@ -32,16 +32,16 @@ class Moment {
 };
 
 // Watches a session's training forwards and settles on shares: as python_shim/ebbtide/_offload/
-// _auto_alpha.py. The closed form from two observed steps; with kAuto then whole steps at that share, at
-// none, and between them, each until two of one length are known, the shorter of which counts. Where
-// lengths vary from step to step the limits' share stands. Never waits for the device: what is not known
-// yet is asked for at the next step. Serialised by its owner.
+// _auto_alpha.py. The closed form from two observed steps; with kAuto then whole steps at that
+// share, at none, and between them, each until two of one length are known, the shorter of which
+// counts. Where lengths vary from step to step the limits' share stands. Never waits for the
+// device: what is not known yet is asked for at the next step. Serialised by its owner.
 class AutoAlpha {
  public:
   explicit AutoAlpha(AlphaRule rule) : rule_(rule) {}
 
-  // A training forward begins in the first layer, whose input has so many elements; its last layer has
-  // run.
+  // A training forward begins in the first layer, whose input has so many elements; its last layer
+  // has run.
   void begin(State& state, std::int64_t elements);
   void end(const State& state);
   bool is_settled() const { return is_settled_; }
@@ -62,8 +62,8 @@ class AutoAlpha {
   const AlphaRule rule_;
   std::vector<Begun> begun_;
   std::optional<Moment> ended_;
-  Shares most_;       // as much as the limits allow
-  double part_ = 0;   // of that, at present
+  Shares most_;      // as much as the limits allow
+  double part_ = 0;  // of that, at present
   std::optional<AlphaSearch> search_;
   bool is_settled_ = false;
 };

@@ -4,14 +4,13 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
-#include <optional>
 #include <utility>
 
 namespace ebbtide::offload {
 namespace {
 
-constexpr double kWorth = 0.005;           // a gain below this share is not looked for
-constexpr double kRounding = 1 + 1e-12;    // a rounding error does not cost a part
+constexpr double kWorth = 0.005;         // a gain below this share is not looked for
+constexpr double kRounding = 1 + 1e-12;  // a rounding error does not cost a part
 
 double whole_parts(double share) { return std::floor(share * kShareParts * kRounding); }
 
@@ -71,20 +70,20 @@ std::optional<double> AlphaSearch::following() const {
   }
   if (seconds_.size() >= kMostProbes) return std::nullopt;
   const auto best = seconds_.find(best_number());
-  std::optional<std::pair<int, int>> widest;
+  std::pair<int, int> widest;
   const auto consider = [&](int low, int high) {
-    const bool is_wider = !widest || high - low >= widest->second - widest->first;
-    if (high - low > 1 && is_wider && is_worth_halving(low, high)) widest = {low, high};
+    if (high - low > widest.second - widest.first) widest = {low, high};
   };
   if (best != seconds_.begin()) consider(std::prev(best)->first, best->first);
   if (std::next(best) != seconds_.end()) consider(best->first, std::next(best)->first);
-  if (!widest) return std::nullopt;
-  return static_cast<double>((widest->first + widest->second) / 2) / kShareParts;
+  const auto [low, high] = widest;
+  if (high - low < 2 || !is_worth_halving(low, high)) return std::nullopt;
+  return static_cast<double>((low + high) / 2) / kShareParts;
 }
 
 // Whether a minimum between the two could still matter. The time is convex: it lies above the line
-// through a point on one side of the two, and one of them. Without such a point it may fall as far as the
-// rest of it did.
+// through a point on one side of the two, and one of them. Without such a point it may fall as far
+// as the rest of it did.
 bool AlphaSearch::is_worth_halving(int low, int high) const {
   const double least = seconds_.at(best_number());
   const auto at_low = seconds_.find(low), at_high = seconds_.find(high);

@@ -1,5 +1,6 @@
-// What share of each layer's activations is swapped, under the limits of link and host; and the search
-// for the share with the fastest steps. The same as in Python (python_shim/ebbtide/_offload/_choice.py).
+// What share of each layer's activations is swapped, under the limits of link and host; and the
+// search for the share with the fastest steps. The same as in Python
+// (python_shim/ebbtide/_offload/_choice.py).
 #pragma once
 
 #include <map>
@@ -33,9 +34,9 @@ Shares memo_shares(const std::vector<LayerCost>& layers, const Limits& limits);
 // Each layer's own, so that together they compute the fewest bytes again.
 Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits);
 
-// What part of the largest share has the shortest measured step. Steps get shorter with it while copies
-// hide, and longer once they do not: the time has one minimum, and the widest interval beside the best
-// part so far is halved. At most kMostProbes parts are tried. Not thread-safe.
+// What part of the largest share has the shortest measured step. Steps get shorter with it while
+// copies hide, and longer once they do not: the time has one minimum, and the widest interval
+// beside the best part so far is halved. At most kMostProbes parts are tried. Not thread-safe.
 class AlphaSearch {
  public:
   static constexpr std::size_t kMostProbes = 6;
