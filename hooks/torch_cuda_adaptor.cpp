@@ -72,7 +72,10 @@ class CudaAdaptor final : public CudaForwarder {
   void watch_upstream() {
     EventSink* sink = Registry::get().sink();
     // Leaked: upstream keeps it.
-    if (sink != nullptr && !std::exchange(is_watching_, true)) (new TorchCudaWatch(*sink))->attach(upstream_);
+    if (sink != nullptr && watch_ == nullptr) {
+      watch_ = new TorchCudaWatch(*sink);
+      watch_->attach(upstream_);
+    }
     Registry::get().record_device_activity();
   }
 
@@ -326,6 +329,7 @@ class CudaAdaptor final : public CudaForwarder {
       own = find(device);
       if (own != nullptr && !is_capturing() && is_larger_than_the_device(size)) {
         failures_.tell_what_was_kept_back();
+        if (watch_ != nullptr) watch_->note_failure(size, device);
         throw explained(error, *own, size, {});
       }
       if (own != nullptr) own->statistics().hide_out_of_memory();
@@ -412,7 +416,7 @@ class CudaAdaptor final : public CudaForwarder {
   const bool is_forced_uncached_;
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
   std::atomic<int> open_pools_{0};
-  bool is_watching_ = false;                               // set before the first allocation
+  TorchCudaWatch* watch_ = nullptr;                        // where there is a trace; set before the first allocation
 };
 
 CudaAdaptor* CudaAdaptor::instance = nullptr;

@@ -63,6 +63,13 @@ void TorchCudaWatch::note(const Entry& entry) noexcept {
   if (event.action == Action::kSegmentTaken || event.action == Action::kSegmentGivenBack) record_device_used(sink_, entry.device_);
 }
 
+void TorchCudaWatch::note_failure(Bytes asked, int device) noexcept {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) return;
+  sink_.record(record_of(Action::kOutOfMemory, asked.value, free, device));
+}
+
 void record_device_used(EventSink& sink, int device) noexcept {
   try {
     const c10::cuda::OptionalCUDAGuard guard(static_cast<c10::DeviceIndex>(device));

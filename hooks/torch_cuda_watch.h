@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include "allocator/base/event.h"
+#include "allocator/base/units.h"
 
 namespace ebbtide {
 
@@ -15,6 +16,9 @@ class TorchCudaWatch {
 
   // Requires: upstream is initialised, or it forgets the request.
   void attach(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream);
+
+  // Of upstream's failures in this thread that were nobody's business, the last one reaches the program after all.
+  void note_failure(Bytes asked, int device) noexcept;
 
   // While it lives, what this thread takes from upstream is memory to divide up: pieces of an arena, not blocks.
   class Pieces {

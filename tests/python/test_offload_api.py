@@ -58,6 +58,11 @@ def test_a_model_trains_in_pieces_and_is_returned(capsys):
     assert our_lines(capsys.readouterr().err) == []
 
 
+def test_what_is_no_module_is_named():
+    with pytest.raises(EbbtideError, match=r"^offload\(3\): allowed is a torch.nn.Module$"):
+        ebbtide.offload(3)
+
+
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_every_architecture_passes_its_self_check(architecture, capsys):
     model = models.make(architecture, torch.float32)

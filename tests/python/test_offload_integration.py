@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from conftest import PROGRAMS, our_lines
 
@@ -168,6 +170,7 @@ def test_the_form_that_a_mark_tells_is_the_number_of_pieces_that_run(mini_sequen
     """By it rounds are told apart before they begin: a wrong one costs a plan."""
     from ebbtide._offload._registry import registry
 
+    gc.collect()  # the form is that of all models: none of another test may end in this one
     model = make()
     ebbtide.offload(model, alpha=0.5, mini_sequence=mini_sequence, keep_last=0, host="64MiB")
     state = offloaded_of(model)

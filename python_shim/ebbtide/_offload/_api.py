@@ -63,6 +63,8 @@ def offload(
     else stays whole, and one line says why. May be called again with other settings. With labels
     the output has no logits in training. Not for one model in several threads.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise EbbtideError(f"offload({model!r}): allowed is a torch.nn.Module")
     setattr(find_causal_lm(model) or model, DECIDED, True)
     found = offloaded_of(model)
     if found is not None:
