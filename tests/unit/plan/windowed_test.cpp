@@ -82,15 +82,17 @@ TEST(Windows, PlansAreValidNoHigherThanForWholeBuffersAndNoLowerThanTheBound) {
 TEST(Windows, TheValidatorAgreesWithTheReferenceOnDamagedPlans) {
   std::mt19937_64 random(62);
   int invalid = 0;
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 20; ++i) {
     const Problem problem = random_windows(random, 8, false);
-    Solution solution = solve(problem).value();
-    Offset& moved = solution.offsets[random() % 8];
-    moved.value = static_cast<std::int64_t>(random() % 4096);
-    solution.height = Bytes{1 << 20};
-    const bool is_valid = reference::are_apart(problem, solution.offsets, kTicks + 1);
-    EXPECT_EQ(validate(problem, solution).ok(), is_valid);
-    invalid += is_valid ? 0 : 1;
+    const Solution solution = solve(problem).value();
+    for (int k = 0; k < 10; ++k) {
+      Solution damaged = solution;
+      damaged.offsets[random() % 8].value = static_cast<std::int64_t>(random() % 4096);
+      damaged.height = Bytes{1 << 20};
+      const bool is_valid = reference::are_apart(problem, damaged.offsets, kTicks + 1);
+      EXPECT_EQ(validate(problem, damaged).ok(), is_valid);
+      invalid += is_valid ? 0 : 1;
+    }
   }
   EXPECT_GE(invalid, 20);
 }
