@@ -108,7 +108,7 @@ class EBBTIDE_EXPORT Engine {
   // The stream whose requests are planned.
   StreamId home() const noexcept { return bypass_.home(); }
   // First byte of the arena; null while it is empty.
-  const void* base() const noexcept { return arena_.range().base(); }
+  const void* base() const noexcept { return arena_.base(); }
 
   // `input`: the extents of what the round is about (batch, length), empty when not known.
   void mark(MarkKind kind, std::uint64_t source, const Extents& input = {}) noexcept;
