@@ -18,7 +18,6 @@ namespace {
 constexpr Bytes kGrain{20 * kMiB.value};
 // The range is given back piece by piece.
 constexpr Bytes kPiece{3 * kGrain.value};
-constexpr std::size_t kAggregate = 0;
 
 char* byte_at(void* base, Bytes offset) { return static_cast<char*>(base) + offset.value; }
 
