@@ -39,7 +39,8 @@ void raise_peaks(Stats& stats, const Stats& other) {
 constexpr Bytes kLeastOversize{20 * kMiB.value};
 
 bool is_oversize(Bytes size) {
-  return size >= kLeastOversize && static_cast<std::size_t>(size.value) >= c10::CachingAllocator::AcceleratorAllocatorConfig::max_split_size();
+  using Config = c10::CachingAllocator::AcceleratorAllocatorConfig;
+  return size >= kLeastOversize && static_cast<std::size_t>(size.value) >= Config::max_split_size();
 }
 
 // Upstream's own: the largest remainders of a block that stay with it, in general and for what it never splits.
