@@ -114,4 +114,4 @@ def other_threads_may_empty_the_cache_meanwhile() -> None:
     for thread in threads:
         thread.join()
     assert [tensor[5].item() for tensor in (first, *others)] == [8, 15, 25, 35]
-    assert_consistent()
+    assert_consistent(reset=True)
