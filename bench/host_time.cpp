@@ -9,7 +9,9 @@
 //          no-marks      repeating, and nothing ever says where an iteration begins; one device and stream
 // Entries: allocator     c10::Allocator::allocate, as C++ programs call it
 //          empty         at::empty, which is torch.empty without Python
-// Prints the seconds of every round, a line for each: <torch's> <Ebbtide's>.
+// A third one takes turns, too, which does nothing: what it takes is torch's dispatcher and the loop, the least that any
+// allocator can come to.
+// Prints the seconds of every round, a line for each: <torch's> <Ebbtide's> <nothing's>.
 #include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -29,6 +31,8 @@
 #include <thread>
 #include <vector>
 
+#include "hooks/torch_cuda_forwarder.h"
+
 namespace {
 
 namespace native = c10::cuda::CUDACachingAllocator;
@@ -37,6 +41,21 @@ constexpr std::size_t kMiB = 1 << 20;
 constexpr std::size_t kSizes = 64;
 constexpr int kWarmups = 40;  // rounds before anything is timed: observed, planned, served, or left alone
 constexpr std::chrono::milliseconds kPatience{500};
+
+// Hands out one address again and again, and forgets what comes back.
+class Nothing final : public ebbtide::CudaForwarder {
+ public:
+  using CudaForwarder::CudaForwarder;
+
+  c10::DataPtr allocate(std::size_t) override { return {this, this, &forget, c10::Device(c10::DeviceType::CUDA, device)}; }
+  c10::DeleterFnPtr raw_deleter() const override { return &forget; }
+
+  static thread_local c10::DeviceIndex device;
+
+ private:
+  static void forget(void*) {}
+};
+thread_local c10::DeviceIndex Nothing::device = 0;
 
 struct Settings {
   std::string pattern, entry;
@@ -120,7 +139,8 @@ class Team {
 
  private:
   void work(int number) {
-    c10::cuda::set_device(static_cast<c10::DeviceIndex>(settings_.has_own_devices() ? number : 0));
+    Nothing::device = static_cast<c10::DeviceIndex>(settings_.has_own_devices() ? number : 0);
+    c10::cuda::set_device(Nothing::device);
     if (settings_.has_own_streams()) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool());
     for (;;) {
       begin_.arrive_and_wait();
@@ -167,6 +187,7 @@ void take_home(const Settings& settings, const Engine& engine, native::CUDAAlloc
 void run(const Settings& settings, const Engine& engine, native::CUDAAllocator& upstream, native::CUDAAllocator& ours) {
   if (settings.has_marks()) take_home(settings, engine, ours);
   Team team(settings);
+  Nothing nothing(upstream);
   std::uint32_t seed = 0;
   const auto round = [&](native::CUDAAllocator& allocator) {
     const double seconds = team.run(allocator, settings.pattern == "unique" ? ++seed : 0);
@@ -182,7 +203,8 @@ void run(const Settings& settings, const Engine& engine, native::CUDAAllocator& 
   }
   for (int i = 0; i < settings.rounds; ++i) {
     const double theirs = round(upstream);
-    std::printf("%.9f %.9f\n", theirs, round(ours));
+    const double own = round(ours);
+    std::printf("%.9f %.9f %.9f\n", theirs, own, round(nothing));
   }
 }
 

@@ -1,7 +1,8 @@
 """Host time of one allocate + free pair on a simulated GPU: torch's own allocator and Ebbtide, round by round in turn.
 
 Machines are noisy, so both take turns in one process (host_time.cpp) and what counts is the ratio of their median
-rounds. Off-plan rounds that never repeat are tried again now and then; "in all" has those in it, too.
+rounds. Off-plan rounds that never repeat are tried again now and then; "in all" has those in it, too. "least" is the
+ratio of an allocator that does nothing, in the same rounds: torch's dispatcher alone.
 
     EBBTIDE_NATIVE_DIR=build/native python bench/host_time.py --json host_time.json
 """
@@ -69,9 +70,11 @@ def build(folder: pathlib.Path) -> pathlib.Path:
     includes += [pathlib.Path("/usr/local/cuda/include")]
     names = ("torch_cuda", "torch_cpu", "c10_cuda", "c10")
     libraries = [torch / "lib" / f"lib{name}.so" for name in names]
+    libraries += packages.glob("nvidia/cu*/lib/libcudart.so.[0-9]*")
     program = folder / "host_time"
     source = ROOT / "bench" / "host_time.cpp"
-    command = ["g++", "-std=c++20", "-O2", str(source), "-o", str(program)]
+    command = ["g++", "-std=c++20", "-O2", str(source), str(ROOT / "hooks" / "torch_cuda_forwarder.cpp")]
+    command += ["-o", str(program), "-I", str(ROOT)]
     for include in includes:
         command += ["-isystem", str(include)]
     command += ["-Wl,--no-as-needed", *map(str, libraries), f"-Wl,-rpath,{torch / 'lib'}", "-ldl"]
@@ -81,8 +84,8 @@ def build(folder: pathlib.Path) -> pathlib.Path:
 
 def rounds_of(
     program: pathlib.Path, case: Case, load: tuple[str, int, int], options: argparse.Namespace
-) -> list[tuple[float, float]]:
-    """Seconds of every round, torch's and Ebbtide's."""
+) -> list[tuple[float, float, float]]:
+    """Seconds of every round: torch's, Ebbtide's, and those of an allocator that does nothing."""
     command = [str(program), case.pattern, *map(str, load), str(options.requests)]
     command += [str(options.rounds), str(_native.folder().resolve() / _native.ADAPTORS["cuda"])]
     devices = load[1] if case.pattern == "repeating" else 1
@@ -96,17 +99,17 @@ def rounds_of(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise SystemExit(f"host_time: {case.name}: {done.stderr[-2000:]}")
-    pairs = [line.split() for line in done.stdout.splitlines()]
-    return [(float(theirs), float(ours)) for theirs, ours in pairs]
+    rounds = [line.split() for line in done.stdout.splitlines()]
+    return [(float(theirs), float(ours), float(least)) for theirs, ours, least in rounds]
 
 
 def row_of(
     program: pathlib.Path, case: Case, load: tuple[str, int, int], options: argparse.Namespace
 ) -> dict[str, Any]:
     rounds = [
-        pair for _ in range(options.turns) for pair in rounds_of(program, case, load, options)
+        times for _ in range(options.turns) for times in rounds_of(program, case, load, options)
     ]
-    theirs, ours = (statistics.median(column) for column in zip(*rounds, strict=True))
+    theirs, ours, least = (statistics.median(column) for column in zip(*rounds, strict=True))
     entry, threads, live = load
     per_pair = 1e9 / options.requests
     return {
@@ -117,7 +120,8 @@ def row_of(
         "ns_per_pair": ours * per_pair,
         "ns_per_pair_of_torch": theirs * per_pair,
         "ratio": ours / theirs,
-        "ratio_in_all": sum(pair[1] for pair in rounds) / sum(pair[0] for pair in rounds),
+        "ratio_in_all": sum(times[1] for times in rounds) / sum(times[0] for times in rounds),
+        "least_ratio": least / theirs,
         "limit": case.limit,
     }
 
@@ -127,7 +131,7 @@ def show(row: dict[str, Any]) -> None:
     print(
         f"{row['case']:<36} {row['entry']:<10} {row['threads']:>7} {row['live_blocks']:>4} "
         f"{row['ns_per_pair_of_torch']:>7.0f} {row['ns_per_pair']:>7.0f} {row['ratio']:>6.2f} "
-        f"{row['ratio_in_all']:>7.2f} {row['limit']:>6.2f}{verdict}",
+        f"{row['ratio_in_all']:>7.2f} {row['least_ratio']:>6.2f} {row['limit']:>6.2f}{verdict}",
         flush=True,
     )
 
@@ -147,7 +151,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     print(
         f"{'case':<36} {'entry':<10} {'threads':>7} {'live':>4} {'torch':>7} {'ns/pair':>7} "
-        f"{'ratio':>6} {'in all':>7} {'limit':>6}"
+        f"{'ratio':>6} {'in all':>7} {'least':>6} {'limit':>6}"
     )
     with tempfile.TemporaryDirectory(prefix="ebbtide-host-time-") as folder:
         program = build(pathlib.Path(folder))

@@ -88,7 +88,10 @@ class CudaAdaptor final : public CudaForwarder {
       return block;
     }
     Device device = 0;
-    if (devices_.size() != 1) C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
+    if (devices_.size() != 1) {
+      // The check costs as much as the question.
+      if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
+    }
     TorchCudaDevice* own = find(device);
     if (own == nullptr) return upstream_.allocate(count);
     // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.

@@ -16,7 +16,6 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::size_t kAggregate = 0;
 constexpr const char* kOlder = "made before the first iteration: parameters and the like";
 
 // Stretches of the arena that no block holds.

@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
+#include <bit>
 #include <exception>
 
 #include "allocator/base/log.h"
@@ -18,7 +19,14 @@ namespace {
 constexpr Bytes kGrain{20 * kMiB.value};
 // The range is given back piece by piece.
 constexpr Bytes kPiece{3 * kGrain.value};
-constexpr std::size_t kAggregate = 0;
+
+// What upstream makes of a size where roundup_power2_divisions is set: a piece is to be as large as it counts.
+Bytes rounded_by_upstream(Bytes size) {
+  const auto bytes = static_cast<std::size_t>(size.value);
+  const std::size_t divisions = c10::CachingAllocator::AcceleratorAllocatorConfig::roundup_power2_divisions(bytes);
+  if (divisions <= 1) return size;
+  return align_up(size, Bytes{static_cast<std::int64_t>(std::max<std::size_t>(std::bit_floor(bytes) / divisions, 1))});
+}
 
 char* byte_at(void* base, Bytes offset) { return static_cast<char*>(base) + offset.value; }
 
@@ -70,6 +78,7 @@ Status TorchCudaRange::extend_to(Bytes wanted) {
 
 // False when upstream put the piece anywhere but at the end of the range.
 bool TorchCudaRange::add_piece(Bytes size) {
+  size = rounded_by_upstream(size);
   const auto held = statistics_.hold();
   const TorchCudaWatch::Pieces pieces;
   void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());

@@ -31,7 +31,7 @@ void use_expandable_segments() {
   native::setAllocatorSettings(settings + "expandable_segments:True");
 }
 
-Status install() {
+Status install_cuda_adaptor() {
   native::CUDAAllocator* upstream = native::allocator.load();
   const std::string backend = upstream == nullptr ? "missing" : upstream->name();
   if (backend != "native") {
@@ -44,7 +44,7 @@ Status install() {
   return Error{ErrorCode::kUnsupported, "the CUDA adaptor could not be installed"};
 }
 
-__attribute__((constructor)) void start_with_program() { start_torch_adaptor({"cuda", &install}); }
+__attribute__((constructor)) void start_with_program() { start_torch_adaptor({"cuda", &install_cuda_adaptor}); }
 
 }  // namespace
 }  // namespace ebbtide

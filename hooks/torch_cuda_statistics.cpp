@@ -35,8 +35,12 @@ void raise_peaks(Stats& stats, const Stats& other) {
   for (const auto kind : kUnpooled) raise(stats.*kind, other.*kind);
 }
 
+// Upstream refuses a lower limit.
+constexpr Bytes kLeastOversize{20 * kMiB.value};
+
 bool is_oversize(Bytes size) {
-  return static_cast<std::size_t>(size.value) >= c10::CachingAllocator::AcceleratorAllocatorConfig::max_split_size();
+  using Config = c10::CachingAllocator::AcceleratorAllocatorConfig;
+  return size >= kLeastOversize && static_cast<std::size_t>(size.value) >= Config::max_split_size();
 }
 
 // Upstream's own: the largest remainders of a block that stay with it, in general and for what it never splits.

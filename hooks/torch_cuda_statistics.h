@@ -13,6 +13,8 @@
 
 namespace ebbtide {
 
+inline constexpr std::size_t kAggregate = 0;  // in torch's numbers: of the small pool and the large one together
+
 // Upstream takes the pieces that an arena consists of for allocated blocks. Here they are none: what lives in them is
 // allocated, what is idle in them is an inactive split, and all of it stays reserved. Sums are exact at any time. So
 // are the peaks of allocated and of requested bytes, but for small tensors of upstream that came and went between two

@@ -11,7 +11,6 @@ namespace {
 
 // Less than this is not worth a synchronisation.
 constexpr Bytes kWorthTrimming{64 * kMiB.value};
-constexpr std::size_t kAggregate = 0;
 
 }  // namespace
 

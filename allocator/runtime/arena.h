@@ -40,9 +40,11 @@ class Arena {
   // The tightest gap below the highest block; without one, above it, where the arena may have to grow.
   Offset tightest_place(Bytes size, Bytes alignment) const { return blocks_.tightest_place(size, alignment); }
 
-  void* address(Offset offset) const { return static_cast<char*>(range_->base()) + offset.value; }
+  // First byte; null until there was one. Takes no lock.
+  void* base() const { return reinterpret_cast<void*>(published_.begin.load(std::memory_order_relaxed)); }
+  void* address(Offset offset) const { return static_cast<char*>(base()) + offset.value; }
   Offset offset_of(const void* address) const {
-    return {static_cast<const char*>(address) - static_cast<const char*>(range_->base())};
+    return {static_cast<const char*>(address) - static_cast<const char*>(base())};
   }
   // True for addresses inside the extent.
   bool contains(const void* address) const {

@@ -12,6 +12,11 @@ Offset end_of(const std::pair<const Offset, Block>& entry) { return entry.first 
 
 }  // namespace
 
+BlockTable::Map::const_iterator BlockTable::first_from(Offset offset) const {
+  if (last_.offset != offset) last_ = {offset, blocks_.lower_bound(offset)};
+  return last_.found;
+}
+
 bool BlockTable::is_free(Offset offset, Bytes size) const {
   const auto next = blocks_.lower_bound(offset);
   if (next != blocks_.end() && next->first < offset + size) return false;
@@ -20,7 +25,7 @@ bool BlockTable::is_free(Offset offset, Bytes size) const {
 
 void BlockTable::insert(Offset offset, Block block) {
   EBBTIDE_CHECK_OP(block.size.value, >, 0);
-  const auto next = blocks_.lower_bound(offset);
+  const auto next = first_from(offset);
   // Two live tensors never share a byte: this check is never compiled out.
   if (next != blocks_.end()) {
     EBBTIDE_CHECK_OP((offset + block.size).value, <=, next->first.value);
@@ -28,6 +33,7 @@ void BlockTable::insert(Offset offset, Block block) {
   if (next != blocks_.begin()) {
     EBBTIDE_CHECK_OP(end_of(*std::prev(next)).value, <=, offset.value);
   }
+  last_ = {};
   live_bytes_ += block.size;
   if (spare_.empty()) {
     blocks_.emplace_hint(next, offset, std::move(block));
@@ -43,6 +49,7 @@ void BlockTable::insert(Offset offset, Block block) {
 std::optional<Block> BlockTable::erase(Offset offset) {
   const auto found = blocks_.find(offset);
   if (found == blocks_.end()) return std::nullopt;
+  last_ = {};
   Block block = std::move(found->second);
   live_bytes_ -= block.size;
   spare_.push_back(blocks_.extract(found));
@@ -55,7 +62,7 @@ Block* BlockTable::find(Offset offset) {
 }
 
 const Block* BlockTable::holder(Offset offset, Bytes size) const {
-  auto at = blocks_.lower_bound(offset);
+  auto at = first_from(offset);
   if (at != blocks_.begin() && end_of(*std::prev(at)) > offset) --at;
   return at != blocks_.end() && at->first < offset + size ? &at->second : nullptr;
 }

@@ -43,6 +43,10 @@ struct Block : BlockRecord {
 // Invariants: (1) live blocks never overlap; (2) live_bytes is the sum of their sizes.
 class BlockTable {
  public:
+  BlockTable() = default;
+  BlockTable(const BlockTable&) = delete;  // last_ points into it
+  BlockTable& operator=(const BlockTable&) = delete;
+
   // True when no live block holds a byte of [offset, offset + size).
   bool is_free(Offset offset, Bytes size) const;
 
@@ -77,7 +81,16 @@ class BlockTable {
  private:
   using Map = std::map<Offset, Block>;
 
+  // The first block at or above `offset`.
+  Map::const_iterator first_from(Offset offset) const;
+
   Map blocks_;
+  // What was looked up last, until a block comes or goes: who takes a place has just asked who holds it.
+  struct LookUp {
+    Offset offset{-1};
+    Map::const_iterator found;
+  };
+  mutable LookUp last_;
   std::vector<Map::node_type> spare_;  // nodes of erased blocks, reused so that a hook needs no heap
   Bytes live_bytes_;
 };

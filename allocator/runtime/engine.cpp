@@ -87,18 +87,13 @@ Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
 bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<std::mutex>& lock) {
   const bool is_in_backward = options_.is_in_backward != nullptr && options_.is_in_backward();
   lock.lock();
-  const bool home_was_known = home_is_known_;
-  const bool had_seen_backward = has_seen_backward_;
-  const std::uint32_t round = recorder_.round().serial;
-  if (!home_is_known_ && !has_marks_) note_backward(is_in_backward, lock);
+  bool is_news = !home_is_known_ && !has_marks_ && note_backward(is_in_backward, lock);
   if (!home_is_known_ && !recorder_.is_prologue()) {
     home_ = stream;
-    home_is_known_ = true;
+    home_is_known_ = is_news = true;
   }
-  if (home_is_known_ && stream == home_) note_backward(is_in_backward, lock);
-  const bool is_as_before = home_was_known == home_is_known_ && had_seen_backward == has_seen_backward_ &&
-                            round == recorder_.round().serial && !recorder_.is_full();
-  if (!is_as_before) set_bypass();
+  if (home_is_known_ && stream == home_) is_news |= note_backward(is_in_backward, lock);
+  if (is_news || recorder_.is_full()) set_bypass();
   if (const Bypass::Reason reason = reason_to_pass(stream); reason != Bypass::Reason::kNone) {
     bypass_.count(reason, size);
     return false;

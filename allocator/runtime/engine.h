@@ -108,7 +108,7 @@ class EBBTIDE_EXPORT Engine {
   // The stream whose requests are planned.
   StreamId home() const noexcept { return bypass_.home(); }
   // First byte of the arena; null while it is empty.
-  const void* base() const noexcept { return arena_.range().base(); }
+  const void* base() const noexcept { return arena_.base(); }
 
   // `input`: the extents of what the round is about (batch, length), empty when not known.
   void mark(MarkKind kind, std::uint64_t source, const Extents& input = {}) noexcept;
@@ -145,7 +145,8 @@ class EBBTIDE_EXPORT Engine {
   void count(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<std::mutex>& lock);
   void note_input(const Extents& input);
-  void note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock);
+  // True when a backward began, or ended a round: what may pass by is another matter then.
+  bool note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock);
   bool is_in_optimizer_step() const;
   bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;

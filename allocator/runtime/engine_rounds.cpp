@@ -19,10 +19,12 @@ constexpr std::uint32_t kPause = 32;        // rounds between learning, once the
 }  // namespace
 
 // Programs that give no hints at all (C++ without a call of ours) are cut where a backward has ended.
-void Engine::note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock) {
-  if (has_seen_backward_ && has_marks_) return;
-  if (!has_marks_ && has_seen_backward_ && !is_in_backward) cut(RoundKind::kStep, 0, {}, lock);
-  has_seen_backward_ = has_seen_backward_ || is_in_backward;
+bool Engine::note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock) {
+  if (is_in_backward == has_seen_backward_) return false;
+  if (has_seen_backward_ && has_marks_) return false;
+  if (has_seen_backward_) cut(RoundKind::kStep, 0, {}, lock);
+  has_seen_backward_ = is_in_backward;
+  return true;
 }
 
 RoundState Engine::round_state() const {

@@ -41,12 +41,14 @@ void ExpectedSizes::begin(const Program& program, Bytes smallest) {
   explained_ = unexplained_ = Bytes{};
   doubts_ = 0;
   trusts_input_ = false;
+  may_predict_ = true;
   candidates_.assign(classes, {});
 }
 
 void ExpectedSizes::note_input(const InputSizes& sizes) {
   explained_ = unexplained_ = Bytes{};
   doubts_ = 0;
+  may_predict_ = true;
   candidates_.assign(expected_.size(), {});
   trusts_input_ = sizes.says_something();
   if (!trusts_input_) return;
@@ -85,6 +87,7 @@ void ExpectedSizes::judge_input(Bytes size, bool follows) {
 
 void ExpectedSizes::forget_input() {
   trusts_input_ = false;
+  may_predict_ = true;
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
     if (candidates_[c].sizes.empty()) continue;
     candidates_[c] = {};
@@ -161,11 +164,19 @@ void ExpectedSizes::note_ratio(std::uint32_t size_class, Bytes size) {
   if (!is_known) ratios_.push_back(ratio);
 }
 
+// No prediction is better than a sure one from a class of the same size.
+bool ExpectedSizes::may_improve(std::uint32_t c) const {
+  const bool is_best = knowledge_[c] == Knowledge::kSure && distance_[c] <= 1;
+  return knowledge_[c] != Knowledge::kSeen && !is_best && !program_->is_constant(c);
+}
+
 // Every class that is seen tells about the others: what several shapes agree on before a guess, and of
 // equals the class that is closest in size.
 void ExpectedSizes::predict_from(std::uint32_t size_class, Bytes size) {
+  if (!std::exchange(may_predict_, false)) return;
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
-    if (knowledge_[c] == Knowledge::kSeen || program_->is_constant(c)) continue;
+    if (!may_improve(c)) continue;
+    may_predict_ = true;
     const Prediction prediction = predict_size(*program_, c, size_class, size);
     if (prediction.size.value == 0) continue;
     const Knowledge knowledge = prediction.is_sure ? Knowledge::kSure : Knowledge::kGuess;

@@ -19,7 +19,8 @@ bool is_close(Bytes size, Bytes expected, std::int64_t part = 128);
 // expected from the start, until most of what is seen shows that nothing follows from them.
 //
 // Keeps a reference to the program, which must outlive the round. Not thread-safe.
-// Cost: binding a class is linear in the number of classes, everything else constant.
+// Cost: binding a class is linear in the number of classes while anything can still be said better of one of them,
+// everything else constant.
 class ExpectedSizes {
  public:
   // Starts over. Requests are at least `smallest`.
@@ -65,6 +66,7 @@ class ExpectedSizes {
   void note_ratio(std::uint32_t size_class, Bytes size);
   void bind(std::uint32_t size_class, Bytes size);
   void predict_from(std::uint32_t size_class, Bytes size);
+  bool may_improve(std::uint32_t size_class) const;
 
   const Program* program_ = nullptr;
   std::vector<Bytes> expected_;       // per class
@@ -76,6 +78,7 @@ class ExpectedSizes {
   Bytes unexplained_;                 // and what did not
   int doubts_ = 0;                    // how many did not
   bool trusts_input_ = false;
+  bool may_predict_ = true;           // of some class a prediction could still be better than what is expected
   Bytes smallest_;
   bool news_ = false;
 };

@@ -92,15 +92,23 @@ ensure_venv() {
   "$base" -m venv "$VENV"
 }
 
+# What tells that .venv holds what is required.
+required_packages() {
+  { cat "$ROOT/scripts/lib/requirements.txt"; "$PYTHON" --version; } | sha256sum | cut -d' ' -f1
+}
+
+has_python_packages() {
+  [ "$(cat "$VENV/.ebbtide-requirements" 2>/dev/null)" = "$(required_packages)" ]
+}
+
 ensure_python_packages() {
-  local requirements=$ROOT/scripts/lib/requirements.txt stamp=$VENV/.ebbtide-requirements wanted
-  wanted=$( { cat "$requirements"; "$PYTHON" --version; } | sha256sum | cut -d' ' -f1)
-  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+  local requirements=$ROOT/scripts/lib/requirements.txt
+  has_python_packages && return
   say "installing Python packages into .venv (torch is about 2 GB to fetch, 5 GB on disk)"
   grep -v '^#' "$requirements" | sed 's/^/    /'
   "$PYTHON" -m pip install --disable-pip-version-check --progress-bar off -q -r "$requirements" ||
     fail "pip could not install scripts/lib/requirements.txt"
-  echo "$wanted" >"$stamp"
+  required_packages >"$VENV/.ebbtide-requirements"
 }
 
 # build_tree FOLDER [cmake options]: configures (a second if nothing changed) and builds.

@@ -25,7 +25,13 @@ RUNS = [
     ("planned", ("judged limits",)),
     ("planned", ("pools",)),
 ]
-SETTINGS = ("expandable_segments:True", "expandable_segments:False", "max_split_size_mb:32,expandable_segments:False")
+SETTINGS = (
+    "expandable_segments:True",
+    "expandable_segments:False",
+    "max_split_size_mb:20,expandable_segments:False",
+    "roundup_power2_divisions:4",
+    "roundup_power2_divisions:4,expandable_segments:False",
+)
 
 
 def complaints(stderr: str) -> list[str]:

@@ -31,3 +31,15 @@ def test_a_tracker_hears_of_the_arena(run_python, native, tmp_path, tracker, mod
     answer = json.loads(done.stdout)
     assert (answer["served"] > 0) == (mode == "1")
     assert answer["changes"] > 2
+
+
+# With a trace, what torch does is written down under its lock.
+@pytest.mark.parametrize("trace", ("", "run.ebb"))
+def test_what_is_done_under_torchs_own_lock_waits_for_no_lock_of_ours(run_python, native, tmp_path, tracker, trace):
+    done = run_python(
+        [str(PROGRAMS / "lock_order.py"), str(tracker)],
+        **simulated_environment(tmp_path, capacity="2GiB"),
+        EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+        EBBTIDE_TRACE=str(tmp_path / trace) if trace else "",
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 // Built by segment_tracker.py; called through ctypes.
 #include <c10/cuda/CUDACachingAllocator.h>
 
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <vector>
@@ -17,11 +18,18 @@ struct Change {
 
 std::mutex lock;  // guards changes
 std::vector<Change> changes;
+enum class Stop { kNone, kWanted, kStopped } stop = Stop::kNone;  // guarded by lock
+std::condition_variable stop_changed;
 
 void note(const Entry& entry) {
   const bool is_taken = entry.action_ == Entry::SEGMENT_ALLOC || entry.action_ == Entry::SEGMENT_MAP;
   if (!is_taken && entry.action_ != Entry::SEGMENT_FREE && entry.action_ != Entry::SEGMENT_UNMAP) return;
-  const std::lock_guard guard(lock);
+  std::unique_lock guard(lock);
+  if (stop == Stop::kWanted) {
+    stop = Stop::kStopped;
+    stop_changed.notify_all();
+    stop_changed.wait(guard, [] { return stop == Stop::kNone; });
+  }
   changes.push_back({entry.device_, is_taken ? 1 : 0, static_cast<std::int64_t>(entry.addr_), static_cast<std::int64_t>(entry.size_)});
 }
 
@@ -30,6 +38,21 @@ void note(const Entry& entry) {
 extern "C" {
 
 void attach_segment_tracker() { native::attachAllocatorTraceTracker(&note); }
+
+// The next change of a segment stops the thread that makes it, with torch's own lock held, until let_go().
+void stop_at_next_change() {
+  const std::lock_guard guard(lock);
+  stop = Stop::kWanted;
+}
+void wait_until_stopped() {
+  std::unique_lock guard(lock);
+  stop_changed.wait(guard, [] { return stop == Stop::kStopped; });
+}
+void let_go() {
+  const std::lock_guard guard(lock);
+  stop = Stop::kNone;
+  stop_changed.notify_all();
+}
 
 // Moves the changes since the last call to `taken`, at most `room`; returns how many.
 std::int64_t take_segment_changes(Change* taken, std::int64_t room) {

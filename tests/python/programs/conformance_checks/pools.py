@@ -94,6 +94,22 @@ def devices_have_numbers_of_their_own() -> None:
     assert [torch.cuda.memory_allocated(device) for device in range(2)] == bases
 
 
+@check("pools")
+def a_tensor_may_be_freed_while_another_device_is_current() -> None:
+    before = [torch.cuda.memory_allocated(device) for device in (0, 1)]
+    tensor = take(20)
+    torch.cuda.set_device(1)
+    try:
+        del tensor
+        other = take(10, device=1)
+        assert [torch.cuda.memory_allocated(device) for device in (0, 1)] == [before[0], before[1] + 10 * MIB]
+        tensor = take(25)
+    finally:
+        torch.cuda.set_device(0)
+    assert tensor.device.index == 0 and torch.cuda.memory_allocated(0) == before[0] + 25 * MIB
+    del other, tensor
+
+
 @check("pools", served=False)
 def a_graph_that_cannot_be_captured_harms_nothing() -> None:
     def capture() -> None:

@@ -90,3 +90,28 @@ def backward_frees_on_its_own_thread() -> None:
     assert torch.cuda.memory_allocated() == base + 8 * MIB
     weight.grad = None
     assert torch.cuda.memory_allocated() == base
+
+
+@check("streams")
+def a_thread_may_end_before_its_tensors() -> None:
+    base = torch.cuda.memory_allocated()
+    kept: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: kept.extend([take(50), take(60)]))
+    thread.start()
+    thread.join()
+    assert torch.cuda.memory_allocated() == base + 110 * MIB
+    kept.clear()
+    assert torch.cuda.memory_allocated() == base
+
+
+@check("streams")
+def other_threads_may_empty_the_cache_meanwhile() -> None:
+    first = numbers(3)
+    threads = [threading.Thread(target=torch.cuda.empty_cache) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    others = [numbers(start) for start in (10, 20, 30)]
+    for thread in threads:
+        thread.join()
+    assert [tensor[5].item() for tensor in (first, *others)] == [8, 15, 25, 35]
+    assert_consistent(reset=True)
