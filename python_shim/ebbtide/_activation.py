@@ -6,8 +6,9 @@ import atexit
 import ctypes
 import os
 import sys
+from types import ModuleType
 
-from . import _abi, _marks, _native, _owners, _upstream
+from . import _marks, _native, _owners, _upstream
 from ._abi import Mode
 from ._errors import EbbtideError
 
@@ -59,9 +60,10 @@ def load_adaptor(kind: str) -> ctypes.CDLL:
     return _fitting(_native.adaptor(kind))
 
 
-def load_store() -> ctypes.CDLL:
-    """The offload's swap store: torch.classes.ebbtide.SwapStore is there afterwards."""
-    return _abi.declare(_fitting(_native.store()), _abi.SAVING_FUNCTIONS)
+def load_store() -> ModuleType:
+    """The offload's stores: torch.classes.ebbtide.SwapStore is there afterwards. The module `_saving`."""
+    _fitting(_native.store())
+    return _native.saving()
 
 
 def _fitting(library: ctypes.CDLL) -> ctypes.CDLL:
