@@ -90,6 +90,9 @@ class AutoAlpha:
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if not (module.training and torch.is_grad_enabled()):
             return
+        device = next(module.parameters()).device
+        if device != self._device:  # the model was moved: what was seen elsewhere says nothing
+            self._device, self._begun, self._ended, self._search = device, [], None, None
         if self._search is not None:
             self._measure()
         elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
@@ -107,7 +110,8 @@ class AutoAlpha:
     def _choose(self) -> None:
         offloaded = self._offloaded
         assert offloaded.layers is not None and self._ended is not None
-        stats = getattr(offloaded.store, "stats", lambda: None)()
+        store = offloaded.stores(self._device)
+        stats = getattr(store, "stats", lambda: None)()
         tallies = offloaded.layers.counts()
         swapped = [tally for tally in tallies if tally.calls and tally.swapped_bytes]
         if stats is None or not swapped or stats.copying_out_ns <= 0:
