@@ -21,6 +21,7 @@ import torch
 
 from .._marks import _tensors
 from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ._pickling import Hook
 
 if TYPE_CHECKING:
     from ._layer_record import Tally
@@ -78,8 +79,8 @@ class AutoAlpha:
     def install(self) -> None:
         root = self._offloaded.root
         self._hooks = [
-            root.register_forward_pre_hook(self._begin, with_kwargs=True),
-            root.register_forward_hook(self._end),
+            root.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
+            root.register_forward_hook(Hook(self._end)),
         ]
 
     def undo(self) -> None:

@@ -25,28 +25,29 @@ class DeviceStores:
     same stores."""
 
     def __init__(self, model: torch.nn.Module, host: int | None, strict: bool) -> None:
-        self._model = weakref.ref(model)
+        # The parts: while its head runs, a model does not know all of them.
+        self._parts = [weakref.ref(part) for part in model.modules()]
         self._host, self._strict = host, strict
         self._stores: dict[torch.device, Store] = {}
 
     def __call__(self, device: torch.device) -> Store:
         if device not in self._stores:
-            places = _devices_of(self._model())
+            places = self._places()
             # Nothing more is saved where the model was before: what is left there goes with its graphs.
             self._stores = {place: store for place, store in self._stores.items() if place in places}
             sharing = len({device, *(place for place in places if place.type == device.type)})
             self._stores[device] = make_store(device, self._host, self._strict, sharing)
         return self._stores[device]
 
+    def _places(self) -> set[torch.device]:
+        parts = (part for reference in self._parts if (part := reference()) is not None)
+        return {one.device for part in parts for one in part._parameters.values() if one is not None}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> DeviceStores:
         return self
 
     def all(self) -> Sequence[Store]:
         return list(self._stores.values())
-
-
-def _devices_of(model: torch.nn.Module | None) -> set[torch.device]:
-    return set() if model is None else {parameter.device for parameter in model.parameters()}
 
 
 class Place:

@@ -14,7 +14,7 @@ from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
 from ._layer_ambient import Parameters, generator_of
-from ._layer_arguments import CannotCut, LayerCall, input_of
+from ._layer_arguments import CannotCut, LayerCall, input_of, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
 from ._layer_find import width_of
@@ -25,11 +25,12 @@ from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
 from ._native_saving import Externals
+from ._pickling import Unpickled, former_attribute
 from ._pieces import Policy, Span, choose_policies
 from ._store import KeepStore
 
 
-class CutLayer:
+class CutLayer(Unpickled):
     """Not thread-safe, as the layer itself. Evaluation runs in pieces, too, but saves nothing."""
 
     def __init__(self, layer: torch.nn.Module, index: int, name: str, shared: Shared) -> None:
@@ -48,6 +49,9 @@ class CutLayer:
         del self._layer.forward
         if self._replaced is not None:
             self._layer.forward = self._replaced  # type: ignore[method-assign]
+
+    def stand_in(self) -> Any:
+        return former_attribute(self._layer, "forward", self._replaced)
 
     def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """Pieces of an input of this shape, and how many are swapped."""
@@ -75,6 +79,8 @@ class CutLayer:
         trains = torch.is_grad_enabled() and (
             x.requires_grad or any(p.requires_grad for p in self._layer.parameters())
         )
+        args, kwargs = self._moved_here(args, kwargs)
+        x = input_of(args, kwargs)
         caches = [value for value in (*args, *kwargs.values()) if _is_cache(value)]
         if caches:
             if not trains or any(cache.get_seq_length() for cache in caches):
@@ -83,6 +89,17 @@ class CutLayer:
             args = tuple(None if _is_cache(value) else value for value in args)
             kwargs = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
         return self._run(x, args, kwargs, trains)
+
+    def _moved_here(self, args: Any, kwargs: Any) -> Any:
+        """The arguments on the layer's own device, if they lie on others of its kind.
+
+        What dispatches a model to several devices moves them inside of the layer's own forward.
+        """
+        home = next((parameter.device for parameter in self._layer.parameters()), None)
+        found = {tensor.device for tensor in tensors_in((args, kwargs))}
+        if home is None or found <= {home} or any(device.type != home.type for device in found):
+            return args, kwargs
+        return map_tensors(lambda tensor: tensor.to(home), (args, kwargs))
 
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
         if trains:

@@ -19,6 +19,7 @@ from ._layer import LayerCuts, wrap_layers
 from ._offload_stats import OffloadStats
 from ._options import AUTO, Options
 from ._registry import registry
+from ._pickling import Unpickled
 from ._report import at_exit
 from ._store import KeepStore
 
@@ -51,7 +52,7 @@ class _LayersCut:
             self._cuts.undo()
 
 
-class Offloaded:
+class Offloaded(Unpickled):
     """Made by enable(). Until undo() the model runs in pieces."""
 
     def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
@@ -145,7 +146,7 @@ class Offloaded:
             self.head = HeadCut(self.lm, self.options)
             self.wrap_layers(self.options)
         else:
-            reference = _self_check.sample(self.lm)
+            reference = _self_check.reference(self.lm)
             self._choose_head(reference)
             self._choose_layers(reference)
         if self.head is not None:
