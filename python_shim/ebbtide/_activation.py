@@ -6,7 +6,6 @@ import atexit
 import ctypes
 import os
 import sys
-from types import ModuleType
 
 from . import _marks, _native, _owners, _upstream
 from ._abi import Mode
@@ -60,10 +59,9 @@ def load_adaptor(kind: str) -> ctypes.CDLL:
     return _fitting(_native.adaptor(kind))
 
 
-def load_store() -> ModuleType:
-    """The offload's stores: torch.classes.ebbtide.SwapStore is there afterwards. The module `_saving`."""
-    _fitting(_native.store())
-    return _native.saving()
+def load_store() -> ctypes.CDLL:
+    """The offload's stores: torch.classes.ebbtide.SwapStore is there afterwards, and _native.saving() works."""
+    return _fitting(_native.store())
 
 
 def _fitting(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -81,6 +81,8 @@ def store() -> ctypes.CDLL:
     library()
     # Lazy, as adaptors are.
     loaded = _load(folder() / STORE, ctypes.RTLD_LOCAL | os.RTLD_LAZY)
+    if not hasattr(loaded, "PyInit__saving"):
+        raise EbbtideError(f"{STORE} in {folder()} is of another version: it holds no module _saving")
     return _abi.declare_version(loaded)
 
 

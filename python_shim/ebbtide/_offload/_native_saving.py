@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from .. import _native
 from .._activation import load_store
 from .._errors import one_line
 from ._store import Handed, Saved, Store
@@ -25,7 +26,8 @@ _NO_LIMIT = 1 << 62
 
 @functools.cache
 def _saving() -> ModuleType:
-    return load_store()
+    load_store()
+    return _native.saving()
 
 
 @functools.cache

@@ -19,6 +19,7 @@ def build(folder: pathlib.Path, torch_version: str) -> pathlib.Path:
     for kind in ("cpu", "cuda", "store"):
         defines = [f'-DFAKE_TORCH_VERSION="{torch_version}"', f"-DFAKE_KIND={kind}"]
         out = str(folder / f"libebbtide_torch_{kind}.so")
-        command = [*compiler, *defines, str(HERE / "fake_adaptor.c"), "-o", out]
+        sources = ["fake_adaptor.c", "fake_saving.c"] if kind == "store" else ["fake_adaptor.c"]
+        command = [*compiler, *defines, *(str(HERE / source) for source in sources), "-o", out]
         subprocess.run(command, check=True)
     return folder
