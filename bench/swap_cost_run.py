@@ -16,9 +16,13 @@ from ebbtide._offload._native_saving import Externals
 from ebbtide._offload._store import Store
 from ebbtide._offload._swap_store import SwapStore
 
-LAYERS = (32, 128)
-# Tensors of a layer, how many are saved together. Three: its input, attention's output and log-sum-exp.
-CASES = ((3, 1), (64, 1), (64, 8), (256, 8))
+# Tensors of a layer, in how many pieces they are saved, in how many layers. Three: its input,
+# attention's output and log-sum-exp.
+CASES = (
+    *((layers, 3, 3) for layers in (8, 32, 128)),
+    *((layers, 64, pieces) for pieces in (1, 16, 64) for layers in (8, 32, 128)),
+    *((layers, 256, 32) for layers in (32, 128)),
+)
 TENSOR_BYTES = 2 << 20
 TURNS = 7
 NO_LIMIT = 1 << 62
@@ -103,7 +107,8 @@ class Program:
         return pieces
 
 
-def measure(layers: int, tensors: int, group: int) -> dict[str, float]:
+def measure(layers: int, tensors: int, pieces: int) -> dict[str, float]:
+    group = -(-tensors // pieces)
     store = SwapStore("cuda", 1 << 42)
     programs = {
         "plain": Program(layers, tensors, group, None),
@@ -124,7 +129,7 @@ def measure(layers: int, tensors: int, group: int) -> dict[str, float]:
     row = {
         "layers": layers,
         "tensors": tensors,
-        "together": group,
+        "pieces": pieces,
         "layer_ms": added("saved"),
         "least_layer_ms": least("saved") - least("plain"),
         "hooks_ms": added("hooks"),
@@ -136,4 +141,4 @@ def measure(layers: int, tensors: int, group: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps([measure(layers, *case) for case in CASES for layers in LAYERS]))
+    print(json.dumps([measure(*case) for case in CASES]))

@@ -26,7 +26,7 @@ Saves save_all(Store& store, std::vector<at::Tensor> tensors) {
   return {c10::make_intrusive<SavedBatch>(std::move(saved)), std::move(sizes), std::move(swapped)};
 }
 
-// What python_calls.h takes for it.
+// What python_module.cpp takes for it.
 template <class T>
 std::int64_t address_of(T* object) {
   return reinterpret_cast<std::int64_t>(static_cast<void*>(object));

@@ -313,33 +313,6 @@ SWAP_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
 
 
 
-class SavedStruct(c.Structure):
-    _fields_ = [
-        ("batch", c.c_void_p),
-        ("size_bytes", c.c_int64),
-        ("swapped_bytes", c.c_int64),
-        ("occupied_bytes", c.c_int64),
-        ("is_asked", c.c_int64),
-    ]
-
-
-# What the offload's store exports (hooks/torch_offload/python_calls.h). Objects are opaque pointers.
-SAVING_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
-    "ebbtide_storages_new": (c.c_void_p, [c.c_void_p, c.c_size_t]),
-    "ebbtide_storages_free": (None, [c.c_void_p]),
-    "ebbtide_recorder_begin": (c.c_void_p, [c.c_void_p]),
-    "ebbtide_recorder_end": (None, [c.c_void_p]),
-    "ebbtide_recorder_free": (None, [c.c_void_p]),
-    "ebbtide_recorder_measure": (c.c_int64, [c.c_void_p, c.c_void_p, c.c_size_t]),
-    "ebbtide_store_take": (
-        c.c_int,
-        [c.c_void_p, c.c_void_p, c.c_void_p, c.c_size_t, c.c_int64, c.c_void_p],
-    ),
-    "ebbtide_saved_prefetch": (c.c_int, [c.c_void_p]),
-    "ebbtide_saved_forget": (None, [c.c_void_p]),
-    "ebbtide_saving_error": (c.c_char_p, []),
-}
-
 # The part for the planner by itself. A problem is an opaque pointer.
 PLAN_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_problem_new": (c.c_int, [c.POINTER(c.c_void_p)]),

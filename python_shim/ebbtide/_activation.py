@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 
-from . import _abi, _marks, _native, _owners, _upstream
+from . import _marks, _native, _owners, _upstream
 from ._abi import Mode
 from ._errors import EbbtideError
 
@@ -60,8 +60,8 @@ def load_adaptor(kind: str) -> ctypes.CDLL:
 
 
 def load_store() -> ctypes.CDLL:
-    """The offload's swap store: torch.classes.ebbtide.SwapStore is there afterwards."""
-    return _abi.declare(_fitting(_native.store()), _abi.SAVING_FUNCTIONS)
+    """The offload's stores: torch.classes.ebbtide.SwapStore is there afterwards, and _native.saving() works."""
+    return _fitting(_native.store())
 
 
 def _fitting(library: ctypes.CDLL) -> ctypes.CDLL:

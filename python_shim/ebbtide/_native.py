@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
+from types import ModuleType
 
 from . import _abi
 from ._abi import Mark
@@ -78,7 +81,24 @@ def store() -> ctypes.CDLL:
     library()
     # Lazy, as adaptors are.
     loaded = _load(folder() / STORE, ctypes.RTLD_LOCAL | os.RTLD_LAZY)
+    if not hasattr(loaded, "PyInit__saving"):
+        raise EbbtideError(f"{STORE} in {folder()} is of another version: it holds no module _saving")
     return _abi.declare_version(loaded)
+
+
+@functools.cache
+def saving() -> ModuleType:
+    """The module in that library: hooks/torch_offload/python_module.cpp. Requires: store() fits this torch."""
+    path = str(folder() / STORE)
+    loader = importlib.machinery.ExtensionFileLoader("ebbtide._saving", path)
+    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
+    assert spec is not None
+    try:
+        module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+    except ImportError as error:
+        raise EbbtideError(f"{STORE} in {folder()} is of another version: {one_line(error)}") from None
+    return module
 
 
 def install_name(kind: str) -> str:

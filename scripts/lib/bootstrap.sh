@@ -74,6 +74,13 @@ find_base_python() {
   fail "no Python 3.10 to 3.14 found (${EBBTIDE_PYTHON:-python3}): set EBBTIDE_PYTHON to one"
 }
 
+# Debian's Python has no Python.h without python3-dev; others bring it.
+ensure_python_headers() {
+  "$PYTHON" -c 'import glob, os, sys, sysconfig
+folders = [sysconfig.get_path("include"), *glob.glob("/usr/include/python3.1*")]
+sys.exit(not any(os.path.exists(folder + "/Python.h") for folder in folders))' || install_packages python3-dev
+}
+
 ensure_venv() {
   [ -x "$PYTHON" ] && "$PYTHON" -m pip --version >/dev/null 2>&1 && return
   local base
@@ -132,6 +139,7 @@ bootstrap() {
   cd "$ROOT" || exit 2
   ensure_system
   ensure_venv
+  ensure_python_headers
   ensure_python_packages
   build_tree "$BUILD" "$@"
   link_package

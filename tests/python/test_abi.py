@@ -1,4 +1,4 @@
-"""python_shim/ebbtide/_abi.py says the same as hooks/ebbtide.h, and hooks/torch_offload/python_calls.h."""
+"""python_shim/ebbtide/_abi.py says the same as hooks/ebbtide.h."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ def without_comments(path: str) -> str:
 
 
 ENGINE = without_comments("ebbtide.h")
-SAVING = without_comments("torch_offload/python_calls.h")
-HEADER = ENGINE + SAVING
 C_TYPES = {
     "size_t": ctypes.c_size_t,
     "int": ctypes.c_int,
@@ -55,9 +53,6 @@ C_TYPES = {
     "void*": ctypes.c_void_p,
     "const ebbtide_swap_source*": ctypes.POINTER(_abi.SwapSourceStruct),
     "const void*": ctypes.c_void_p,
-    "void* const*": ctypes.c_void_p,
-    "const void* const*": ctypes.c_void_p,
-    "ebbtide_saved*": ctypes.c_void_p,
     "void": None,
     "double": ctypes.c_double,
     "const int64_t*": ctypes.POINTER(ctypes.c_int64),
@@ -76,13 +71,13 @@ C_TYPES = {
 
 
 def enumerators(name: str) -> dict[str, int]:
-    body = re.search(rf"typedef enum {name} \{{(.*?)\}} {name};", HEADER, re.DOTALL)
+    body = re.search(rf"typedef enum {name} \{{(.*?)\}} {name};", ENGINE, re.DOTALL)
     assert body, f"{name} is not in the header"
     return {key: int(value) for key, value in re.findall(r"(\w+)\s*=\s*(-?\d+)", body[1])}
 
 
 def fields(name: str) -> list[tuple[str, object]]:
-    body = re.search(rf"typedef struct {name} \{{(.*?)\}} {name};", HEADER, re.DOTALL)
+    body = re.search(rf"typedef struct {name} \{{(.*?)\}} {name};", ENGINE, re.DOTALL)
     assert body, f"{name} is not in the header"
     sizes = {"EBBTIDE_DIVERGENCE_COUNT": len(_abi.Divergence)}
     found: list[tuple[str, object]] = []
@@ -127,7 +122,7 @@ def test_enumerators_have_the_headers_names_and_values(c_name, python, prefix):
 
 
 def test_a_mark_takes_as_many_extents_as_the_header_says():
-    assert f"enum {{ EBBTIDE_MAX_EXTENTS = {_abi.MAX_EXTENTS} }}" in HEADER
+    assert f"enum {{ EBBTIDE_MAX_EXTENTS = {_abi.MAX_EXTENTS} }}" in ENGINE
 
 
 def test_there_are_as_many_divergences_as_the_header_counts():
@@ -147,7 +142,6 @@ def test_there_are_as_many_divergences_as_the_header_counts():
         ("ebbtide_plan_options", _abi.PlanOptionsStruct),
         ("ebbtide_problem_info", _abi.ProblemInfoStruct),
         ("ebbtide_arena", _abi.ArenaStruct),
-        ("ebbtide_saved", _abi.SavedStruct),
     ],
 )
 def test_structures_have_the_headers_fields_in_order(c_name, python):
@@ -163,7 +157,6 @@ def test_functions_have_the_headers_signatures():
     }
     assert len(declared) > 10
     assert declared == functions(ENGINE)
-    assert functions(SAVING) == _abi.SAVING_FUNCTIONS
 
 
 def test_every_statistic_reaches_the_python_dataclass():

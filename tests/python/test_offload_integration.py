@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 
 import pytest
@@ -122,6 +123,28 @@ def test_autocast_gives_what_it_gives_the_whole_model():
     for name, value in exact.items():
         usual, ours = ((one[name] - value).norm() for one in (whole, found))
         assert ours <= 1.5 * usual + 1e-6, name
+
+
+def test_a_gradient_scaler_and_clipping_see_the_gradients_of_the_whole_model():
+    model = make()
+    twin = copy.deepcopy(model)
+    ebbtide.offload(model, alpha=0.5, mini_sequence=8, host=0)
+
+    def run(model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+        for _ in range(4):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(**batch()).loss
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+        return {"scale": torch.tensor(scaler.get_scale()), **dict(model.named_parameters())}
+
+    assert models.worst_error(run(model), run(twin)) < 1e-2
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -19,6 +19,7 @@ from ebbtide._offload._store import KeepStore
 from ebbtide._offload._swap_store import SwapStore
 
 LAYERS, TOKENS, BATCH = 6, 120, 2
+CPU = torch.device("cpu")
 INPUT = BATCH * TOKENS * om.HIDDEN * 4
 STATISTICS = BATCH * TOKENS * om.HEADS * 4
 ALWAYS = 2 * INPUT + STATISTICS
@@ -39,7 +40,7 @@ def expected(model):
 def run(model, store, steps=1, **changes):
     """The last step's loss and gradients, counts, and the most bytes ever kept on the device."""
     cuts = wrap_layers(model, Options(**{"mini_sequence": PIECE, "keep_last": 0, **changes}), store)
-    kept, most = cuts.shared.kept, 0
+    kept, most = cuts.shared.at(CPU).kept, 0
 
     def look(*_):
         nonlocal most
@@ -99,7 +100,7 @@ def test_two_graphs_share_the_device_budget(model):
     hbm = int(2.5 * LAYERS * ALWAYS)
     cuts = wrap_layers(model, Options(mini_sequence=PIECE, hbm=hbm), KeepStore())
     losses = [om.body_loss(model, om.tokens(TOKENS, BATCH, seed)) for seed in (1, 2)]
-    assert 4 * LAYERS * INPUT <= cuts.shared.kept.held_bytes <= hbm
+    assert 4 * LAYERS * INPUT <= cuts.shared.at(CPU).kept.held_bytes <= hbm
     with pytest.raises(EbbtideError, match="the inputs of 6 layers weigh"):
         om.body_loss(model, om.tokens(TOKENS, 3 * BATCH))
     sum(losses).backward()
@@ -133,5 +134,6 @@ def test_host_memory_is_pinned_once_the_first_layer_is_known(model, alpha):
 
 def test_room_is_without_end_where_nothing_limits_it(model):
     cuts = wrap_layers(model, Options(), om.CopyStore())
-    assert cuts.shared.room().host == cuts.shared.room().device == math.inf
+    room = cuts.shared.at(CPU).room(None)
+    assert room.host == room.device == math.inf
     cuts.undo()

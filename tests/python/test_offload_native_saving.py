@@ -110,7 +110,7 @@ def test_what_lives_elsewhere_is_not_taken(store):
     recorder = recorder_for(store, Externals([storage_of(weight)]))
     with recorder.hooks():
         y = (x @ weight.t()).sum()
-    assert recorder.measure([x]) == 0
+    assert recorder.measure([storage_of(x)]) == 0
     assert recorder.hand_over(store, [], LARGE).occupied_bytes == BYTES  # x alone
     assert torch.allclose(torch.autograd.grad(y, weight)[0], torch.ones(SIDE, SIDE).t() @ x)
 

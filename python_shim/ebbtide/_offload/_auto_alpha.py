@@ -21,6 +21,7 @@ import torch
 
 from .._marks import _tensors
 from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ._pickling import Hook
 
 if TYPE_CHECKING:
     from ._layer_record import Tally
@@ -78,8 +79,8 @@ class AutoAlpha:
     def install(self) -> None:
         root = self._offloaded.root
         self._hooks = [
-            root.register_forward_pre_hook(self._begin, with_kwargs=True),
-            root.register_forward_hook(self._end),
+            root.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
+            root.register_forward_hook(Hook(self._end)),
         ]
 
     def undo(self) -> None:
@@ -90,6 +91,9 @@ class AutoAlpha:
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if not (module.training and torch.is_grad_enabled()):
             return
+        device = next(module.parameters()).device
+        if device != self._device:  # the model was moved: what was seen elsewhere says nothing
+            self._device, self._begun, self._ended, self._search = device, [], None, None
         if self._search is not None:
             self._measure()
         elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
@@ -107,7 +111,8 @@ class AutoAlpha:
     def _choose(self) -> None:
         offloaded = self._offloaded
         assert offloaded.layers is not None and self._ended is not None
-        stats = getattr(offloaded.store, "stats", lambda: None)()
+        store = offloaded.stores(self._device)
+        stats = getattr(store, "stats", lambda: None)()
         tallies = offloaded.layers.counts()
         swapped = [tally for tally in tallies if tally.calls and tally.swapped_bytes]
         if stats is None or not swapped or stats.copying_out_ns <= 0:

@@ -13,6 +13,7 @@ from . import _causal_lm
 from ._head_call import HeadCall
 from ._head_run import HeadRun
 from ._options import Options
+from ._pickling import Unpickled, former_attribute
 from ._piece_size import head_piece
 
 _WHOLE_LOGITS = (
@@ -25,7 +26,7 @@ _NO_CACHE = (
 )
 
 
-class HeadCut:
+class HeadCut(Unpickled):
     """Takes the place of a causal language model's `forward`; install() and undo().
 
     A call is cut if it has labels and no one needs its logits (HeadCall.is_cut); any other call is
@@ -60,6 +61,9 @@ class HeadCut:
             del self.model.forward
         else:
             self.model.forward = self._inner
+
+    def stand_in(self) -> Any:
+        return former_attribute(self.model, "forward", self._inner)
 
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

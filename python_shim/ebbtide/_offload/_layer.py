@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 
 from .._errors import EbbtideError
 from ._attention_interface import install
+from ._device_stores import Stores
 from ._layer_cut import CutLayer
 from ._layer_find import find_layers
 from ._layer_function import measure_references
@@ -44,13 +47,13 @@ class LayerCuts:
 
 
 def wrap_layers(
-    model: torch.nn.Module, options: Options, store: Store, policies: Policies | None = None
+    model: torch.nn.Module, options: Options, store: Store | Stores, policies: Policies | None = None
 ) -> LayerCuts:
     """Cut every layer of `model` at its attention; from now on their forwards run in pieces.
 
     Layers are found in the order of named_modules(): those of transformers' models, and modules that offer
-    before_attention, attention and after_attention (see _cut.py). `store` takes what is swapped; the
-    last options.keep_last layers save on the device. `policies`, if given, decides instead of
+    before_attention, attention and after_attention (see _cut.py). `store`, or that of a layer's device,
+    takes what is swapped; the last options.keep_last layers save on the device. `policies`, if given, decides instead of
     options.alpha what becomes of each piece. Raises EbbtideError if no layer is found.
     """
     found = find_layers(model)
@@ -61,7 +64,8 @@ def wrap_layers(
         )
     install()
     measure_references()
-    shared = Shared(options, store, policies, len(found))
+    stores = store if callable(store) else lambda _: store
+    shared = Shared(options, stores, policies, list(map(weakref.ref, found.values())))
     layers = [
         CutLayer(layer, index, name, shared) for index, (name, layer) in enumerate(found.items())
     ]

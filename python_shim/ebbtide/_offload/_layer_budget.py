@@ -47,11 +47,10 @@ class Share:
 
 
 class LayerBudget:
-    """Of the layer with this index among `layers`. Every `x` is the layer's input."""
+    """Of the layer with this index. Every `x` is the layer's input."""
 
-    def __init__(self, layer: torch.nn.Module, index: int, layers: int, options: Options) -> None:
-        self._layer, self._options = layer, options
-        self._index, self._layers = index, layers
+    def __init__(self, layer: torch.nn.Module, index: int, options: Options) -> None:
+        self._layer, self._index, self._options = layer, index, options
 
     def spans(self, x: torch.Tensor) -> Sequence[Span]:
         batch, tokens, width = x.shape
@@ -64,16 +63,17 @@ class LayerBudget:
     def share(
         self,
         x: torch.Tensor,
+        later: int,
         room: Room,
         always_per_token: float,
         rest_per_token: float,
         warn: Callable[[str], None],
     ) -> Share:
-        """Bytes a token are measured ones, 0 where nothing was. Raises EbbtideError: see Note [Budgets]."""
+        """`later`: layers from this one on that have the same room. Bytes a token are measured ones, 0 where
+        nothing was. Raises EbbtideError: see Note [Budgets]."""
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
         wanted = self._options.alpha_of_layer(self._index) * rest * x.shape[1]
-        later = self._layers - self._index
         repeats = self._options.attention == "recompute"
         if later * always > room.host + room.device:
             self._give_up_attention(x, later, room, warn)
@@ -92,8 +92,8 @@ class LayerBudget:
     def _staying(self, each: float, room: Room) -> int:
         """How many last layers save on the device: options.hbm says how much, or keep_last."""
         if self._options.hbm is None:
-            return min(self._options.keep_last, self._layers)
-        return min(int(room.device // max(each, 1)), self._layers)
+            return self._options.keep_last
+        return int(room.device // max(each, 1))
 
     def _give_up_attention(
         self, x: torch.Tensor, later: int, room: Room, warn: Callable[[str], None]

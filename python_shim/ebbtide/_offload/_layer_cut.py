@@ -12,8 +12,9 @@ import torch
 from .._errors import EbbtideError
 from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
+from ._device_stores import Place
 from ._layer_ambient import Parameters, generator_of
-from ._layer_arguments import CannotCut, LayerCall, input_of
+from ._layer_arguments import CannotCut, LayerCall, input_of, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
 from ._layer_find import width_of
@@ -24,16 +25,18 @@ from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
 from ._native_saving import Externals
+from ._pickling import Unpickled, former_attribute
 from ._pieces import Policy, Span, choose_policies
+from ._store import KeepStore
 
 
-class CutLayer:
+class CutLayer(Unpickled):
     """Not thread-safe, as the layer itself. Evaluation runs in pieces, too, but saves nothing."""
 
     def __init__(self, layer: torch.nn.Module, index: int, name: str, shared: Shared) -> None:
         self._layer, self._index, self._shared = layer, index, shared
         self.tally = Tally(name)
-        self._budget = LayerBudget(layer, index, shared.layers, shared.options)
+        self._budget = LayerBudget(layer, index, shared.options)
         self._input = width_of(layer)  # until one is seen
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
@@ -46,6 +49,9 @@ class CutLayer:
         del self._layer.forward
         if self._replaced is not None:
             self._layer.forward = self._replaced  # type: ignore[method-assign]
+
+    def stand_in(self) -> Any:
+        return former_attribute(self._layer, "forward", self._replaced)
 
     def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """Pieces of an input of this shape, and how many are swapped."""
@@ -73,6 +79,8 @@ class CutLayer:
         trains = torch.is_grad_enabled() and (
             x.requires_grad or any(p.requires_grad for p in self._layer.parameters())
         )
+        args, kwargs = self._moved_here(args, kwargs)
+        x = input_of(args, kwargs)
         caches = [value for value in (*args, *kwargs.values()) if _is_cache(value)]
         if caches:
             if not trains or any(cache.get_seq_length() for cache in caches):
@@ -81,6 +89,17 @@ class CutLayer:
             args = tuple(None if _is_cache(value) else value for value in args)
             kwargs = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
         return self._run(x, args, kwargs, trains)
+
+    def _moved_here(self, args: Any, kwargs: Any) -> Any:
+        """The arguments on the layer's own device, if they lie on others of its kind.
+
+        What dispatches a model to several devices moves them inside of the layer's own forward.
+        """
+        home = next((parameter.device for parameter in self._layer.parameters()), None)
+        found = {tensor.device for tensor in tensors_in((args, kwargs))}
+        if home is None or found <= {home} or any(device.type != home.type for device in found):
+            return args, kwargs
+        return map_tensors(lambda tensor: tensor.to(home), (args, kwargs))
 
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
         if trains:
@@ -96,9 +115,10 @@ class CutLayer:
                 self.treat_whole(str(reason))
         if not trains:
             return self._own(*args, **kwargs)
-        self._shared.store.layer_ended()
+        place = self._shared.at(x.device)
+        place.store.layer_ended()
         self.tally.calls += 1
-        stores = self._stores(self._share(x))
+        stores = self._stores(place, self._share(place, x))
         return run_whole(self._own, self._layer, stores.inputs, x, (args, kwargs))
 
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
@@ -107,25 +127,26 @@ class CutLayer:
         spans = self._budget.spans(x)
         if not trains:
             with torch.no_grad():
-                return run_forward(self._record(call, x, spans, None), x, trains=False)
+                return run_forward(self._record(call, x, spans), x, trains=False)
         self._input = x.shape[-1], x.dtype
-        share, live = self._share(x), self._shared.live_on_host()
-        swaps_first = self._index == 0 and not share.stays
+        place = self._shared.at(x.device)
+        share, live = self._share(place, x), place.live_on_host()
+        swaps_first = place.is_first(self._index) and not share.stays
         if swaps_first:
-            self._shared.reserve(live + share.expected)
-        record = self._record(call, x, spans, share)
+            place.reserve(live + share.expected)
+        record = self._record(call, x, spans, place, share)
         self._link(record)
-        self._shared.store.layer_ended()
+        place.store.layer_ended()
         result = LayerFunction.apply(record, x, *record.parameters.originals)
         self.tally.calls += 1
         self._shared.always_per_token = max(
             self._shared.always_per_token, self.tally.always_bytes_per_token
         )
         if swaps_first:  # by now it is known what a layer needs
-            now = self._shared.live_on_host()
-            self._shared.reserve(now + share.swapped_later * (now - live))
-        if self._index == self._shared.layers - 1 and not self._is_quick:
-            self._shared.store.layer_ended()
+            now = place.live_on_host()
+            place.reserve(now + share.swapped_later * (now - live))
+        if place.later(self._index, self._shared.layers) == 1 and not self._is_quick:
+            place.store.layer_ended()
         return result
 
     @property
@@ -137,20 +158,26 @@ class CutLayer:
         """
         return self._shared.policies is None and self._shared.options.alpha == 0
 
-    def _share(self, x: torch.Tensor) -> Share:
+    def _share(self, place: Place, x: torch.Tensor) -> Share:
         shared = self._shared
+        later, room = place.later(self._index, shared.layers), place.room(shared.options.hbm)
 
         def warn(line: str) -> None:
             shared.tell_once("budget", "attention", line)
 
         return self._budget.share(
-            x, shared.room(), shared.always_per_token, self.tally.rest_bytes_per_token, warn
+            x, later, room, shared.always_per_token, self.tally.rest_bytes_per_token, warn
         )
 
     def _record(
-        self, call: LayerCall, x: torch.Tensor, spans: Sequence[Span], share: Share | None
+        self,
+        call: LayerCall,
+        x: torch.Tensor,
+        spans: Sequence[Span],
+        place: Place | None = None,
+        share: Share | None = None,
     ) -> LayerRecord:
-        """Without a share nothing is saved."""
+        """Without a place and a share nothing is saved."""
         policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans)
         repeats = share is None or share.repeats_attention
         return LayerRecord(
@@ -159,13 +186,13 @@ class CutLayer:
             x=x,
             parameters=Parameters(self._layer),
             pieces=[Piece(span, policy) for span, policy in zip(spans, policies, strict=True)],
-            stores=self._stores(share),
+            stores=self._stores(place, share),
             tally=Tally(self.tally.name) if share is None else self.tally,
             externals=self._externals(call),
             repeats_attention=repeats,
             rest_allowance=math.inf if share is None else share.rest_allowance,
             rest_per_token=0.0 if share is None else share.rest_per_token,
-            at_attention=self._shared.store.layer_ended if share and self._is_quick else _nothing,
+            at_attention=place.store.layer_ended if place and self._is_quick else _nothing,
         )
 
     def _link(self, record: LayerRecord) -> None:
@@ -180,11 +207,11 @@ class CutLayer:
             return self._shared.policies(self._index, spans)
         return choose_policies(spans, self._shared.options.alpha)
 
-    def _stores(self, share: Share | None) -> Stores:
-        kept = TallyingStore(self._shared.kept, self.tally)
-        if share is None or share.stays:
+    def _stores(self, place: Place | None, share: Share | None) -> Stores:
+        kept = TallyingStore(KeepStore() if place is None else place.kept, self.tally)
+        if place is None or share is None or share.stays:
             return Stores(kept, kept, kept)
-        swapped = TallyingStore(self._shared.store, self.tally)
+        swapped = TallyingStore(place.store, self.tally)
         return Stores(swapped, kept, swapped)
 
     def _externals(self, call: LayerCall) -> Externals:

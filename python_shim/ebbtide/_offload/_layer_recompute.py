@@ -9,6 +9,7 @@ import torch
 from ._attention_call import Parts
 from ._layer_forward import run_after
 from ._layer_record import LayerRecord, Piece
+from ._layer_saving import storage_of
 from ._layer_tape import Tape
 from ._pieces import Span
 
@@ -90,7 +91,7 @@ class Recomputation:
         recorder = self._record.recorder()
         with recorder.hooks():
             tape, outputs = Tape.record(run, *inputs)
-        found = recorder.measure(inputs)
+        found = recorder.measure(map(storage_of, inputs))
         self._measured[piece.span] = self._measured.get(piece.span, 0) + found
         return tape, outputs
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import torch
 
-from ._native_saving import Externals, NativeLanding, NativeRecorder
+from ._native_saving import Externals, NativeLanding, NativeRecorder, native_recorder
 from ._store import Handed, Saved, Store, raise_changed
 from ._swap_engine import ALIGNMENT
 
@@ -129,11 +129,9 @@ class Recorder:
         self._packed.append(weakref.ref(packed))
         return packed
 
-    def measure(self, others: Iterable[torch.Tensor]) -> int:
-        """Bytes of a store that hand_over() would take, but for views of `others`. Nothing moves."""
-        return self._measure(set(map(storage_of, others)))
-
-    def _measure(self, elsewhere: set[int]) -> int:
+    def measure(self, elsewhere: Iterable[int]) -> int:
+        """Bytes of a store that hand_over() would take, but for those of storages elsewhere. Nothing moves."""
+        elsewhere = set(elsewhere)
         extents = {
             (storage_of(packed.tensor), *_extent(packed.tensor)): packed.tensor.element_size()
             for reference in self._packed
@@ -150,7 +148,7 @@ class Recorder:
         None, and nothing has moved, if it takes more than `limit` bytes.
         """
         by_storage = {landing.storage: landing for landing in landings}
-        occupied_bytes = self._measure(set(by_storage))
+        occupied_bytes = self.measure(by_storage)
         if occupied_bytes > limit:
             return None
         wanted: dict[_Bytes, torch.Tensor] = {}
@@ -189,7 +187,7 @@ def landing_for(store: Store, tensor: torch.Tensor) -> AnyLanding:
 
 def recorder_for(store: Store, externals: Externals) -> AnyRecorder:
     """One whose hand_over() may get `store`, or another that is native if this one is."""
-    return NativeRecorder(externals) if store.is_native else Recorder(externals)
+    return native_recorder(externals) if store.is_native else Recorder(externals)
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)

@@ -6,7 +6,8 @@ import ctypes
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -73,7 +74,7 @@ class TallyingStore:
         self._count(saved)
         return saved
 
-    def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
+    def take(self, recorder: Any, landings: Iterable[Any], limit: float) -> Handed | None:
         handed = self._store.take(recorder, landings, limit)
         if handed is not None:
             self._count(handed.saved)

@@ -2,49 +2,74 @@
 
 What is done for each tensor that autograd saves is done in C++, without the interpreter: hooks, telling
 tensors apart, taking over, and giving back (hooks/torch_offload/recorder.h, saved_hooks.h). What crosses
-is a batch at a time. What is called for each part of a piece is called through ctypes, because a method of
-a torch class costs ten times as much (python_calls.h).
+is a batch at a time. What is called for each part of a piece is the module `_saving`
+(python_module.cpp), because a method of a torch class costs ten times as much.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
-import weakref
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any, Protocol
 
 import torch
 
-from .. import _abi
+from .. import _native
 from .._activation import load_store
 from .._errors import one_line
-from ._store import Handed, Store
+from ._store import Handed, Saved, Store
 
 _NO_LIMIT = 1 << 62
 
 
 @functools.cache
-def native_class(name: str) -> Any:
-    """A class of libebbtide_torch_store. EbbtideError if it was built for another torch."""
+def _saving() -> ModuleType:
     load_store()
-    return getattr(torch.classes.ebbtide, name)
+    return _native.saving()
 
 
 @functools.cache
-def _calls() -> ctypes.CDLL:
-    return load_store()
+def native_class(name: str) -> Any:
+    """A class of libebbtide_torch_store. EbbtideError if it was built for another torch."""
+    _saving()
+    return getattr(torch.classes.ebbtide, name)
 
 
 class Externals(frozenset[int]):
     """Storages that live on elsewhere: parameters, buffers, a layer's arguments."""
 
     @functools.cached_property
-    def address(self) -> int:
-        made: int = _calls().ebbtide_storages_new(_array(self), len(self))
-        weakref.finalize(self, _calls().ebbtide_storages_free, made)
-        return made
+    def native(self) -> Any:
+        return _saving().storages(self)
+
+
+class NativeRecorder(Protocol):
+    """See _layer_saving.Recorder. A type of C++: hooks() is to be entered once, and left before anything
+    else is asked."""
+
+    def hooks(self) -> Any: ...
+
+    def measure(self, elsewhere: Iterable[int]) -> int: ...
+
+    def hand_over(
+        self, store: Store, landings: Iterable[NativeLanding], limit: float
+    ) -> Handed | None: ...
+
+    def take(self, store: int, landings: Iterable[NativeLanding], limit: int) -> SavedTogether | None: ...
+
+
+class SavedTogether(Saved, Protocol):
+    """All that one recorder handed over. False if nothing was left to save. The graph that saved it asks
+    for it, and nobody else."""
+
+    occupied_bytes: int
+
+
+def native_recorder(externals: Externals) -> NativeRecorder:
+    made: NativeRecorder = _saving().recorder(externals.native)
+    return made
 
 
 class NativeLanding:
@@ -57,44 +82,6 @@ class NativeLanding:
         self.address = self._native.address()
         # A name of a torch class is looked up anew by each use.
         self.put, self.drop = self._native.put, self._native.drop
-
-
-class NativeRecorder:
-    """See _layer_saving.Recorder."""
-
-    __slots__ = ("_address", "_calls", "_externals")
-
-    def __init__(self, externals: Externals) -> None:
-        self._address, self._calls, self._externals = None, _calls(), externals
-
-    def hooks(self) -> NativeRecorder:
-        """To be entered once, and left before anything else is asked."""
-        return self
-
-    def __enter__(self) -> None:
-        self._address = self._calls.ebbtide_recorder_begin(self._externals.address)
-        if self._address is None:
-            _raise_failed(_abi.Status.SYSTEM)
-
-    def __exit__(self, *_: object) -> None:
-        self._calls.ebbtide_recorder_end(self._address)
-
-    def measure(self, others: Iterable[torch.Tensor]) -> int:
-        storages = [other.untyped_storage()._cdata for other in others]
-        return int(
-            self._calls.ebbtide_recorder_measure(self._address, _array(storages), len(storages))
-        )
-
-    def hand_over(
-        self, store: Store, landings: Iterable[NativeLanding], limit: float
-    ) -> Handed | None:
-        addresses = [landing.address for landing in landings]
-        address, self._address = self._address, None  # what is taken is freed
-        return store.take(address, addresses, int(min(limit, _NO_LIMIT)))
-
-    def __del__(self) -> None:
-        if self._address is not None:
-            self._calls.ebbtide_recorder_free(self._address)
 
 
 class NativeStore:
@@ -128,21 +115,16 @@ class NativeStore:
         batch = itertools.repeat(_Batch(native, self._index))
         return list(map(NativeSaved, batch, itertools.count(), sizes, swapped))
 
-    def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
-        saved = SavedTogether()
-        status = _calls().ebbtide_store_take(
-            self._address,
-            recorder,
-            _array(landings),
-            len(landings),
-            limit,
-            ctypes.byref(saved),
-        )
-        if status == _abi.Status.INFEASIBLE:
+    def take(
+        self, recorder: NativeRecorder, landings: Iterable[NativeLanding], limit: float
+    ) -> Handed | None:
+        try:
+            saved = recorder.take(self._address, landings, int(min(limit, _NO_LIMIT)))
+        except RuntimeError as error:
+            raise type(error)(one_line(error)) from None
+        if saved is None:
             return None
-        if status != _abi.Status.OK:
-            _raise_failed(status)
-        return Handed((saved,) if saved.batch else (), saved.occupied_bytes)
+        return Handed((saved,) if saved else (), saved.occupied_bytes)
 
 
 class NativeKeepStore(NativeStore):
@@ -182,7 +164,7 @@ class NativeSaved:
     def prefetch(self) -> None:
         batch = self._batch
         if batch is not None and not batch.is_asked:
-            batch.is_asked = _calls().ebbtide_saved_prefetch(batch.native.address())
+            batch.is_asked = _saving().prefetch(batch.native.address())
 
     def get(self) -> torch.Tensor:
         batch = self._batch
@@ -196,35 +178,3 @@ class NativeSaved:
 
     def release(self) -> None:
         self._batch = None
-
-
-class SavedTogether(_abi.SavedStruct):
-    """All that one recorder handed over. The graph that saved it asks for it, and nobody else."""
-
-    __slots__ = ()
-
-    def prefetch(self) -> None:
-        if not self.is_asked and self.batch:
-            self.is_asked = _calls().ebbtide_saved_prefetch(self.batch)
-
-    def get(self) -> torch.Tensor:
-        raise RuntimeError("what autograd saved together is asked for by its graph alone")
-
-    def release(self) -> None:
-        if self.batch:
-            _calls().ebbtide_saved_forget(self.batch)
-            self.batch = None
-
-    def __del__(self) -> None:
-        self.release()
-
-
-def _array(addresses: Collection[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(addresses))(*addresses)
-
-
-def _raise_failed(status: int) -> NoReturn:
-    reason = one_line(_calls().ebbtide_saving_error().decode(errors="replace"))
-    if status == _abi.Status.OUT_OF_DEVICE_MEMORY:
-        raise torch.OutOfMemoryError(reason)
-    raise RuntimeError(reason)

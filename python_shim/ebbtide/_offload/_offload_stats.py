@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._errors import EbbtideError
@@ -53,7 +54,7 @@ class OffloadStats:
             alpha=offloaded.options.alpha,
             head_calls=0 if offloaded.head is None else offloaded.head.calls,
             layers=tuple(map(LayerStats.of, tallies)),
-            host=_host(offloaded.store),
+            host=_sum(offloaded.stores.all()),
             limit=offloaded.limit,
         )
 
@@ -67,12 +68,21 @@ class AllOffload:
     tags_host: tuple[SwapStats, ...] = ()
 
 
-def _host(store: Store | None) -> SwapStats | None:
+def _host(store: Store) -> SwapStats | None:
     """None for a store on the device, and for one that was collected together with its model."""
     try:
         return store.stats() if hasattr(store, "stats") else None
     except EbbtideError:
         return None
+
+
+def _sum(stores: Sequence[Store]) -> SwapStats | None:
+    """Of one model's stores together."""
+    found = [stats for store in stores if (stats := _host(store)) is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    counts = zip(*map(dataclasses.astuple, found), strict=True)
+    return dataclasses.replace(SwapStats(*map(sum, counts)), device=found[0].device)
 
 
 def read() -> AllOffload:

@@ -13,14 +13,15 @@ from .._errors import EbbtideError, print_line
 from . import _causal_lm, _self_check
 from ._auto_alpha import AutoAlpha
 from ._checkpointing import CheckpointingOff
+from ._device_stores import DeviceStores
 from ._head import HeadCut
 from ._layer import LayerCuts, wrap_layers
 from ._offload_stats import OffloadStats
 from ._options import AUTO, Options
 from ._registry import registry
+from ._pickling import Unpickled
 from ._report import at_exit
-from ._store import KeepStore, Store
-from ._store_choice import make_store
+from ._store import KeepStore
 
 _ATTRIBUTE = "_ebbtide_offloaded"
 
@@ -51,7 +52,7 @@ class _LayersCut:
             self._cuts.undo()
 
 
-class Offloaded:
+class Offloaded(Unpickled):
     """Made by enable(). Until undo() the model runs in pieces."""
 
     def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
@@ -60,7 +61,7 @@ class Offloaded:
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
-        self.store: Store | None = None
+        self.stores = DeviceStores(self.root, options.host, options.strict)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
         self._checkpointing = CheckpointingOff(self.root, options.strict)
@@ -129,10 +130,10 @@ class Offloaded:
         if self.layers is not None:
             self.layers.undo()
             self.layers = None
-        if self.store is None:
-            device = _causal_lm.device_of(self.root)
-            self.store = make_store(device, options.host, options.strict)
-        self.layers = wrap_layers(self.root, options, self.store)
+        device = _causal_lm.device_of(self.root)
+        if device.type != "meta":
+            self.stores(device)  # what cannot be had is said before the first step
+        self.layers = wrap_layers(self.root, options, self.stores)
         self.options = options
         for tally in self.layers.counts():
             tally.whole_because = self._whole_because.get(tally.name)
@@ -145,7 +146,7 @@ class Offloaded:
             self.head = HeadCut(self.lm, self.options)
             self.wrap_layers(self.options)
         else:
-            reference = _self_check.sample(self.lm)
+            reference = _self_check.reference(self.lm)
             self._choose_head(reference)
             self._choose_layers(reference)
         if self.head is not None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .._errors import EbbtideError
+from .._errors import EbbtideError, one_line
 from ._head import HeadCut
 from ._simulation import is_simulated
 
@@ -36,6 +36,7 @@ class Sample:
     loss: torch.Tensor
     gradients: dict[str, torch.Tensor]
     tolerance: float
+    autocast: torch.dtype | None = None  # it ran under that
 
     def difference(self, other: Sample) -> str:
         """What differs most, in words; empty if nothing does by more than the tolerance."""
@@ -76,7 +77,7 @@ def check(model: Any, reference: Sample, cut: Cut) -> str:
     """
     try:
         cut.install()
-        found = sample(model)
+        found = sample(model, reference.autocast)
     except Exception as error:  # noqa: BLE001 - whatever stops a cut model is the reason
         return str(error) if isinstance(error, EbbtideError) else f"{type(error).__name__}: {error}"
     finally:
@@ -84,7 +85,25 @@ def check(model: Any, reference: Sample, cut: Cut) -> str:
     return reference.difference(found)
 
 
-def sample(model: Any) -> Sample:
+def reference(model: Any) -> Sample:
+    """What the model computes as it is. One of mixed precision may work under autocast alone.
+
+    Raises EbbtideError for a model that fails on its own.
+    """
+    try:
+        return sample(model)
+    except RuntimeError as error:
+        first = error
+    try:
+        return sample(model, torch.bfloat16)
+    except Exception:  # noqa: BLE001 - whatever it is, the model as it was written has failed
+        raise EbbtideError(
+            f"{type(model).__name__} cannot be checked: before anything was changed in it, it fails on "
+            f"{TOKENS} tokens: {one_line(first)}"
+        ) from first
+
+
+def sample(model: Any, autocast: torch.dtype | None = None) -> Sample:
     """One forward and backward pass in evaluation mode. No gradient is accumulated anywhere."""
     inputs = _few_tokens(model)
     device = inputs["labels"].device
@@ -92,7 +111,7 @@ def sample(model: Any) -> Sample:
     with (
         _evaluating(model),
         torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         _Watched(model) as watched,
     ):
@@ -101,7 +120,7 @@ def sample(model: Any) -> Sample:
         found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     pairs = zip(wanted, found, strict=True)
     gradients = {name: gradient for name, gradient in pairs if gradient is not None}
-    return Sample(loss.detach(), gradients, _tolerance(model, watched.precision))
+    return Sample(loss.detach(), gradients, _tolerance(model, autocast or watched.precision), autocast)
 
 
 def _few_tokens(model: Any) -> dict[str, torch.Tensor]:

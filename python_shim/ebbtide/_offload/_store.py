@@ -7,8 +7,8 @@ graph leaks nothing on either side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -57,11 +57,8 @@ class Store(Protocol):
     def save_all(self, tensors: Sequence[torch.Tensor]) -> Sequence[Saved]:
         """`save` for tensors that are needed together, in their order."""
 
-    def take(self, recorder: int, landings: Sequence[int], limit: int) -> Handed | None:
-        """What a recorder of C++ has, unless it takes more than `limit` bytes. For native stores alone.
-
-        Recorder and landings are addresses: see hooks/torch_offload/python_calls.h.
-        """
+    def take(self, recorder: Any, landings: Iterable[Any], limit: float) -> Handed | None:
+        """What a recorder of C++ has, unless it takes more than `limit` bytes. For native stores alone."""
 
     def layer_ended(self) -> None:
         """What was saved before the last such call has had its time: it leaves the device now.
@@ -112,7 +109,7 @@ class KeepStore:
     def save_all(self, tensors: Sequence[torch.Tensor]) -> list[Kept]:
         return [self.save(tensor) for tensor in tensors]
 
-    def take(self, recorder: int, landings: Sequence[int], limit: int) -> None:
+    def take(self, recorder: Any, landings: Iterable[Any], limit: float) -> None:
         raise TypeError("this store takes over from recorders of Python alone")
 
     def layer_ended(self) -> None:

@@ -19,8 +19,11 @@ def _available() -> int:
     return int(_SHARE * min(free, host_memory()))
 
 
-def make_store(device: torch.device, host: int | None, strict: bool = False) -> Store:
-    """Host memory of at most `host` bytes (None: what is free); the device itself for 0.
+def make_store(
+    device: torch.device, host: int | None, strict: bool = False, sharing: int = 1
+) -> Store:
+    """Host memory of at most `host` bytes (None: what is free); the device itself for 0. `sharing`: devices
+    that share it alike.
 
     Without the native library it is the device, too, and one line says so; under `strict` it is an
     EbbtideError.
@@ -30,7 +33,7 @@ def make_store(device: torch.device, host: int | None, strict: bool = False) -> 
     try:
         from ._swap_store import SwapStore
 
-        return SwapStore(device, _available() if host is None else host)
+        return SwapStore(device, (_available() if host is None else host) // sharing)
     except EbbtideError as error:
         if strict:
             raise

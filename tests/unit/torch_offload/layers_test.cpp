@@ -412,6 +412,8 @@ TEST(Layers, WrongOptionsAreOneClearLine) {
       "ebbtide offload: alpha=1.5: allowed is a number from 0 to 1, the share of tokens whose "
       "activations are swapped");
   EXPECT_THAT(message([](Options& o) { o.alpha = std::nan(""); }), HasSubstr("alpha=nan"));
+  EXPECT_THAT(message([](Options& o) { o.alpha = 0.5, o.alpha_rule = AlphaRule::kAuto; }),
+              HasSubstr("alpha=0.5: allowed is 0 where alpha_rule chooses it"));
   EXPECT_THAT(message([](Options& o) { o.mini_sequence = -3; }), HasSubstr("mini_sequence=-3"));
   EXPECT_THAT(message([](Options& o) { o.keep_last = -1; }), HasSubstr("keep_last=-1"));
   EXPECT_THAT(message([](Options& o) { o.hbm = -1; }), HasSubstr("hbm=-1"));

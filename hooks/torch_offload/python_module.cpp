@@ -1,0 +1,339 @@
+// The module `_saving`: what Python calls for each part of a piece, in python_shim/ebbtide/_offload/_native_saving.py.
+//
+// A call of a class of torch's (python_store.cpp), or of a C function through ctypes, costs the host
+// several times as much as one of these, and would be most of what saving costs. Python's stable
+// interface of 3.10: one build serves every later version. Stores and landings belong to classes of
+// torch's, whose address() names them here: the caller keeps them alive. Not thread-safe for one
+// object; Python's lock is given up while tensors move.
+#include <Python.h>
+#include <structmember.h>
+
+#include <c10/util/Exception.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "hooks/torch_offload/python_classes.h"
+#include "hooks/torch_offload/saved_hooks.h"
+
+namespace ebbtide::offload {
+namespace {
+
+using Storages = std::shared_ptr<const std::unordered_set<StorageId>>;
+
+// An object of Python's that holds a T.
+template <class T>
+struct Holder {
+  PyObject_HEAD
+  T* held;  // null: used up
+
+  static T*& of(PyObject* object) { return reinterpret_cast<Holder*>(object)->held; }
+  static PyObject* make(PyTypeObject* type, std::unique_ptr<T> held) {
+    PyObject* object = PyType_GenericAlloc(type, 0);
+    if (object != nullptr) of(object) = held.release();
+    return object;
+  }
+  static void destroy(PyObject* object) {
+    PyTypeObject* type = Py_TYPE(object);
+    delete of(object);
+    PyObject_Free(object);
+    Py_DECREF(type);
+  }
+};
+
+// What one recorder saw, and its time.
+struct Recording {
+  explicit Recording(Storages storages) : external(std::move(storages)), recorder(external.get()) {}
+
+  Storages external;
+  Recorder recorder;
+  std::optional<HookScope> scope;
+};
+
+// What one recorder handed over.
+struct SavedObject {
+  PyObject_HEAD
+  SavedBatch* batch;  // null: nothing was left to save, or it is released
+  long long size_bytes;
+  long long swapped_bytes;   // of them, how many leave the device
+  long long occupied_bytes;  // that they take in a store, whole places
+  bool is_asked;             // there is nothing left to prefetch
+};
+
+PyTypeObject *storages_type, *recorder_type, *saved_type;  // set once, by the module's initialisation
+
+// Python's lock is given up in the block.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  ~Unlocked() { PyEval_RestoreThread(state_); }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+PyObject* failed(const char* kind, const char* what) {
+  PyObject* torch = PyImport_ImportModule("torch");
+  PyObject* type = torch != nullptr ? PyObject_GetAttrString(torch, kind) : nullptr;
+  if (type != nullptr) PyErr_SetString(type, what);
+  Py_XDECREF(type);
+  Py_XDECREF(torch);
+  return nullptr;
+}
+
+// What `body` returns; for an exception of C++, Python's is set, and null returned.
+template <class Body>
+PyObject* guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (const c10::OutOfMemoryError& error) {
+    return failed("OutOfMemoryError", error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+// Calls `each(item)` for the items of an iterable. False: an exception of Python's is set.
+template <class Each>
+bool for_each(PyObject* iterable, Each each) {
+  PyObject* items = PyObject_GetIter(iterable);
+  if (items == nullptr) return false;
+  while (PyObject* item = PyIter_Next(items)) {
+    each(item);
+    Py_DECREF(item);
+    if (PyErr_Occurred() != nullptr) break;
+  }
+  Py_DECREF(items);
+  return PyErr_Occurred() == nullptr;
+}
+
+bool read_storages(PyObject* iterable, std::unordered_set<StorageId>* found) {
+  return for_each(iterable, [&](PyObject* item) { found->insert(PyLong_AsVoidPtr(item)); });
+}
+
+PyObject* storages(PyObject*, PyObject* addresses) {
+  return guarded([&]() -> PyObject* {
+    std::unordered_set<StorageId> found;
+    if (!read_storages(addresses, &found)) return nullptr;
+    auto shared = std::make_shared<const std::unordered_set<StorageId>>(std::move(found));
+    return Holder<Storages>::make(storages_type, std::make_unique<Storages>(std::move(shared)));
+  });
+}
+
+PyObject* recorder(PyObject*, PyObject* external) {
+  if (Py_TYPE(external) != storages_type) {
+    PyErr_SetString(PyExc_TypeError, "recorder() takes what storages() returned");
+    return nullptr;
+  }
+  return guarded([&] {
+    install_engine();
+    auto made = std::make_unique<Recording>(*Holder<Storages>::of(external));
+    return Holder<Recording>::make(recorder_type, std::move(made));
+  });
+}
+
+Recording* recording_of(PyObject* self) {
+  Recording* recording = Holder<Recording>::of(self);
+  if (recording == nullptr) PyErr_SetString(PyExc_RuntimeError, "a recorder was used after its end");
+  return recording;
+}
+
+PyObject* recorder_hooks(PyObject* self, PyObject*) {
+  Py_INCREF(self);
+  return self;
+}
+
+PyObject* recorder_enter(PyObject* self, PyObject*) {
+  Recording* recording = recording_of(self);
+  if (recording == nullptr) return nullptr;
+  recording->scope.emplace(&recording->recorder);
+  Py_RETURN_NONE;
+}
+
+PyObject* recorder_exit(PyObject* self, PyObject*) {
+  if (Recording* recording = Holder<Recording>::of(self)) recording->scope.reset();
+  Py_RETURN_NONE;
+}
+
+// measure(storages): bytes of a store that take() would need, but for those of storages elsewhere.
+PyObject* recorder_measure(PyObject* self, PyObject* elsewhere) {
+  const Recording* recording = recording_of(self);
+  std::unordered_set<StorageId> found;
+  if (recording == nullptr || !read_storages(elsewhere, &found)) return nullptr;
+  return guarded([&] { return PyLong_FromLongLong(recording->recorder.measure(found)); });
+}
+
+// Of landings, as Python holds them, those of C++.
+bool read_landings(PyObject* iterable, std::vector<LandingHandle>* found) {
+  return for_each(iterable, [&](PyObject* item) {
+    PyObject* address = PyObject_GetAttrString(item, "address");
+    if (address == nullptr) return;
+    if (void* landing = PyLong_AsVoidPtr(address)) {
+      found->push_back(static_cast<PythonLanding*>(landing)->landing);
+    }
+    Py_DECREF(address);
+  });
+}
+
+PyObject* saved_of(const Recorder::Handed& handed) {
+  PyObject* object = PyType_GenericAlloc(saved_type, 0);
+  if (object == nullptr) return nullptr;
+  auto* saved = reinterpret_cast<SavedObject*>(object);
+  for (const auto& one : handed.saved) {
+    saved->size_bytes += one->size_bytes();
+    saved->swapped_bytes += one->swapped_bytes();
+  }
+  saved->occupied_bytes = handed.bytes;
+  if (!handed.saved.empty()) saved->batch = c10::make_intrusive<SavedBatch>(handed.saved).release();
+  return object;
+}
+
+// take(store's address, landings, limit in bytes): hands over what was recorded, and ends the
+// recorder; views of the landings are only noted. None, and nothing has moved, if it were more.
+PyObject* recorder_take(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 3) {
+    PyErr_SetString(PyExc_TypeError, "take() takes a store, landings and a limit");
+    return nullptr;
+  }
+  std::vector<LandingHandle> landings;
+  auto* store = static_cast<Store*>(PyLong_AsVoidPtr(arguments[0]));
+  const long long limit = PyLong_AsLongLong(arguments[2]);
+  if (PyErr_Occurred() != nullptr || !read_landings(arguments[1], &landings)) return nullptr;
+  if (recording_of(self) == nullptr) return nullptr;
+  return guarded([&]() -> PyObject* {
+    std::optional<Recorder::Handed> handed;
+    {
+      const Unlocked unlocked;
+      const std::unique_ptr<Recording> ours(std::exchange(Holder<Recording>::of(self), nullptr));
+      handed = ours->recorder.hand_over_within(limit, *store, landings);
+    }
+    if (!handed) Py_RETURN_NONE;
+    return saved_of(*handed);
+  });
+}
+
+// hand_over(store of Python's, landings, limit): the store knows its address, and counts.
+PyObject* recorder_hand_over(PyObject* self, PyObject* arguments) {
+  PyObject *store, *landings, *limit;
+  if (!PyArg_ParseTuple(arguments, "OOO", &store, &landings, &limit)) return nullptr;
+  return PyObject_CallMethod(store, "take", "OOO", self, landings, limit);
+}
+
+// A tensor that cannot come yet is asked for again when it is needed, and fails there with its reason.
+bool is_asked_early(SavedBatch* batch) {
+  const Unlocked unlocked;
+  try {
+    return batch->prefetch();
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+PyObject* saved_prefetch(PyObject* self, PyObject*) {
+  auto* saved = reinterpret_cast<SavedObject*>(self);
+  if (!saved->is_asked && saved->batch != nullptr) saved->is_asked = is_asked_early(saved->batch);
+  Py_RETURN_NONE;
+}
+
+void forget(SavedObject* saved) {
+  if (saved->batch == nullptr) return;
+  const Unlocked unlocked;
+  c10::intrusive_ptr<SavedBatch>::reclaim(std::exchange(saved->batch, nullptr));
+}
+
+PyObject* saved_release(PyObject* self, PyObject*) {
+  forget(reinterpret_cast<SavedObject*>(self));
+  Py_RETURN_NONE;
+}
+
+PyObject* saved_get(PyObject*, PyObject*) {
+  PyErr_SetString(PyExc_RuntimeError, "what autograd saved together is asked for by its graph alone");
+  return nullptr;
+}
+
+int saved_bool(PyObject* self) { return reinterpret_cast<SavedObject*>(self)->batch != nullptr; }
+
+void saved_destroy(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  forget(reinterpret_cast<SavedObject*>(self));
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+// prefetch(address of a batch): whether there is nothing left to ask.
+PyObject* prefetch(PyObject*, PyObject* address) {
+  auto* batch = static_cast<SavedBatch*>(PyLong_AsVoidPtr(address));
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  return PyBool_FromLong(is_asked_early(batch));
+}
+
+using FastFunction = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
+
+PyCFunction plain(FastFunction function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+template <class Function>
+PyType_Slot slot(int kind, Function* value) {
+  return {kind, reinterpret_cast<void*>(value)};
+}
+
+PyTypeObject* make_type(const char* name, int size, std::vector<PyType_Slot> slots) {
+  slots.push_back({0, nullptr});
+  PyType_Spec spec{name, size, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                   slots.data()};
+  return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+}
+
+bool make_types() {
+  static PyMethodDef recorder_methods[] = {
+      {"hooks", recorder_hooks, METH_NOARGS, nullptr},
+      {"__enter__", recorder_enter, METH_NOARGS, nullptr},
+      {"__exit__", recorder_exit, METH_VARARGS, nullptr},
+      {"measure", recorder_measure, METH_O, nullptr},
+      {"hand_over", recorder_hand_over, METH_VARARGS, nullptr},
+      {"take", plain(recorder_take), METH_FASTCALL, nullptr},
+      {nullptr, nullptr, 0, nullptr}};
+  static PyMethodDef saved_methods[] = {{"prefetch", saved_prefetch, METH_NOARGS, nullptr},
+                                        {"get", saved_get, METH_NOARGS, nullptr},
+                                        {"release", saved_release, METH_NOARGS, nullptr},
+                                        {nullptr, nullptr, 0, nullptr}};
+  static PyMemberDef saved_members[] = {
+      {"size_bytes", T_LONGLONG, offsetof(SavedObject, size_bytes), READONLY, nullptr},
+      {"swapped_bytes", T_LONGLONG, offsetof(SavedObject, swapped_bytes), READONLY, nullptr},
+      {"occupied_bytes", T_LONGLONG, offsetof(SavedObject, occupied_bytes), READONLY, nullptr},
+      {nullptr, 0, 0, 0, nullptr}};
+  storages_type = make_type("ebbtide._saving.Storages", sizeof(Holder<Storages>),
+                            {slot(Py_tp_dealloc, Holder<Storages>::destroy)});
+  recorder_type = make_type(
+      "ebbtide._saving.Recorder", sizeof(Holder<Recording>),
+      {slot(Py_tp_dealloc, Holder<Recording>::destroy), slot(Py_tp_methods, recorder_methods)});
+  saved_type =
+      make_type("ebbtide._saving.Saved", sizeof(SavedObject),
+                {slot(Py_tp_dealloc, saved_destroy), slot(Py_tp_methods, saved_methods),
+                 slot(Py_tp_members, saved_members), slot(Py_nb_bool, saved_bool)});
+  return storages_type != nullptr && recorder_type != nullptr && saved_type != nullptr;
+}
+
+}  // namespace
+}  // namespace ebbtide::offload
+
+PyMODINIT_FUNC PyInit__saving() {
+  using namespace ebbtide::offload;
+  static PyMethodDef functions[] = {{"storages", storages, METH_O, nullptr},
+                                    {"recorder", recorder, METH_O, nullptr},
+                                    {"prefetch", prefetch, METH_O, nullptr},
+                                    {nullptr, nullptr, 0, nullptr}};
+  static PyModuleDef definition{PyModuleDef_HEAD_INIT, "_saving", nullptr, -1, functions,
+                                nullptr, nullptr, nullptr, nullptr};
+  return make_types() ? PyModule_Create(&definition) : nullptr;
+}
