@@ -22,7 +22,7 @@ np = pytest.importorskip("numpy")
 sys.path.insert(0, str(ROOT / "python_shim"))
 
 from ebbtide import EbbtideError, _cli  # noqa: E402
-from ebbtide._reports import _figures, _json_form, _perfetto, _planned, _reading  # noqa: E402
+from ebbtide._reports import _figures, _json_form, _perfetto, _planned, _reading, _stacks  # noqa: E402
 from ebbtide._reports._model import Category, Phase  # noqa: E402
 
 EXPECTED = ROOT / "tests" / "data" / "reports"
@@ -240,6 +240,75 @@ def test_names_reach_the_blocks_of_their_thread(read):
     (device,) = read(made.trace(events)).devices
     shares = {share.name: share.size for share in _figures.owners_at(device, 3)}
     assert shares == {text: 100, "no module": 500}
+
+
+def stacked_trace() -> list[made.Event]:
+    """Three blocks: two from forward(), by way of different lines of torch, one from nowhere; and a failure."""
+    texts = ["/me/train.py:9 main", "/me/model.py:4 forward", "/x/site-packages/torch/nn/functional.py:1 linear",
+             "/x/site-packages/torch/nn/functional.py:2 gelu"]  # fmt: skip
+    events = [record for number, text in enumerate(texts, 1) for record in made.name(number, text)]
+    events += [made.Event(made.FRAME, text, caller, device=made.NO_DEVICE, thread=stack)
+               for stack, (text, caller) in enumerate([(1, 0), (2, 1), (3, 2), (4, 2)], 1)]  # fmt: skip
+
+    def enter(stack: int, thread: int = 1) -> made.Event:
+        return made.Event(made.STACK, bytes=stack, device=made.NO_DEVICE, thread=thread)
+
+    base = 1 << 40
+    return [
+        *events,
+        enter(3), made.Event(made.ALLOCATE, base, 4 * MIB),
+        enter(4), made.Event(made.ALLOCATE, base + 4 * MIB, 2 * MIB),
+        made.Event(made.ALLOCATE, base + 6 * MIB, MIB, thread=2),
+        made.Event(made.OUT_OF_MEMORY, MIB, 1 << 38),
+    ]  # fmt: skip
+
+
+def test_stacks_reach_the_blocks_of_their_thread_and_every_view(ebbtide, read, tmp_path):
+    content = made.trace(stacked_trace())
+    (device,) = read(content).devices
+    whole = [device.frames_of(int(stack)) for stack in device.blocks.stack]
+    assert [len(frames) for frames in whole] == [3, 3, 0]
+    assert whole[0] == ("/x/site-packages/torch/nn/functional.py:1 linear", "/me/model.py:4 forward", "/me/train.py:9 main")
+    lines = ("me/model.py:4 forward", "me/train.py:9 main")
+    (share,) = _figures.program_stacks_at(device, _figures.peak_state(device), 8)
+    assert (share.size, share.blocks, share.frames) == (6 * MIB, 2, lines)
+    (tmp_path / "a.ebb").write_bytes(content)
+    told = ebbtide("report", "a.ebb", "--owners", "--oom", "--html", "a.html")
+    assert "  6.00 MiB in 2 blocks, no module, made in unknown\n      me/model.py:4 forward\n      me/train.py:9 main\n" in told
+    assert "asked for by no module" in told and told.count("    at me/model.py:4 forward\n    at me/train.py:9 main\n") == 1
+    page = (tmp_path / "a.html").read_text()
+    assert "me/model.py:4 forward\nme/train.py:9 main</td>" in page
+    data = json.loads(page.split('application/json">')[1].split("</script>")[0])["map"]
+    assert sorted(data["lines"]) == sorted(lines) and sorted(map(len, data["stacks"])) == [0, 2, 2]
+    (json_device,) = json.loads(ebbtide("report", "a.ebb", "--json"))["devices"]
+    assert [(s["size"], len(s["frames"])) for s in json_device["peak"]["stacks"]] == [(4 * MIB, 3), (2 * MIB, 3)]
+    assert json_device["failures"][0]["frames"][-1] == "/me/train.py:9 main"
+
+
+def test_a_stack_whose_records_were_lost_is_none(read):
+    events = stacked_trace()
+    without_frames = [event for event in events if event.action != made.FRAME]
+    (device,) = read(made.trace(without_frames)).devices
+    assert not device.blocks.stack.any()
+    looped = [dataclasses.replace(e, bytes=4) if e.action == made.FRAME else e for e in events if e.action != made.NAME]
+    (device,) = read(made.trace(looped)).devices
+    assert device.frames_of(int(device.blocks.stack[0])) == ("(its record was lost)",)
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown"),
+    [
+        (["libtorch.so+0x1 at::empty", "/me/a.py:1 f", "/x/dist-packages/torch/b.py:2 g"], ["me/a.py:1 f"]),
+        (["libtorch.so+0x1 at::empty", "/x/dist-packages/torch/b.py:2 g"], ["torch/b.py:2 g"]),
+        (["libtorch_cpu.so+0x1 at::empty", "train+0x7f main", "libc.so.6+0x2 __libc_start_main"], ["train+0x7f main"]),
+        (["torch::unwind::unwind()", "at::(anonymous namespace)::f(int)", "at::(anonymous namespace)::f(long)"], ["at::f"]),
+        (["libc10.so+0x12"], ["libc10.so+0x12"]),
+        (["<string>:3 <module>"], ["<string>:3 <module>"]),
+        ([], []),
+    ],
+)
+def test_of_a_stack_the_programs_lines_are_shown(frames, shown):
+    assert _stacks.of_program(frames, 8) == shown
 
 
 def test_the_plan_is_that_of_the_planner_alone(read, ebbtide, tmp_path):

@@ -28,16 +28,19 @@ from ._figures import (
     owners_at,
     peak_reserved,
     peak_state,
+    program_stacks_at,
     split_at,
     timeline,
 )
 from ._model import Category, Device, Phase, Recording
 from ._planned import Saving
+from ._stacks import of_program
 
 _COLUMNS = 4000
 _MOST_BLOCKS = 60_000
 _MOST_MARKS = 2000
 _MOST_ROWS = 50
+_MOST_FRAMES = 8
 _MOST_LANES = 12
 _MOST_WORKS = 60_000
 _STALLED = 3  # beside WorkKind: a copy that the compute stream stood still for
@@ -174,6 +177,7 @@ def _map(device: Device, saving: Saving | None) -> dict[str, Any]:
         "phase": _packed(blocks.phase[drawn], "u1"),
         "owner": _packed(blocks.owner[drawn], "<u4"),
         "owners": device.owners,
+        **_stacks(device, drawn),
         "phases": [phase.name.lower() for phase in Phase],
         "segments": {
             "place": _packed(_squeezed(segments.address, begins, tops), "<f8"),
@@ -182,6 +186,15 @@ def _map(device: Device, saving: Saving | None) -> dict[str, Any]:
             "death": _packed(segments.death, "<u4"),
         },
     }
+
+
+def _stacks(device: Device, drawn: np.ndarray) -> dict[str, Any]:
+    """Of each block that is drawn the program's lines where it was made, by number: most blocks share them."""
+    stacks, which = np.unique(device.blocks.stack[drawn], return_inverse=True)
+    texts = [of_program(device.frames_of(stack), _MOST_FRAMES) if stack else [] for stack in stacks.tolist()]
+    lines = list(dict.fromkeys(line for text in texts for line in text))
+    places = {line: place for place, line in enumerate(lines)}
+    return {"stack": _packed(which, "<u4"), "stacks": [[places[line] for line in text] for text in texts], "lines": lines}
 
 
 def _ranges(device: Device) -> tuple[np.ndarray, np.ndarray, int]:
@@ -241,6 +254,7 @@ def _tables(recording: Recording, device: Device) -> str:
         for i in largest_at(device, state, _MOST_ROWS)
     ]
     told.append(_table("Largest blocks at the peak", ("owner", "category", "size", "from event", "to"), largest))
+    told.append(_stack_table(device, state))
     begins, sizes, taken = holdings_at(device, state)
     order = np.argsort(taken - sizes, kind="stable")
     held = [
@@ -262,6 +276,18 @@ def _tables(recording: Recording, device: Device) -> str:
     return "".join(told) + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
 
 
+def _stack_table(device: Device, state: int) -> str:
+    rows = [
+        (s.owner, s.phase, size_text(s.size), str(s.blocks), "\n".join(s.frames))
+        for s in program_stacks_at(device, state, _MOST_FRAMES)
+    ]
+    return _table("Stacks at the peak", ("owner", "made in", "size", "blocks", "from, the innermost line first"), rows)
+
+
+def _cell(text: str) -> str:
+    return f'<td class="text">{html.escape(text)}</td>' if "\n" in text or ":" in text else f"<td>{html.escape(text)}</td>"
+
+
 def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     if not rows:
         return ""
@@ -269,7 +295,7 @@ def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> s
     more = f"<p>and {len(rows) - len(shown)} more</p>" if len(rows) > len(shown) else ""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
     body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>"
         for row in shown
     )
     return (

@@ -14,6 +14,7 @@ from ._figures import (
     owners_at,
     peak_reserved,
     peak_state,
+    program_stacks_at,
     split_at,
     timeline,
 )
@@ -22,6 +23,8 @@ from ._planned import Saving
 
 _MOST_ROWS = 20
 _BAR = 32
+_MOST_STACKS = 8
+_MOST_FRAMES = 6
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -75,7 +78,21 @@ def owners(device: Device) -> str:
         rest = shares[_MOST_ROWS:]
         size = sum(share.size for share in rest)
         rows.append((f"{len(rest)} more", _exact(size), percent(size, whole), str(sum(s.blocks for s in rest))))
-    return "Owners at the peak\n" + table(("owner", "bytes", "share", "blocks"), rows)
+    return "Owners at the peak\n" + table(("owner", "bytes", "share", "blocks"), rows) + _stacks(device)
+
+
+def _stacks(device: Device) -> str:
+    """The largest stacks at the peak; nothing where none is known."""
+    shares = program_stacks_at(device, peak_state(device), _MOST_FRAMES)
+    if not shares:
+        return ""
+    chosen = f", the {_MOST_STACKS} of {len(shares)} that hold the most" if len(shares) > _MOST_STACKS else ""
+    lines = [f"Stacks at the peak{chosen}"]
+    for share in shares[:_MOST_STACKS]:
+        blocks = f"{share.blocks} block" + ("s" if share.blocks > 1 else "")
+        lines.append(f"  {size_text(share.size)} in {blocks}, {share.owner}, made in {share.phase}")
+        lines += [f"      {frame}" for frame in share.frames]
+    return "\n".join(lines) + "\n"
 
 
 def segments(device: Device) -> str:
