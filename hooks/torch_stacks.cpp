@@ -20,17 +20,35 @@ namespace ebbtide {
 namespace {
 
 constexpr std::size_t kMostPython = 96;
-constexpr int kMostCpp = 96;
+constexpr std::size_t kMostCpp = 96;
+constexpr std::size_t kMostInner = 10;  // frames from the unwinder to torch
 constexpr std::size_t kMostText = OwnerNames::kMostText;
 constexpr const char* kOuter = "(outer frames are left out)";
 constexpr const char* kInterpreter = "_PyEval_EvalFrame";
 constexpr const char* kOurs = "libebbtide_torch_";
 
+using Unwind = std::vector<void*> (*)();
+
+std::vector<void*> unwind_as_libgcc_does() {
+  std::array<void*, kMostCpp> found;
+  const int count = ::backtrace(found.data(), static_cast<int>(kMostCpp));
+  return std::vector<void*>(found.begin(), found.begin() + count);
+}
+
+// torch::unwind::unwind() keeps what it has decoded of each function: several times faster. Looked up in the libtorch_cpu
+// that is loaded already, as find_backward_probe() does.
+Unwind find_unwinder() {
+  void* torch = ::dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  void* symbol = torch == nullptr ? nullptr : ::dlsym(torch, "_ZN5torch6unwind6unwindEv");
+  return symbol == nullptr ? &unwind_as_libgcc_does : reinterpret_cast<Unwind>(symbol);
+}
+
 // The return addresses of the calls that are under way, the innermost first.
 std::vector<void*> return_addresses() {
-  std::array<void*, kMostCpp> found;
-  const int count = ::backtrace(found.data(), kMostCpp);
-  return std::vector<void*>(found.begin(), found.begin() + count);
+  static const Unwind unwind = find_unwinder();
+  std::vector<void*> found = unwind();
+  if (found.size() > kMostCpp) found.resize(kMostCpp);
+  return found;
 }
 
 std::string demangled(const char* name) {
@@ -70,9 +88,12 @@ std::vector<std::string> texts_of(const std::vector<void*>& addresses, bool up_t
   for (void* address : addresses) {
     std::string text = text_of(address);
     if (up_to_python && text.find(kInterpreter) != std::string::npos) break;
-    if (texts.empty() && text.starts_with(kOurs)) continue;
     texts.push_back(std::move(text));
   }
+  // The first ones are the unwinder's and ours.
+  const auto end = texts.begin() + static_cast<std::ptrdiff_t>(std::min(texts.size(), kMostInner));
+  const auto ours = std::find_if(std::reverse_iterator(end), texts.rend(), [](const auto& text) { return text.starts_with(kOurs); });
+  texts.erase(texts.begin(), ours.base());
   return texts;
 }
 
