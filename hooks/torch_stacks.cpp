@@ -108,9 +108,8 @@ std::string cut(std::string text) {
 std::unique_ptr<TorchStacks> TorchStacks::make(Registry& registry) {
   if (registry.stacks() == nullptr) return nullptr;
   const TraceStacks wanted = registry.settings().value().trace_stacks;
-  const bool cpp = wanted == TraceStacks::kCpp || wanted == TraceStacks::kAll;
-  if (cpp) static_cast<void>(return_addresses());  // the first one loads the unwinder
-  return std::unique_ptr<TorchStacks>(new TorchStacks(registry, wanted != TraceStacks::kCpp, cpp));
+  return std::unique_ptr<TorchStacks>(
+      new TorchStacks(registry, wanted != TraceStacks::kCpp, wanted != TraceStacks::kPython));
 }
 
 std::uint32_t TorchStacks::enter() noexcept {

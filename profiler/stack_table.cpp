@@ -5,6 +5,8 @@
 
 namespace ebbtide {
 
+StackTable::StackTable(EventSink& sink, OwnerNames& names) : sink_(sink), names_(names) {}
+
 std::size_t StackTable::Hash::operator()(Key key) const noexcept {
   // FNV-1a by words, mixed once more at the end: code addresses differ in their low bits mostly.
   std::uint64_t hash = 0xCBF29CE484222325;

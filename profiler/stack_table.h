@@ -28,7 +28,7 @@ class EBBTIDE_EXPORT StackTable {
   static constexpr std::size_t kMostFrames = std::size_t{1} << 17;  // of the tree
 
   // Both belong to the caller and outlive it.
-  StackTable(EventSink& sink, OwnerNames& names) : sink_(sink), names_(names) {}
+  StackTable(EventSink& sink, OwnerNames& names);
 
   // 0: not known yet, so add() it. A full table answers with one number for all that it does not know.
   std::uint32_t find(Key key);

@@ -33,7 +33,7 @@ def report(
     streams: Annotated[bool, typer.Option("--streams", help="Kernels and copies by stream, and whose memory is not torch's (EBBTIDE_CUPTI=1).")] = False,
     swaps: Annotated[bool, typer.Option("--swaps", help="Swaps to host memory, and what became of each layer's tensors.")] = False,
     oom: Annotated[bool, typer.Option("--oom", help="Why it ran out of memory: the last failure in the file.")] = False,
-    compare: Annotated[str, typer.Option(metavar="OTHER", help="Set beside another file of any of these kinds.")] = "",
+    compare: Annotated[str, typer.Option(metavar="OTHER", help="Set beside another file of any of these kinds, also in the page: before and after.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     html: Annotated[str, typer.Option(metavar="OUT", help="Write a page to explore: one file, no network.")] = "",
     perfetto: Annotated[str, typer.Option(metavar="OUT", help="Write a file for ui.perfetto.dev.")] = "",
@@ -61,8 +61,13 @@ def report(
     others = recording.devices if as_json else [shown]
     savings = {each.index: _saving(each, time_limit) for each in others}
     saving = savings[shown.index]
+    pair = None
+    if compare:
+        other, beside, _ = _read(compare, device)
+        names = (_tables.Compared(file, shown, saving), _tables.Compared(compare, beside, _saving(beside, time_limit)))
+        pair = (names[0], names[1])
     if html:
-        write(html, _page.render(recording, shown, saving).encode())
+        write(html, _page.render(recording, shown, saving, None if pair is None else pair[1]).encode())
     if perfetto:
         write(perfetto, _perfetto.render(recording).encode())
     if as_json:
@@ -85,10 +90,8 @@ def report(
     ):
         if wanted:
             print(view(shown), end="")
-    if compare:
-        other, beside, _ = _read(compare, device)
-        pair = (compare, beside, _saving(beside, time_limit))
-        print(_tables.compared((file, shown, saving), pair), end="")
+    if pair is not None:
+        print(_tables.compared(*pair), end="")
 
 
 def top(

@@ -235,6 +235,13 @@ def host_curve(swaps: Swaps) -> tuple[np.ndarray, np.ndarray]:
     return times[order], np.cumsum(changes[order])
 
 
+def has_own_clock(activity: Activity) -> bool:
+    """Whether a copy began before its swap was queued: then copies have times of their own, as on a simulated GPU."""
+    queued = dict(zip(activity.swaps.ticket.tolist(), activity.swaps.out.tolist(), strict=True))
+    copies = activity.copies
+    return any(begin < queued.get(ticket, begin) for ticket, begin in zip(copies.ticket.tolist(), copies.begin.tolist(), strict=True))
+
+
 def swap_totals(activity: Activity) -> SwapTotals:
     swaps, copies = activity.swaps, activity.copies
     return SwapTotals(

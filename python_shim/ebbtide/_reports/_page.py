@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .._report import size_text
-from ._activity import WorkKind, host_curve, streams
+from ._activity import WorkKind, has_own_clock, host_curve, streams
 from ._activity_tables import overlap_line, stream_tables, swap_tables, swaps_line
 from ._console import five_lines, percent
 from ._figures import (
@@ -35,6 +35,7 @@ from ._figures import (
 from ._model import Category, Device, Phase, Recording
 from ._planned import Saving
 from ._stacks import of_program
+from ._tables import Compared, compared_rows
 
 _COLUMNS = 4000
 _MOST_BLOCKS = 60_000
@@ -44,21 +45,24 @@ _MOST_FRAMES = 8
 _MOST_LANES = 12
 _MOST_WORKS = 60_000
 _STALLED = 3  # beside WorkKind: a copy that the compute stream stood still for
+_OWN_CLOCK = "Copies of swaps have virtual times here (a simulated GPU): their lanes do not run with the rest."
 _TEMPLATE = "_page.html"
 
 
-def render(recording: Recording, device: Device, saving: Saving | None) -> str:
+def render(recording: Recording, device: Device, saving: Saving | None, other: Compared | None = None) -> str:
+    """`other`: what the recording is set beside."""
     name = pathlib.PurePath(recording.source).name
     filled = {
         "TITLE": html.escape(f"{name}, {device.name}"),
         "LINES": html.escape(five_lines(recording, device, saving)),
         "CARDS": _cards(device, saving),
         "TABLES": _tables(recording, device),
+        "COMPARED": "" if other is None else _compared_table(Compared(recording.source, device, saving), other),
         # Inside <script>, only a "</script>" or "<!--" could end it early.
-        "DATA": json.dumps(_data(device, saving), separators=(",", ":")).replace("<", "\\u003c"),
+        "DATA": json.dumps(_data(recording, device, saving, other), separators=(",", ":")).replace("<", "\\u003c"),
     }
     page = pathlib.Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")
-    return re.sub("{{(TITLE|LINES|CARDS|TABLES|DATA)}}", lambda found: filled[found[1]], page)
+    return re.sub("{{(TITLE|LINES|CARDS|TABLES|COMPARED|DATA)}}", lambda found: filled[found[1]], page)
 
 
 def _packed(values: np.ndarray, kind: str) -> str:
@@ -71,7 +75,7 @@ def _not_torch(line: Timeline) -> str | None:
     return _packed(np.maximum(line.device_used - line.reserved, 0), "<f8")
 
 
-def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
+def _data(recording: Recording, device: Device, saving: Saving | None, other: Compared | None) -> dict[str, Any]:
     line = timeline(device, _COLUMNS)
     state = peak_state(device)
     times = (device.times_ns - device.times_ns[0]) / 1e9
@@ -95,7 +99,24 @@ def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
         "map": _map(device, saving),
         "lanes": _lanes(device),
         "host": _host(device),
+        "compared": None if other is None else [_course(recording.source, device), _course(other.source, other.device)],
     }
+
+
+def _course(source: str, device: Device) -> dict[str, Any]:
+    """A recording's memory over its length, to be drawn over another's."""
+    line = timeline(device, _COLUMNS // 4)
+    return {
+        "name": pathlib.PurePath(source).name,
+        "at": _packed(line.states / max(device.states - 1, 1), "<f8"),
+        "live": _packed(line.live, "<f8"),
+        "reserved": None if line.reserved is None else _packed(line.reserved, "<f8"),
+    }
+
+
+def _compared_table(first: Compared, second: Compared) -> str:
+    names = [pathlib.PurePath(each.source).name for each in (first, second)]
+    return _table(f"{names[0]} and {names[1]}: figures", ("at the peak", *names, "change", "share"), compared_rows(first, second))
 
 
 def _lanes(device: Device) -> dict[str, Any] | None:
@@ -116,6 +137,7 @@ def _lanes(device: Device) -> dict[str, Any] | None:
     swap_lanes = ["swap out", "swap in"] if len(copies.begin) else []
     return {
         "names": [f"stream {stream}" for stream in busiest] + swap_lanes,
+        "note": _OWN_CLOCK if has_own_clock(activity) else "",
         "left_out": len(lane) - len(drawn),
         "lane": _packed(lane[drawn], "u1"),
         "kind": _packed(kind[drawn], "u1"),
@@ -284,18 +306,15 @@ def _stack_table(device: Device, state: int) -> str:
     return _table("Stacks at the peak", ("owner", "made in", "size", "blocks", "from, the innermost line first"), rows)
 
 
-def _cell(text: str) -> str:
-    return f'<td class="text">{html.escape(text)}</td>' if "\n" in text or ":" in text else f"<td>{html.escape(text)}</td>"
-
-
 def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     shown = rows[:_MOST_ROWS]
     more = f"<p>and {len(rows) - len(shown)} more</p>" if len(rows) > len(shown) else ""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
+    kinds = [' class="text"' if any("\n" in row[i] for row in shown) else "" for i in range(len(heads))]
+    head = "".join(f'<th scope="col"{kind}>{html.escape(name)}</th>' for name, kind in zip(heads, kinds, strict=True))
     body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True)) + "</tr>"
         for row in shown
     )
     return (

@@ -9,7 +9,7 @@ from typing import Any
 from ._model import NO_STACK, Phase
 
 # Nobody looks for what everybody calls, nor for our own wrapper of modules.
-_TORCH = re.compile(r"/(site|dist)-packages/(torch|accelerate|einops)/|/ebbtide/_\w+\.py$")
+_TORCH = re.compile(r"/(site|dist)-packages/(torch|accelerate|einops)/|/ebbtide/_[\w/]+\.py$")
 _GRADIENT = re.compile(r"(\w+Backward\d*)(_apply_functional|::)")
 _OPERATOR = re.compile(r"at::_ops::(\w+)::")
 # C++ of torch and of what it stands on, in our traces: "library.so+0xoffset name".

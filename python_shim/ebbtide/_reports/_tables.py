@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from .._report import size_text
@@ -132,14 +133,29 @@ def over_time(device: Device) -> str:
     )
 
 
-def compared(first: tuple[str, Device, Saving | None], second: tuple[str, Device, Saving | None]) -> str:
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One of two recordings that are set beside each other."""
+
+    source: str
+    device: Device
+    saving: Saving | None
+
+
+def compared(first: Compared, second: Compared) -> str:
+    return f"{first.source} and {second.source}\n" + table(("", "first", "second", "change", ""), compared_rows(first, second))
+
+
+def compared_rows(first: Compared, second: Compared) -> list[tuple[str, ...]]:
+    """A figure, in both, and how it changed."""
     rows = []
-    for (name, a), (_, b) in zip(_compared_figures(*first[1:]), _compared_figures(*second[1:]), strict=True):
+    both = (_compared_figures(each.device, each.saving) for each in (first, second))
+    for (name, a), (_, b) in zip(*both, strict=True):
         texts = ["not known" if size is None else size_text(size) for size in (a, b)]
         change = "" if a is None or b is None else ("" if a == b else f"{'+' if b > a else '-'}{size_text(abs(b - a))}")
-        ratio = f"{100 * (b / a - 1):+.1f} %" if a and b is not None else ""
+        ratio = "" if not a or b is None else f"{100 * (b / a - 1):+.1f} %" if b <= 10 * a else f"{b / a:.0f} times"
         rows.append((name, *texts, change, ratio))
-    return f"{first[0]} and {second[0]}\n" + table(("", "first", "second", "change", ""), rows)
+    return rows
 
 
 def _compared_figures(device: Device, saving: Saving | None) -> list[tuple[str, int | None]]:
