@@ -127,7 +127,8 @@ def _read(path: str, index: int | None) -> tuple[Recording, Device, dict[str, An
             names = ", ".join(str(device.index) for device in recording.devices)
             raise EbbtideError(f"--device {index}: not in {path}; there is {names}")
         because = f": it {recording.damage}" if recording.damage else ""
-        raise EbbtideError(f"{path}: a {recording.kind} without any event{because}")
+        article = "an" if recording.kind[0] in "AEIOR" else "a"
+        raise EbbtideError(f"{path}: {article} {recording.kind} without any event{because}")
     is_ours = recording.kind == "Ebbtide trace"
     return recording, shown, _report.summarize(pathlib.Path(path)) if is_ours else None
 

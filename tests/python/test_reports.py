@@ -392,6 +392,18 @@ def test_a_wrong_file_is_one_line(ebbtide, tmp_path, name, content, said):
     assert line.startswith("ebbtide error ") and line.count("\n") == 1 and said in line, line
 
 
+def test_a_snapshot_of_an_old_torch_has_sizes_and_stacks_in_its_history(read):
+    base = 1 << 40
+    history = [{"addr": base, "real_size": MIB - 100, "frames": made.MODEL}, {"addr": base, "real_size": 7, "frames": made.SETUP}]
+    blocks = [{"size": MIB, "state": "active_allocated", "history": history}, {"size": MIB, "state": "inactive"}]
+    old = {"segments": [{"device": 0, "address": base, "total_size": 2 * MIB, "segment_type": "large", "blocks": blocks}]}
+    (device,) = read(pickle.dumps(old)).devices
+    (share,) = _figures.owners_at(device, 0)
+    assert (share.name, share.size) == ("train/model.py:7 forward", MIB - 100)
+    split = _figures.split_at(device, 0)
+    assert (split.rounding, split.stranded, split.reserved) == (100, MIB, 2 * MIB)
+
+
 def test_a_missing_file_and_a_missing_device_are_one_line(ebbtide, tmp_path):
     assert ebbtide("report", "none.pickle") == "ebbtide error none.pickle: No such file or directory\n"
     (tmp_path / "small.pickle").write_bytes(made.small_snapshot())

@@ -215,11 +215,13 @@ class _DeviceReader:
         if state == "inactive":
             return
         row = (self._open if state == "active_allocated" else self._waiting).get(address)
-        requested = min(check_bytes(block.get("requested_size", size)), size)
+        # Before torch 2.1 a block has a history, the newest first, in which its size and stack are.
+        made = (block.get("history") or [{}])[0]
+        requested = min(check_bytes(block.get("requested_size", made.get("real_size", size))), size)
         if row is not None:
             row[1], row[2] = requested, size
             return
-        frames = block.get("frames")
+        frames = block.get("frames") or made.get("frames")
         owner = self._stacks.owner(frames, True)
         phase = self._stacks.phase(frames, False) if frames else Phase.UNKNOWN
         row = [address, requested, size, 0, self._states, stream, owner, phase, self._stacks.number(frames)]
