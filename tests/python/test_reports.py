@@ -14,6 +14,7 @@ import sys
 
 import pytest
 import report_files as made
+import report_recount
 from conftest import ROOT
 
 pytest.importorskip("typer", reason="the command needs typer, which is not installed here")
@@ -22,7 +23,7 @@ np = pytest.importorskip("numpy")
 sys.path.insert(0, str(ROOT / "python_shim"))
 
 from ebbtide import EbbtideError, _cli  # noqa: E402
-from ebbtide._reports import _figures, _json_form, _perfetto, _planned, _reading, _stacks  # noqa: E402
+from ebbtide._reports import _figures, _json_form, _out_of_memory, _perfetto, _planned, _reading, _stacks  # noqa: E402
 from ebbtide._reports._model import Category, Phase  # noqa: E402
 
 EXPECTED = ROOT / "tests" / "data" / "reports"
@@ -139,6 +140,59 @@ def test_owners_categories_and_the_timeline_sum_to_what_is_alive(read, seed):
     line = _figures.timeline(device, 13)
     assert line.live.max() == _figures.live_curve(device).max()
     assert sum(line.categories.values()).tolist() == line.live.tolist()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_number_of_the_json_is_what_a_loop_over_the_events_says(ebbtide, tmp_path, seed):
+    events = report_recount.random_run(seed)
+    (tmp_path / "a.ebb").write_bytes(made.trace(events))
+    told = json.loads(ebbtide("report", "a.ebb", "--json"))
+    assert (told["events"], told["complete"], told["damage"], told["lost_events"]) == (len(events), True, "", 0)
+    (device,) = told["devices"]
+    line, saving = device.pop("timeline"), device.pop("saving")
+    expected = report_recount.device_of(events)
+    assert device == expected
+    counts = made.counts_of_trace(events, 0)
+    shown = [counts[state] for state in line["events"]]
+    assert line["live_bytes"] == [count.requested for count in shown]
+    assert line["reserved_bytes"] == [count.reserved for count in shown]
+    assert line["device_used_bytes"] == [count.used or 0 for count in shown]
+    blocks = report_recount.blocks_of(events)
+    for name, sizes in line["categories"].items():
+        of = [block for block in blocks if report_recount.category_of(block, blocks, len(counts)) == name]
+        assert sizes == [sum(b["size"] for b in of if b["birth"] <= state < b["death"]) for state in line["events"]]
+    most = max(count.held for count in counts)
+    assert saving["reserved"] == expected["peak_reserved_bytes"] and saving["share"] == 1 - saving["plan"] / saving["reserved"]
+    assert saving["plan"] >= saving["lower_bound"] >= most if saving["is_lowest"] else saving["plan"] >= most
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_largest_free_piece_and_the_largest_blocks_are_those_of_a_plain_search(read, seed):
+    events = report_recount.random_run(seed)
+    (device,) = read(made.trace(events)).devices
+    blocks = report_recount.blocks_of(events)
+    own = [event for event in events if event.action not in report_recount.OF_NO_DEVICE]
+    for state in range(1, device.states, 11):
+        there = [block for block in blocks if block["birth"] <= state < block["death"]]
+        ranges = {}
+        for event in own[:state]:
+            if event.action == made.SEGMENT_TAKEN:
+                ranges[event.address] = event.bytes
+            elif event.action == made.SEGMENT_GIVEN_BACK:
+                del ranges[event.address]
+        # Byte by byte, in the allocator's grains.
+        longest = 0
+        for begin, size in ranges.items():
+            taken = set()
+            for block in there:
+                taken |= set(range(block["address"] // 512, (block["address"] + block["size"] + 511) // 512))
+            run = 0
+            for grain in range(begin // 512, (begin + size) // 512):
+                run = 0 if grain in taken else run + 1
+                longest = max(longest, 512 * run)
+        assert _out_of_memory.largest_free(device, state) == longest
+        largest = [int(device.blocks.size[i]) for i in _figures.largest_at(device, state, 5)]
+        assert largest == sorted((block["size"] for block in there), reverse=True)[:5]
 
 
 def test_a_snapshots_end_is_what_its_segments_say(read):
