@@ -92,7 +92,9 @@ class Activity:
     swaps: Swaps
     copies: Copies
     pinned_times: np.ndarray  # from when on ...
-    pinned: np.ndarray  # ... so many bytes of host memory are pinned
+    pinned: np.ndarray  # ... so many bytes of host memory are pinned for swaps
+    cuda_pinned_times: np.ndarray  # the same of all that is pinned through CUDA in this process, as CUPTI tells
+    cuda_pinned: np.ndarray
     decisions: list[Decided]
     is_gpu_recorded: bool  # CUPTI was on
     lost: int  # of CUPTI's records

@@ -107,6 +107,7 @@ def _streams(device: Device, state: int) -> dict[str, Any]:
         "overlap": {**dataclasses.asdict(found), "idle_ns": found.idle_ns},
         "streams": [dataclasses.asdict(share) for share in _activity.streams(activity.work)],
         "works": [dataclasses.asdict(share) for share in _activity.works(activity)[:_MOST_WORKS]],
+        "host_pinned": {"time_ns": activity.cuda_pinned_times.tolist(), "bytes": activity.cuda_pinned.tolist()},
         "libraries": [
             {"name": share.name, "size": share.size, "blocks": share.count}
             for share in libraries_at(device, state)

@@ -151,13 +151,15 @@ def _lanes(device: Device) -> dict[str, Any] | None:
 
 
 def _host(device: Device) -> dict[str, Any] | None:
-    """Host memory of swaps: what is pinned, and what of it is taken."""
+    """Host memory: what is pinned through CUDA, what of it for swaps, and what of that is taken."""
     activity = device.activity
-    if activity is None or not activity.has_swaps:
+    if activity is None or not (activity.has_swaps or len(activity.cuda_pinned)):
         return None
     times, taken = host_curve(activity.swaps)
     shown = np.unique(np.linspace(0, max(len(times) - 1, 0), min(len(times), _COLUMNS)).astype(np.int64))
     lines = {"taken": (times[shown], taken[shown]), "pinned": (activity.pinned_times, activity.pinned)}
+    if len(activity.cuda_pinned):
+        lines["all"] = (activity.cuda_pinned_times, activity.cuda_pinned)
     return {
         name: {
             "seconds": _packed(_seconds(device, at), "<f8"),
