@@ -86,7 +86,7 @@ class CudaAdaptor final : public CudaForwarder {
     const std::uint32_t stack = stacks_->enter();
     c10::DataPtr block = serve(count);
     const Bytes size{static_cast<std::int64_t>(count)};
-    if (size >= kSmallestPlanned) stacks_->note(block.get(), size, stack);
+    if (stack != 0 && size >= kSmallestPlanned) stacks_->note(block.get(), size, stack);
     return block;
   }
 

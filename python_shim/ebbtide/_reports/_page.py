@@ -15,33 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from .._report import size_text
+from . import _page_tables
 from ._activity import WorkKind, has_own_clock, host_curve, streams
-from ._activity_tables import overlap_line, stream_tables, swap_tables, swaps_line
-from ._console import five_lines, percent
-from ._figures import (
-    Timeline,
-    categories_at,
-    holdings_at,
-    largest_at,
-    live_curve,
-    owners_at,
-    peak_reserved,
-    peak_state,
-    program_stacks_at,
-    split_at,
-    timeline,
-)
+from ._console import five_lines
+from ._figures import Timeline, peak_state, split_at, timeline
 from ._model import Category, Device, Phase, Recording
 from ._planned import Saving
 from ._stacks import of_program
-from ._tables import Compared, compared_rows
+from ._tables import Compared
 
 _COLUMNS = 4000
 _MOST_BLOCKS = 60_000
 _MOST_MARKS = 2000
-_MOST_ROWS = 50
-_MOST_FRAMES = 8
 _MOST_LANES = 12
 _MOST_WORKS = 60_000
 _STALLED = 3  # beside WorkKind: a copy that the compute stream stood still for
@@ -55,9 +40,9 @@ def render(recording: Recording, device: Device, saving: Saving | None, other: C
     filled = {
         "TITLE": html.escape(f"{name}, {device.name}"),
         "LINES": html.escape(five_lines(recording, device, saving)),
-        "CARDS": _cards(device, saving),
-        "TABLES": _tables(recording, device),
-        "COMPARED": "" if other is None else _compared_table(Compared(recording.source, device, saving), other),
+        "CARDS": _page_tables.cards(device, saving),
+        "TABLES": _page_tables.tables(recording, device),
+        "COMPARED": "" if other is None else _page_tables.compared_table(Compared(recording.source, device, saving), other),
         # Inside <script>, only a "</script>" or "<!--" could end it early.
         "DATA": json.dumps(_data(recording, device, saving, other), separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -112,11 +97,6 @@ def _course(source: str, device: Device) -> dict[str, Any]:
         "live": _packed(line.live, "<f8"),
         "reserved": None if line.reserved is None else _packed(line.reserved, "<f8"),
     }
-
-
-def _compared_table(first: Compared, second: Compared) -> str:
-    names = [pathlib.PurePath(each.source).name for each in (first, second)]
-    return _table(f"{names[0]} and {names[1]}: figures", ("at the peak", *names, "change", "share"), compared_rows(first, second))
 
 
 def _lanes(device: Device) -> dict[str, Any] | None:
@@ -215,7 +195,7 @@ def _map(device: Device, saving: Saving | None) -> dict[str, Any]:
 def _stacks(device: Device, drawn: np.ndarray) -> dict[str, Any]:
     """Of each block that is drawn the program's lines where it was made, by number: most blocks share them."""
     stacks, which = np.unique(device.blocks.stack[drawn], return_inverse=True)
-    texts = [of_program(device.frames_of(stack), _MOST_FRAMES) if stack else [] for stack in stacks.tolist()]
+    texts = [of_program(device.frames_of(stack), _page_tables.MOST_FRAMES) if stack else [] for stack in stacks.tolist()]
     lines = list(dict.fromkeys(line for text in texts for line in text))
     places = {line: place for place, line in enumerate(lines)}
     return {"stack": _packed(which, "<u4"), "stacks": [[places[line] for line in text] for text in texts], "lines": lines}
@@ -239,88 +219,3 @@ def _ranges(device: Device) -> tuple[np.ndarray, np.ndarray, int]:
 def _squeezed(addresses: np.ndarray, begins: np.ndarray, tops: np.ndarray) -> np.ndarray:
     of = np.searchsorted(begins, addresses, side="right") - 1
     return tops[of] + (addresses - begins[of]).astype(np.int64)
-
-
-def _cards(device: Device, saving: Saving | None) -> str:
-    live, reserved = int(live_curve(device).max()), peak_reserved(device)
-    cards = [("peak live", size_text(live)), ("peak reserved", "not in the file" if reserved is None else size_text(reserved))]
-    if reserved and live:
-        cards.append(("fragmentation", f"{100 * (reserved / live - 1):.1f} %"))
-    if saving is not None:
-        cards.append(("plan of all blocks", size_text(saving.plan)))
-        if saving.share is not None:
-            cards.append(("left to save" if device.is_served else "Ebbtide would save", f"{max(100 * saving.share, 0):.1f} %"))
-    return "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>" for name, text in cards)
-
-
-def _tables(recording: Recording, device: Device) -> str:
-    state = peak_state(device)
-    split = split_at(device, state)
-    whole = split.device_used or split.reserved or split.requested
-    parts = [(name, size_text(size), str(size), percent(size, whole)) for name, size in split.parts]
-    parts.append(("in all", size_text(whole), str(whole), ""))
-    told = [_table("Where the bytes are at the peak", ("part", "size", "bytes", "share"), parts)]
-    for title, shares in (
-        ("What lives at the peak", categories_at(device, state)),
-        ("Owners at the peak", owners_at(device, state)),
-    ):
-        rows = [(s.name, size_text(s.size), percent(s.size, split.requested), str(s.blocks)) for s in shares]
-        told.append(_table(title, ("name", "size", "share", "blocks"), rows))
-    blocks = device.blocks
-    largest = [
-        (
-            device.owners[blocks.owner[i]],
-            Category(blocks.category[i]).text,
-            size_text(int(blocks.size[i])),
-            str(int(blocks.birth[i])),
-            "the end" if blocks.death[i] >= device.states else str(int(blocks.death[i])),
-        )
-        for i in largest_at(device, state, _MOST_ROWS)
-    ]
-    told.append(_table("Largest blocks at the peak", ("owner", "category", "size", "from event", "to"), largest))
-    told.append(_stack_table(device, state))
-    begins, sizes, taken = holdings_at(device, state)
-    order = np.argsort(taken - sizes, kind="stable")
-    held = [
-        (f"{int(begins[i]):#x}", size_text(int(sizes[i])), size_text(int(taken[i])), size_text(int(sizes[i] - taken[i])))
-        for i in order
-    ]
-    told.append(_table("Segments at the peak, most free bytes first", ("address", "size", "taken", "free"), held))
-    told += [_table(title, tuple(heads), rows) for title, heads, rows in stream_tables(device)]
-    activity = device.activity
-    said = []
-    if activity is not None and activity.is_gpu_recorded:
-        said.append(f"Streams: {overlap_line(activity)}" + (f"; {activity.lost} records were lost" if activity.lost else ""))
-    if activity is not None and activity.has_swaps:
-        said.append(f"Swaps: {swaps_line(activity)}")
-        told += [_table(title, tuple(heads), rows) for title, heads, rows in swap_tables(activity)]
-    notes = [*said, *device.notes, *([f"the file {recording.damage}"] if recording.damage else [])]
-    if recording.lost_events:
-        notes.append(f"{recording.lost_events} events were lost")
-    return "".join(told) + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-
-
-def _stack_table(device: Device, state: int) -> str:
-    rows = [
-        (s.owner, s.phase, size_text(s.size), str(s.blocks), "\n".join(s.frames))
-        for s in program_stacks_at(device, state, _MOST_FRAMES)
-    ]
-    return _table("Stacks at the peak", ("owner", "made in", "size", "blocks", "from, the innermost line first"), rows)
-
-
-def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return ""
-    shown = rows[:_MOST_ROWS]
-    more = f"<p>and {len(rows) - len(shown)} more</p>" if len(rows) > len(shown) else ""
-    kinds = [' class="text"' if any("\n" in row[i] for row in shown) else "" for i in range(len(heads))]
-    head = "".join(f'<th scope="col"{kind}>{html.escape(name)}</th>' for name, kind in zip(heads, kinds, strict=True))
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True)) + "</tr>"
-        for row in shown
-    )
-    return (
-        f'<section><h2>{html.escape(title)}</h2><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{html.escape(title)}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{more}</section>"
-    )
