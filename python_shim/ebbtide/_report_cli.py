@@ -27,7 +27,7 @@ def report(
         typer.Argument(help="A trace written through EBBTIDE_TRACE, a PyTorch memory snapshot (.pickle), an RMM log (.csv); - is stdin."),
     ],
     peak: Annotated[bool, typer.Option("--peak", help="The peak: where the bytes are, what lives.")] = False,
-    owners: Annotated[bool, typer.Option("--owners", help="Who holds the peak.")] = False,
+    owners: Annotated[bool, typer.Option("--owners", help="Who holds the peak, and from which lines of the program, where stacks were recorded (EBBTIDE_TRACE_STACKS).")] = False,
     segments: Annotated[bool, typer.Option("--segments", help="The segments at the peak, and what is free in them.")] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Live and reserved bytes over time.")] = False,
     streams: Annotated[bool, typer.Option("--streams", help="Kernels and copies by stream, and whose memory is not torch's (EBBTIDE_CUPTI=1).")] = False,

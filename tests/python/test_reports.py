@@ -419,6 +419,29 @@ def test_perfetto_gets_counters_that_sum_to_what_is_alive(read):
     assert slices == sorted(slices, key=lambda slice: slice[1])
 
 
+@pytest.mark.parametrize("content", [made.small_snapshot(), made.trace(made.busy_trace()), made.rmm_log([("allocate", 4096, 8)])])
+def test_perfettos_file_has_the_form_that_its_importer_wants(read, content):
+    told = json.loads(_perfetto.render(read(content)))
+    assert set(told) == {"displayTimeUnit", "traceEvents"} and told["traceEvents"]
+    open_until: dict[tuple[int, int], list[float]] = {}
+    for event in told["traceEvents"]:
+        assert event["ph"] in ("M", "X", "i", "C") and isinstance(event["name"], str) and isinstance(event["pid"], int)
+        if event["ph"] == "M":
+            assert event["name"] in ("process_name", "thread_name") and isinstance(event["args"]["name"], str)
+            continue
+        assert event["ts"] >= 0
+        if event["ph"] == "C":
+            assert event["args"] and all(isinstance(value, int) and value >= 0 for value in event["args"].values())
+        if event["ph"] == "X":
+            assert event["dur"] >= 0
+            # Slices of one track nest or follow each other: no importer takes those that overlap.
+            ends = open_until.setdefault((event["pid"], event["tid"]), [])
+            while ends and ends[-1] <= event["ts"]:
+                ends.pop()
+            assert not ends or event["ts"] + event["dur"] <= ends[-1] + 1e-6
+            ends.append(event["ts"] + event["dur"])
+
+
 # Wrong files.
 
 
