@@ -180,6 +180,8 @@ def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, busy_page, tmp_path, 
         assert seen["dock"]
         assert seen["second"].startswith("2.00 MiB") and seen["again"] == seen["first"]
         assert seen["pointed"].startswith("event 7, 0.000020 s: live 9.00 MiB, reserved 22.00 MiB")
+        # there is a moment of each of the 13 states
+        assert seen["pointed"].splitlines()[2].startswith("requested 9.00 MiB | rounding 124 B | stranded 13.00 MiB"), seen["pointed"]
         assert seen["planned"][0] == "true" and seen["planned"][1] > 4
         assert seen["seconds"] == "true" and seen["peak"].startswith("event 7,")
 
@@ -199,4 +201,5 @@ def test_a_long_recording_is_drawn_in_bounds(native, tmp_path):
     assert len(text) < 5 << 20
     data = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
     assert data["map"]["left_out"] == 10_000
+    assert 64 <= len(data["splits"]) <= 66 and [data["peak"], data["split"]] in data["splits"]
     assert int(_figures.live_curve(device).max()) == 11 * 4096

@@ -27,6 +27,7 @@ from ._tables import Compared
 _COLUMNS = 4000
 _MOST_BLOCKS = 60_000
 _MOST_MARKS = 2000
+_MOST_SPLITS = 64
 _MOST_LANES = 12
 _MOST_WORKS = 60_000
 _STALLED = 3  # beside WorkKind: a copy that the compute stream stood still for
@@ -79,6 +80,7 @@ def _data(recording: Recording, device: Device, saving: Saving | None, other: Co
         },
         "names": [category.text for category in Category],
         "split": split_at(device, state).parts,
+        "splits": _splits(device, line.states, state),
         "marks": [[mark.state, mark.name] for mark in device.marks[:_MOST_MARKS]],
         "failures": [[failure.state, failure.asked] for failure in device.failures],
         "map": _map(device, saving),
@@ -86,6 +88,12 @@ def _data(recording: Recording, device: Device, saving: Saving | None, other: Co
         "host": _host(device),
         "compared": None if other is None else [_course(recording.source, device), _course(other.source, other.device)],
     }
+
+
+def _splits(device: Device, states: np.ndarray, peak: int) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Where the bytes are at some moments, the peak among them: a reader is told of the one before where they point."""
+    shown = np.union1d(states[:: -(-len(states) // _MOST_SPLITS)], [peak])
+    return [(state, split_at(device, state).parts) for state in shown.tolist()]
 
 
 def _course(source: str, device: Device) -> dict[str, Any]:
