@@ -37,16 +37,18 @@ std::uint32_t TorchStacks::enter() noexcept {
   // What runs while Python's frames are read may allocate, too.
   thread_local bool is_inside = false;
   StackTable* table = registry_.stacks();
-  if (table == nullptr || is_inside) return 0;
-  is_inside = true;
+  if (table == nullptr) return 0;
   std::uint32_t stack = 0;
-  try {
-    stack = find_or_add(*table);
-    table->enter(stack);
-  } catch (const std::exception&) {
-    // Without memory for it the allocation has no stack in the trace, and no more.
+  if (!is_inside) {
+    is_inside = true;
+    try {
+      stack = find_or_add(*table);
+    } catch (const std::exception&) {
+      // Without memory for it, or through code that cannot be unwound, the allocation has no stack in the trace, and no more.
+    }
+    is_inside = false;
   }
-  is_inside = false;
+  table->enter(stack);
   return stack;
 }
 
@@ -72,7 +74,8 @@ std::uint32_t TorchStacks::find_or_add(StackTable& table) const {
     std::ranges::move(python->texts(), std::back_inserter(frames));
     python->keep();
   }
-  if (addresses.size() == kMostCpp || python_words == 2 * kMostPython) frames.emplace_back(kOuter);
+  const bool is_cut = python_words > 0 ? python_words == 2 * kMostPython : addresses.size() == kMostCpp;
+  if (is_cut) frames.emplace_back(kOuter);
   std::ranges::reverse(frames);
   std::ranges::transform(frames, frames.begin(), cut);
   return table.add(key, frames);
