@@ -347,6 +347,10 @@ def test_a_stack_whose_records_were_lost_is_none(read):
     looped = [dataclasses.replace(e, bytes=4) if e.action == made.FRAME else e for e in events if e.action != made.NAME]
     (device,) = read(made.trace(looped)).devices
     assert device.frames_of(int(device.blocks.stack[0])) == ("(its record was lost)",)
+    # A damaged record that makes "no stack" a stack ends the walk, too.
+    at_zero = [made.Event(made.FRAME, 1, 0, device=made.NO_DEVICE, thread=0), *events]
+    (device,) = read(made.trace(at_zero)).devices
+    assert len(device.frames_of(int(device.blocks.stack[0]))) == 3
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def _stacks(events: np.ndarray, names: dict[int, str]) -> tuple[np.ndarray, Call
     def frames_of(stack: int) -> tuple[str, ...]:
         frames: list[str] = []
         # A caller has a smaller number, unless the file is damaged: that ends the walk, too.
-        while stack in calls:
+        while stack > 0 and stack in calls:
             text, caller = calls[stack]
             frames.append(names.get(text, "(its record was lost)"))
             stack = caller if caller < stack else 0
