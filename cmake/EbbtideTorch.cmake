@@ -51,7 +51,7 @@ endfunction()
 function(ebbtide_add_torch_adaptor name)
   cmake_parse_arguments(ADAPTOR "" "" "SOURCES;LIBRARIES" ${ARGN})
   ebbtide_add_torch_library(${name} LIBRARIES ${ADAPTOR_LIBRARIES}
-    SOURCES ${ADAPTOR_SOURCES} torch_version.cpp torch_backward.cpp torch_startup.cpp)
+    SOURCES ${ADAPTOR_SOURCES} torch_version.cpp torch_backward.cpp torch_startup.cpp torch_stacks.cpp python_frames.cpp cpp_frames.cpp)
   target_compile_definitions(${name} PRIVATE
     EBBTIDE_TORCH_VERSION_TEXT="${EBBTIDE_TORCH_VERSION}")
   # A program that links an adaptor calls none of its functions, and needs it nevertheless.

@@ -46,8 +46,10 @@ Mode Registry::mode() const { return settings_.ok() ? settings_.value().mode : M
 
 void Registry::open_trace() {
   const std::string& path = settings_.value().trace_path;
+  const bool has_stacks = settings_.value().trace_stacks != TraceStacks::kOff;
   if (path.empty()) {
     if (settings_.value().cupti.is_on) EBBTIDE_WARN("EBBTIDE_CUPTI: it writes to a trace: set EBBTIDE_TRACE=<path>, too");
+    if (has_stacks) EBBTIDE_WARN("EBBTIDE_TRACE_STACKS: stacks are part of a trace: set EBBTIDE_TRACE=<path>, too");
     return;
   }
   ring_ = std::make_unique<EventRing>();
@@ -58,6 +60,7 @@ void Registry::open_trace() {
     return;
   }
   trace_ = std::move(writer).value();
+  if (has_stacks) stacks_ = std::make_unique<StackTable>(*ring_, owner_names_);
 }
 
 void Registry::record_device_activity() {
@@ -155,11 +158,7 @@ void Registry::finish() {
   save_plans(books);
   status_->close();
   if (cupti_ != nullptr) cupti_->stop();
-  if (trace_ != nullptr) {
-    if (const Status closed = trace_->close(); !closed.ok()) {
-      EBBTIDE_WARN("EBBTIDE_TRACE: %s", closed.error().message.c_str());
-    }
-  }
+  if (trace_ != nullptr) static_cast<void>(trace_->close());  // it has told what went wrong when it did
   write_report();
 }
 

@@ -18,6 +18,7 @@
 #include "profiler/device_report.h"
 #include "profiler/event_ring.h"
 #include "profiler/owner_names.h"
+#include "profiler/stack_table.h"
 #include "profiler/trace_writer.h"
 
 namespace ebbtide {
@@ -49,6 +50,8 @@ class EBBTIDE_EXPORT Registry {
 
   SwapTable& swaps() { return swaps_; }
   OwnerNames& owner_names() { return owner_names_; }
+  // Where adaptors tell from which stacks they are asked; null unless a trace with stacks is being written.
+  StackTable* stacks() const { return finished_.load(std::memory_order_relaxed) ? nullptr : stacks_.get(); }
   // Where events go; null without a trace.
   EventSink* sink() const { return ring_.get(); }
   // Kernels, copies and CUDA's memory go to the trace from now on, if EBBTIDE_CUPTI asks for it. Call it when the driver
@@ -89,6 +92,7 @@ class EBBTIDE_EXPORT Registry {
   std::atomic<bool> finished_{false};
   std::unique_ptr<StatusWriter> status_;  // null while off; has a lock of its own
   OwnerNames owner_names_;  // has a lock of its own
+  std::unique_ptr<StackTable> stacks_;  // has a lock of its own
   SwapTable swaps_;  // has a lock of its own
 };
 

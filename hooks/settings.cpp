@@ -127,6 +127,12 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   if (!device_budget.ok()) return device_budget.error();
   const auto host_budget = size_of("EBBTIDE_HOST", get("EBBTIDE_HOST"));
   if (!host_budget.ok()) return host_budget.error();
+  const auto stacks = choose<TraceStacks>("EBBTIDE_TRACE_STACKS", get("EBBTIDE_TRACE_STACKS"), TraceStacks::kOff,
+                                          std::array<Choice<TraceStacks>, 4>{{{"off", TraceStacks::kOff},
+                                                                              {"python", TraceStacks::kPython},
+                                                                              {"cpp", TraceStacks::kCpp},
+                                                                              {"all", TraceStacks::kAll}}});
+  if (!stacks.ok()) return stacks.error();
   const auto cupti = cupti_target(get("EBBTIDE_CUPTI"));
   if (!cupti.ok()) return cupti.error();
   settings.mode = mode.value();
@@ -137,6 +143,7 @@ Result<Settings> Settings::read(const std::function<const char*(const char*)>& g
   settings.host_budget = host_budget.value();
   settings.report = report.value();
   settings.out_of_memory = out_of_memory.value();
+  settings.trace_stacks = stacks.value();
   settings.cupti = cupti.value();
   settings.trace_path = path_of(get("EBBTIDE_TRACE"));
   settings.plan_path = path_of(get("EBBTIDE_PLAN"));

@@ -36,9 +36,13 @@ struct CuptiTarget {
   std::string library;  // empty: the one that torch brings
 };
 
+// Which stacks of allocations go into a trace.
+enum class TraceStacks { kOff, kPython, kCpp, kAll };
+
 struct Settings {
   Mode mode = Mode::kOff;          // EBBTIDE: unset, 0, 1, observe
   std::string trace_path;          // EBBTIDE_TRACE; empty: no trace
+  TraceStacks trace_stacks = TraceStacks::kOff;  // EBBTIDE_TRACE_STACKS: off, python, cpp, all
   CuptiTarget cupti;               // EBBTIDE_CUPTI: 0, 1, the path of a library
   std::string plan_path;           // EBBTIDE_PLAN; empty: plans are neither loaded nor saved
   ReportTarget report;             // EBBTIDE_REPORT: stderr, off, a path ending in .txt or .json

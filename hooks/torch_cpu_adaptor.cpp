@@ -10,6 +10,7 @@
 #include "hooks/registry.h"
 #include "hooks/torch_adaptor.h"
 #include "hooks/torch_backward.h"
+#include "hooks/torch_stacks.h"
 
 namespace ebbtide {
 namespace {
@@ -25,7 +26,10 @@ constexpr std::uint8_t kPriority = 10;
 class CpuAdaptor final : public c10::Allocator {
  public:
   CpuAdaptor(Engine& engine, c10::Allocator& upstream)
-      : engine_(engine), upstream_(upstream), upstream_delete_(upstream.raw_deleter()) {}
+      : engine_(engine),
+        upstream_(upstream),
+        upstream_delete_(upstream.raw_deleter()),
+        stacks_(TorchStacks::make(Registry::get())) {}
 
   c10::DataPtr allocate(std::size_t count) override {
     const Bytes size{static_cast<std::int64_t>(count)};
@@ -35,6 +39,7 @@ class CpuAdaptor final : public c10::Allocator {
       static_cast<void>(small.compare_exchange_deleter(upstream_delete_, &deallocate));
       return small;
     }
+    if (stacks_ != nullptr) stacks_->enter();
     const Engine::Grant grant = engine_.allocate(size, StreamId{});
     if (grant.address != nullptr) {
       return {grant.address, grant.address, &deallocate, c10::Device(c10::DeviceType::CPU)};
@@ -82,6 +87,7 @@ class CpuAdaptor final : public c10::Allocator {
   Engine& engine_;
   c10::Allocator& upstream_;
   c10::DeleterFnPtr upstream_delete_;
+  const std::unique_ptr<TorchStacks> stacks_;  // null: no stacks are wanted
 };
 
 CpuAdaptor* CpuAdaptor::instance = nullptr;

@@ -21,6 +21,7 @@
 #include "hooks/torch_cuda_forwarder.h"
 #include "hooks/torch_cuda_out_of_memory.h"
 #include "hooks/torch_cuda_watch.h"
+#include "hooks/torch_stacks.h"
 
 namespace ebbtide {
 namespace {
@@ -52,7 +53,8 @@ class CudaAdaptor final : public CudaForwarder {
   explicit CudaAdaptor(native::CUDAAllocator& upstream)
       : CudaForwarder(upstream),
         failures_(*new OutOfMemoryRelay(upstream)),
-        is_forced_uncached_(c10::utils::has_env("PYTORCH_NO_CUDA_MEMORY_CACHING")) {}
+        is_forced_uncached_(c10::utils::has_env("PYTORCH_NO_CUDA_MEMORY_CACHING")),
+        stacks_(TorchStacks::make(Registry::get())) {}
   using CudaForwarder::recordStream;
 
   static CudaAdaptor* instance;
@@ -80,43 +82,21 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   c10::DataPtr allocate(std::size_t count) override {
+    if (C10_LIKELY(stacks_ == nullptr)) return serve(count);
+    const std::uint32_t stack = stacks_->enter();
+    c10::DataPtr block = serve(count);
     const Bytes size{static_cast<std::int64_t>(count)};
-    const bool in_pool = open_pools_.load(std::memory_order_relaxed) > 0;
-    if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
-      c10::DataPtr block = insist(size, [&] { return upstream_.allocate(count); });
-      if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
-      return block;
-    }
-    Device device = 0;
-    if (devices_.size() != 1) {
-      // The check costs as much as the question.
-      if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
-    }
-    TorchCudaDevice* own = find(device);
-    if (own == nullptr) return upstream_.allocate(count);
-    // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
-    Engine::Passing passing = own->engine().pass_by(size);
-    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
-    const StreamId stream = current_stream(device);
-    if (passing == Engine::Passing::kNo) passing = own->engine().pass_by(size, stream);
-    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
-    if (passing == Engine::Passing::kObserved) return allocate_observed(*own, size, stream);
-    if (passing == Engine::Passing::kTracked) {
-      Engine::Grant nothing;
-      nothing.stream = stream;
-      return allocate_upstream(*own, device, size, nothing);
-    }
-    if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
-    const Engine::Grant grant = own->engine().allocate(size, stream);
-    if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
-    return allocate_upstream(*own, device, size, grant);
+    if (stack != 0 && size >= kSmallestPlanned) stacks_->note(block.get(), size, stack);
+    return block;
   }
 
   // As upstream does: whoever allocates so is not seen by the engine.
   void* raw_alloc(std::size_t count) override {
+    if (stacks_ != nullptr) stacks_->enter();
     return insist({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc(count); });
   }
   void* raw_alloc_with_stream(std::size_t count, cudaStream_t stream) override {
+    if (stacks_ != nullptr) stacks_->enter();
     return insist({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc_with_stream(count, stream); });
   }
 
@@ -233,6 +213,39 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
  private:
+  c10::DataPtr serve(std::size_t count) {
+    const Bytes size{static_cast<std::int64_t>(count)};
+    const bool in_pool = open_pools_.load(std::memory_order_relaxed) > 0;
+    if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
+      c10::DataPtr block = insist(size, [&] { return upstream_.allocate(count); });
+      if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
+      return block;
+    }
+    Device device = 0;
+    if (devices_.size() != 1) {
+      // The check costs as much as the question.
+      if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
+    }
+    TorchCudaDevice* own = find(device);
+    if (own == nullptr) return upstream_.allocate(count);
+    // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
+    Engine::Passing passing = own->engine().pass_by(size);
+    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
+    const StreamId stream = current_stream(device);
+    if (passing == Engine::Passing::kNo) passing = own->engine().pass_by(size, stream);
+    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
+    if (passing == Engine::Passing::kObserved) return allocate_observed(*own, size, stream);
+    if (passing == Engine::Passing::kTracked) {
+      Engine::Grant nothing;
+      nothing.stream = stream;
+      return allocate_upstream(*own, device, size, nothing);
+    }
+    if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
+    const Engine::Grant grant = own->engine().allocate(size, stream);
+    if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
+    return allocate_upstream(*own, device, size, grant);
+  }
+
   static void delete_block(void* address) { instance->release(address); }
 
   TorchCudaDevice* find(Device device) const {
@@ -365,9 +378,9 @@ class CudaAdaptor final : public CudaForwarder {
     return cudaMemGetInfo(&free, &total) == cudaSuccess && static_cast<std::size_t>(size.value) > total;
   }
 
-  static c10::OutOfMemoryError explained(const c10::OutOfMemoryError& error, TorchCudaDevice& own, Bytes size, Bytes given_back) {
+  c10::OutOfMemoryError explained(const c10::OutOfMemoryError& error, TorchCudaDevice& own, Bytes size, Bytes given_back) const {
     const c10::SourceLocation here{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)};
-    return {here, own.explain(error.msg(), size, given_back)};
+    return {here, own.explain(error.msg(), size, given_back, stacks_.get())};
   }
 
   void release(void* address) {
@@ -417,6 +430,7 @@ class CudaAdaptor final : public CudaForwarder {
   std::vector<std::unique_ptr<TorchCudaDevice>> devices_;  // by index; filled once, before the first allocation
   OutOfMemoryRelay& failures_;                             // leaked: upstream keeps it
   const bool is_forced_uncached_;
+  const std::unique_ptr<TorchStacks> stacks_;              // null: no stacks are wanted
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
   std::atomic<int> open_pools_{0};
   TorchCudaWatch* watch_ = nullptr;                        // where there is a trace; set before the first allocation

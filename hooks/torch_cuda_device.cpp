@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "allocator/base/log.h"
+#include "hooks/python_frames.h"
 #include "hooks/registry.h"
 #include "hooks/torch_backward.h"
 #include "hooks/torch_cuda_out_of_memory.h"
@@ -16,6 +17,7 @@
 namespace ebbtide {
 namespace {
 
+constexpr std::size_t kMostFrames = 64;
 constexpr const char* kOlder = "made before the first iteration: parameters and the like";
 
 // Stretches of the arena that no block holds.
@@ -53,6 +55,14 @@ OutOfMemoryFacts::Segment held_by(const c10::cuda::CUDACachingAllocator::Segment
     requested += Bytes{static_cast<std::int64_t>(block.requested_size)};
   }
   return held;
+}
+
+// Of Python, the innermost first; needs no trace: it is read when it is wanted.
+std::vector<std::string> calling_frames() {
+  PythonFrames frames;
+  std::vector<std::uint64_t> key;
+  frames.append_key(key, kMostFrames);
+  return frames.texts();
 }
 
 }  // namespace
@@ -161,11 +171,11 @@ void TorchCudaDevice::add_unfollowed(const SegmentInfo& segment, const std::unor
                                      OutOfMemoryFacts& facts) const {
   for_each_tensor(segment, [&](const void* address, Bytes size) {
     if (size < engine_->options().smallest_planned || followed.contains(address)) return;
-    facts.largest.push_back({size, owner_of(address, size)});
+    facts.largest.push_back({size, owner_of(address, size), address, {}});
   });
 }
 
-OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back) {
+OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back, const TorchStacks* stacks) {
   OutOfMemoryFacts facts;
   facts.device = device_;
   facts.asked = asked;
@@ -198,14 +208,19 @@ OutOfMemoryFacts TorchCudaDevice::facts_of(Bytes asked, Bytes given_back) {
   facts.asked_in = phase(latest);
   for (const Engine::LiveBlock& block : live) {
     if (latest > 0 && block.origin.round == latest) facts.made_in_round += block.size;
-    facts.largest.push_back({block.size, owner_of(block)});
+    facts.largest.push_back({block.size, owner_of(block), block.address, {}});
   }
   std::stable_sort(facts.largest.begin(), facts.largest.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
+  for (std::size_t i = 0; stacks != nullptr && i < std::min(facts.largest.size(), OutOfMemoryFacts::kStacksTold); ++i) {
+    facts.largest[i].stack = stacks->frames_of(facts.largest[i].address, facts.largest[i].size);
+  }
   return facts;
 }
 
-std::string TorchCudaDevice::explain(const std::string& text_of_torch, Bytes asked, Bytes given_back) {
-  const OutOfMemoryFacts facts = facts_of(asked, given_back);
+std::string TorchCudaDevice::explain(const std::string& text_of_torch, Bytes asked, Bytes given_back,
+                                     const TorchStacks* stacks) {
+  OutOfMemoryFacts facts = facts_of(asked, given_back, stacks);
+  facts.asked_from = calling_frames();
   const std::string text = explain_out_of_memory(text_of_torch, facts);
   const Result<Settings>& settings = Registry::get().settings();
   if (!settings.ok() || settings.value().out_of_memory.is_off) return text;

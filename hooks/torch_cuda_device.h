@@ -18,6 +18,7 @@
 #include "hooks/torch_cuda_history.h"
 #include "hooks/torch_cuda_range.h"
 #include "hooks/torch_cuda_statistics.h"
+#include "hooks/torch_stacks.h"
 #include "profiler/out_of_memory_text.h"
 
 namespace ebbtide {
@@ -50,7 +51,8 @@ class TorchCudaDevice final : public ArenaObserver {
   // upstream throws, and c10::Error when the block lies in several pieces.
   c10::cuda::CUDACachingAllocator::ShareableHandle share(const void* address);
   // Torch's text of an error, with what is known here. A report is written where EBBTIDE_OOM says, and named.
-  std::string explain(const std::string& text_of_torch, Bytes asked, Bytes given_back);
+  // `stacks`: where those of its blocks are known; may be null.
+  std::string explain(const std::string& text_of_torch, Bytes asked, Bytes given_back, const TorchStacks* stacks);
 
  private:
   TorchCudaHistory::ArenaView view() const;
@@ -58,7 +60,7 @@ class TorchCudaDevice final : public ArenaObserver {
   // Whose a block is that the engine does not follow.
   std::string owner_of(const void* address, Bytes size) const;
   void add_unfollowed(const SegmentInfo& segment, const std::unordered_set<const void*>& followed, OutOfMemoryFacts& facts) const;
-  OutOfMemoryFacts facts_of(Bytes asked, Bytes given_back);
+  OutOfMemoryFacts facts_of(Bytes asked, Bytes given_back, const TorchStacks* stacks);
   // `round`: the latest in which something alive was made; 0: there is none.
   std::string phase(std::uint32_t round) const;
 

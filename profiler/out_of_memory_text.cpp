@@ -17,6 +17,7 @@ namespace {
 constexpr const char* kTorchsNumbers = "Of the allocated memory ";
 constexpr std::size_t kOwnersInError = 3;
 constexpr std::size_t kMostRows = 40;
+constexpr std::size_t kMostFrames = 8;  // of a stack
 
 struct Free {
   Bytes idle;     // held by torch or the arena, used by nobody
@@ -58,6 +59,22 @@ std::string numbers_of_torch(const OutOfMemoryFacts& facts) {
          to_string(facts.reserved - facts.allocated) + " is reserved by PyTorch but unallocated.";
 }
 
+bool is_of_the_program(const std::string& frame) {
+  return frame.find("-packages/torch/") == std::string::npos && frame.find("/ebbtide/_") == std::string::npos &&
+         frame.find(".so") == std::string::npos;
+}
+
+// The innermost lines of the program itself, one below the other; where there are none, of whatever was running.
+std::string lines_of(const std::vector<std::string>& stack, const char* indent) {
+  std::vector<std::string> shown;
+  std::ranges::copy_if(stack, std::back_inserter(shown), is_of_the_program);
+  if (shown.empty()) shown = stack;
+  if (shown.size() > kMostFrames) shown.resize(kMostFrames);
+  std::string text;
+  for (const std::string& frame : shown) text.append(indent).append(frame).append("\n");
+  return text;
+}
+
 std::string owners_of(const OutOfMemoryFacts& facts) {
   if (facts.largest.empty()) return "";
   std::string text = " Largest live blocks:";
@@ -89,6 +106,7 @@ std::string table_of_owners(const OutOfMemoryFacts& facts) {
   std::string text;
   for (std::size_t i = 0; i < std::min(facts.largest.size(), kMostRows); ++i) {
     text += fmt::format("  {:>11}  {}\n", to_string(facts.largest[i].size), facts.largest[i].who);
+    text += lines_of(facts.largest[i].stack, "                 ");
   }
   if (facts.largest.size() > kMostRows) text += fmt::format("  and {} smaller ones\n", facts.largest.size() - kMostRows);
   return text;
@@ -158,7 +176,7 @@ std::string explain_out_of_memory(const std::string& text_of_torch, const OutOfM
 
 std::string out_of_memory_report(const std::string& error, const OutOfMemoryFacts& facts) {
   return "ebbtide: out of memory on " + device_name(facts.device) + "\n\n" + error + "\n\nAsked for: " + to_string(facts.asked) +
-         (facts.asked_in.empty() ? "" : " in " + facts.asked_in) + "\nWhy it does not fit: " + why_it_does_not_fit(facts) +
+         (facts.asked_in.empty() ? "" : " in " + facts.asked_in) + "\n" + lines_of(facts.asked_from, "  at ") + "Why it does not fit: " + why_it_does_not_fit(facts) +
          "\n\nWhere the bytes are:\n  " + split_of(facts) + "\nLive blocks, the largest first:\n" + table_of_owners(facts) +
          "\nSegments, most free bytes first:\n" + table_of_segments(facts) + "\nWhat would have changed it:\n" +
          what_would_change(facts) + "\nTo try: " + advice(facts, free_of(facts).all) +

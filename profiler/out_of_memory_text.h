@@ -23,9 +23,13 @@ struct OutOfMemoryFacts {
   Bytes made_in_round;                // of what is alive: activations, mostly
   Bytes plan_height;                  // of the plan in force; 0: there is none
   bool has_expandable_segments = false;
+  std::vector<std::string> asked_from;  // the stack, the innermost frame first: "file:line function"
+  static constexpr std::size_t kStacksTold = 10;
   struct Owner {
     Bytes size;
     std::string who;
+    const void* address = nullptr;
+    std::vector<std::string> stack{};  // where it was made, of the first kStacksTold; empty when not known
   };
   std::vector<Owner> largest;         // live blocks, the largest first
   struct Segment {

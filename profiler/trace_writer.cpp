@@ -68,7 +68,7 @@ bool TraceWriter::State::keep_first_failure(const Status& status) {
 void TraceWriter::State::give_up(const Status& status) {
   if (!keep_first_failure(status)) return;
   ring.set_enabled(false);
-  EBBTIDE_WARN("trace ends early: %s", status.error().message.c_str());
+  EBBTIDE_WARN("EBBTIDE_TRACE ends early: %s; going on without a trace", status.error().message.c_str());
 }
 
 // Returns how many events were moved.

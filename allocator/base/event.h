@@ -42,13 +42,16 @@ enum class Action : std::uint8_t {
                           // stream = how long the compute stream stood still for them; detail = 1: to the device
   kPinned = 29,           // `bytes` of host memory are pinned for swaps from here on
   kDecision = 30,         // of the layer whose name has number `address`, `bytes` were dealt with so; detail = Decision
+  kFrame = 31,            // stack number `thread` is the frame whose text has number `address`, called from stack `bytes`
+                          // (0: from nowhere)
+  kStack = 32,            // from here on this thread allocates from stack number `bytes`; 0: from an unknown one
 };
 
 // What became of tensors that a layer's backward needs.
 enum class Decision : std::uint8_t { kKept = 0, kSwapped = 1, kRecomputed = 2 };
 
 // Whether it is an event of the allocators' own order; the others stand in a trace beside that order.
-constexpr bool is_memory_event(Action action) { return action < Action::kKernel || action > Action::kDecision; }
+constexpr bool is_memory_event(Action action) { return action < Action::kKernel || action > Action::kStack; }
 
 enum class MarkKind : std::uint8_t {
   kUser = 0,         // ebbtide.step() / ebbtide_step()
@@ -69,7 +72,7 @@ enum class Placement : std::uint8_t {
 // Bits of the detail of kAllocate and kUpstreamAllocate.
 inline constexpr std::uint8_t kInBackward = 1;  // made inside autograd's backward
 
-// The device of events that are of none: kName, kOwner.
+// The device of events that are of none: kName, kOwner, kFrame, kStack.
 inline constexpr std::int8_t kNoDevice = -128;
 
 struct EventRecord {

@@ -3,6 +3,7 @@
 
 #include "hooks/torch_offload/autograd_node.h"
 #include "hooks/torch_offload/layer_record.h"
+#include "hooks/torch_offload/layer_trace.h"
 
 namespace ebbtide::offload {
 namespace {
@@ -31,6 +32,7 @@ class LayerNode final : public torch::autograd::Node {
     at::Tensor dy = std::move(gradients[0]);
     if (!dy.defined()) return Tensors(1 + record->trainable.size());
     const bool overwrites = is_ours_alone(dy);
+    const LayerTrace trace(*record->state, *record->tally);
     LayerGradients found = run_backward(*record, std::move(dy), overwrites);
     Tensors all{std::move(found.x)};
     for (auto& gradient : found.parameters) all.push_back(std::move(gradient));
@@ -58,6 +60,7 @@ at::Tensor run_one(const std::shared_ptr<State>& state, const Layer& layer, cons
   if (index > 0) record->previous = state->last;
   state->last = record;
   state->leaving().layer_ended();
+  const LayerTrace trace(*state, *record->tally);
   const auto node = std::make_shared<LayerNode>(record);
   at::Tensor y = behind(run_forward(*record, x), node, inputs);
   record->tally->stats.calls += 1;

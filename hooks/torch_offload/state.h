@@ -20,6 +20,12 @@ struct Tally {
   std::size_t index = 0;      // in the order in which layers were first run
   double rest_per_token = 0;  // bytes beside input and attention's output; 0: not measured yet
   std::weak_ptr<void> owner;
+  // What a trace knows of it; see LayerTrace.
+  struct Traced {
+    bool has_asked = false;  // for a name's number
+    std::uint32_t name = 0;  // 0: no trace is written
+    std::int64_t kept_bytes = 0, swapped_bytes = 0, recomputed_bytes = 0;
+  } traced;
 };
 
 class State {

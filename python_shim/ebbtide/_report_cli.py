@@ -27,13 +27,13 @@ def report(
         typer.Argument(help="A trace written through EBBTIDE_TRACE, a PyTorch memory snapshot (.pickle), an RMM log (.csv); - is stdin."),
     ],
     peak: Annotated[bool, typer.Option("--peak", help="The peak: where the bytes are, what lives.")] = False,
-    owners: Annotated[bool, typer.Option("--owners", help="Who holds the peak.")] = False,
+    owners: Annotated[bool, typer.Option("--owners", help="Who holds the peak, and from which lines of the program, where stacks were recorded (EBBTIDE_TRACE_STACKS).")] = False,
     segments: Annotated[bool, typer.Option("--segments", help="The segments at the peak, and what is free in them.")] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Live and reserved bytes over time.")] = False,
     streams: Annotated[bool, typer.Option("--streams", help="Kernels and copies by stream, and whose memory is not torch's (EBBTIDE_CUPTI=1).")] = False,
     swaps: Annotated[bool, typer.Option("--swaps", help="Swaps to host memory, and what became of each layer's tensors.")] = False,
     oom: Annotated[bool, typer.Option("--oom", help="Why it ran out of memory: the last failure in the file.")] = False,
-    compare: Annotated[str, typer.Option(metavar="OTHER", help="Set beside another file of any of these kinds.")] = "",
+    compare: Annotated[str, typer.Option(metavar="OTHER", help="Set beside another file of any of these kinds, also in the page: before and after.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     html: Annotated[str, typer.Option(metavar="OUT", help="Write a page to explore: one file, no network.")] = "",
     perfetto: Annotated[str, typer.Option(metavar="OUT", help="Write a file for ui.perfetto.dev.")] = "",
@@ -61,8 +61,13 @@ def report(
     others = recording.devices if as_json else [shown]
     savings = {each.index: _saving(each, time_limit) for each in others}
     saving = savings[shown.index]
+    pair = None
+    if compare:
+        other, beside, _ = _read(compare, device)
+        names = (_tables.Compared(file, shown, saving), _tables.Compared(compare, beside, _saving(beside, time_limit)))
+        pair = (names[0], names[1])
     if html:
-        write(html, _page.render(recording, shown, saving).encode())
+        write(html, _page.render(recording, shown, saving, None if pair is None else pair[1]).encode())
     if perfetto:
         write(perfetto, _perfetto.render(recording).encode())
     if as_json:
@@ -85,10 +90,8 @@ def report(
     ):
         if wanted:
             print(view(shown), end="")
-    if compare:
-        other, beside, _ = _read(compare, device)
-        pair = (compare, beside, _saving(beside, time_limit))
-        print(_tables.compared((file, shown, saving), pair), end="")
+    if pair is not None:
+        print(_tables.compared(*pair), end="")
 
 
 def top(
@@ -124,7 +127,8 @@ def _read(path: str, index: int | None) -> tuple[Recording, Device, dict[str, An
             names = ", ".join(str(device.index) for device in recording.devices)
             raise EbbtideError(f"--device {index}: not in {path}; there is {names}")
         because = f": it {recording.damage}" if recording.damage else ""
-        raise EbbtideError(f"{path}: a {recording.kind} without any event{because}")
+        article = "an" if recording.kind[0] in "AEIOR" else "a"
+        raise EbbtideError(f"{path}: {article} {recording.kind} without any event{because}")
     is_ours = recording.kind == "Ebbtide trace"
     return recording, shown, _report.summarize(pathlib.Path(path)) if is_ours else None
 

@@ -12,6 +12,7 @@ import pathlib
 import re
 import struct
 import time
+from typing import Any
 
 from ._errors import EbbtideError
 from ._report import device_name, size_text
@@ -126,9 +127,12 @@ def view_of_process(process: int, before: StatusStruct | None = None) -> View:
 
 def view_of_trace(path: str) -> View:
     """The state at the end of a trace, also of one that is being written. EbbtideError if it is none."""
+    from . import _report
     from ._reports import _figures, _reading
 
     recording = _reading.read(path)
+    # A trace alone tells of a plan: other recordings know of none.
+    engine = _report.summarize(path) if recording.kind == "Ebbtide trace" else {}
     devices = []
     for device in recording.devices:
         live, reserved = _figures.live_curve(device), _figures.reserved_curve(device)
@@ -140,6 +144,7 @@ def view_of_trace(path: str) -> View:
                 reserved=0 if reserved is None else int(reserved[-1]),
                 peak_reserved=0 if reserved is None else int(reserved.max()),
                 rounds=sum(mark.name.startswith("round ") for mark in device.marks),
+                **(_plan(engine) if device.index == engine.get("device") and device.is_served else {}),
             )
         )
     ends: list[float] = []
@@ -152,6 +157,16 @@ def view_of_trace(path: str) -> View:
     else:
         age = 0.0
     return View(path, max(age, 0.0), len(ends), ends[-1] - ends[-2] if len(ends) > 1 else 0.0, devices)
+
+
+def _plan(engine: dict[str, Any]) -> dict[str, int]:
+    """Of a trace, what tells that a plan is in force."""
+    return {
+        "plan_height": engine["plan_height_bytes"],
+        "settled_bytes": engine["allocated_bytes"],
+        "settled_planned_bytes": engine["planned_bytes"],
+        "divergences": engine["diverged_allocations"],
+    }
 
 
 def _command(process: int) -> str:
@@ -183,9 +198,10 @@ def _device_lines(device: DeviceStruct) -> list[str]:
         f"reserved {size_text(device.reserved)}, peak {size_text(device.peak_reserved)}"
     ]
     if device.plan_height:
+        arena = f"arena {size_text(device.arena)}, " if device.arena else ""
         share = f", serves {100 * device.settled_planned_bytes / device.settled_bytes:.1f} % of bytes" if device.settled_bytes else ""
         lines.append(
-            f"  arena {size_text(device.arena)}, plan {size_text(device.plan_height)}{share}; "
+            f"  {arena}plan {size_text(device.plan_height)}{share}; "
             f"{device.divergences} divergences in {device.rounds} rounds"
         )
     else:

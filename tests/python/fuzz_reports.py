@@ -18,6 +18,7 @@ import zlib
 from typing import Any
 
 import report_files as made
+import report_recount
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python_shim"))
 
@@ -26,6 +27,7 @@ from ebbtide._reports import (  # noqa: E402
     _activity_tables,
     _console,
     _json_form,
+    _out_of_memory,
     _page,
     _perfetto,
     _planned,
@@ -91,7 +93,8 @@ def _with_odd_values(choose: random.Random) -> bytes:
 
 
 def _damaged_trace(choose: random.Random) -> bytes:
-    events = made.busy_trace() if choose.random() < 0.3 else made.random_trace(choose.randrange(50), 60)
+    of = choose.random()
+    events = made.busy_trace() if of < 0.3 else report_recount.random_run(choose.randrange(50)) if of < 0.5 else made.random_trace(choose.randrange(50), 60)
     if choose.random() < 0.5:
         return _scrambled(made.trace(events), choose)
     # Right checksums around wrong records.
@@ -118,10 +121,13 @@ def check(path: str) -> None:
         assert view(device)
     for view in (_activity_tables.streams_text, _activity_tables.swaps_text):
         assert view(device)
+    assert _out_of_memory.explain(recording, device, saving)
+    itself = _tables.Compared(path, device, saving)
+    assert _tables.compared(itself, itself)
     _json_form.render(recording, {device.index: saving}, None)
     if device.activity is not None:
         _perfetto.render(recording)
-        _page.render(recording, device, saving)
+        _page.render(recording, device, saving, itself)
 
 
 def run(cases: int, seed: int) -> int:

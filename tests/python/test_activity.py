@@ -138,6 +138,25 @@ def test_swaps_are_counted_by_layer(device_of):
     assert host.max() == 32 * MIB and host[-1] == 0 and (np.diff(times) >= 0).all()
 
 
+def test_pinned_host_memory_is_that_of_a_plain_count(device_of):
+    choose = random.Random(4)
+    events, alive, expected = [made.Event(made.ACTIVITY_COUNT, device=made.NO_DEVICE)], {}, []
+    for i in range(200):
+        at, address = 1000 * (i + 1), 4096 * choose.randrange(1, 12)
+        if alive.pop(address, None) is not None:
+            events.append(made.Event(made.CUDA_FREE, address, time_ns=at))
+        else:
+            alive[address] = choose.randrange(1, 1 << 20) if choose.random() < 0.7 else 0
+            kind = 2 if alive[address] else 3  # pinned, or of the device
+            events.append(made.Event(made.CUDA_ALLOCATE, address, alive[address] or 77, kind, time_ns=at))
+        expected.append((at, sum(alive.values())))
+    choose.shuffle(events)  # CUPTI tells late and in no order
+    activity = device_of([*events, made.Event(made.ALLOCATE, 1 << 40, 512, time_ns=1)]).activity
+    told = dict(zip(activity.cuda_pinned_times.tolist(), activity.cuda_pinned.tolist(), strict=True))
+    assert told and told.items() <= dict(expected).items()
+    assert max(told.values()) == max(size for _, size in expected)
+
+
 def test_a_ticket_that_is_not_released_stays(device_of):
     events = [made.Event(made.ALLOCATE, 1 << 40, 512), made.Event(made.SWAP_OUT, 9, 4096), made.Event(made.SWAP_IN, 8, 4096)]
     activity = device_of(events).activity

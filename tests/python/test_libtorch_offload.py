@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pathlib
+import sys
+from typing import Any
 
 import pytest
 from conftest import ROOT, our_lines
 from dryrun_run import dryrun_module
 from libtorch_example import Example, attempt, call, example
+
+pytest.importorskip("numpy")
+sys.path.insert(0, str(ROOT / "python_shim"))
+
+from ebbtide._reports import _activity, _reading, _stacks  # noqa: E402
 
 TEXT = pathlib.Path(__file__).with_name("conftest.py")
 SMALL = ["--file", TEXT, "--steps", 2, "--batch", 1, "--layers", 3, "--length", 512, "--piece", 100]
@@ -48,13 +55,47 @@ def test_an_alpha_that_is_chosen_trains_alike(built: Example) -> None:
     assert line.startswith("ebbtide offload (3 layers, alpha ")
 
 
-def test_the_planned_arena_serves_it(built: Example) -> None:
-    """Offload and the allocator in one program: the adaptor preloaded."""
+@pytest.fixture(scope="module")
+def traced(built: Example, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, str]:
+    """Offload and the allocator in one program, the adaptor preloaded: what it printed, its trace, and what it said at the end."""
+    path = tmp_path_factory.mktemp("traced") / "run.ebb"
     adaptor = str(built.library("libebbtide_torch_cpu.so"))
-    variables = {"LD_PRELOAD": adaptor, "EBBTIDE": "1", "EBBTIDE_DEVICES": "cpu"} | CPU
-    done = call([built.gpt, "--device", "cpu", *SMALL], **variables)
-    assert "losses of all values of alpha: the same bits" in done.stdout
-    assert "ebbtide report" in done.stderr
+    variables = {"LD_PRELOAD": adaptor, "EBBTIDE": "1", "EBBTIDE_DEVICES": "cpu", "EBBTIDE_TRACE": str(path)} | CPU
+    done = call([built.gpt, "--device", "cpu", *SMALL], **variables, EBBTIDE_TRACE_STACKS="all")
+    return done.stdout, _reading.read(str(path)), done.stderr
+
+
+def test_the_planned_arena_serves_it(traced: tuple[str, Any, str]) -> None:
+    output, _, report = traced
+    assert "losses of all values of alpha: the same bits" in output
+    assert "ebbtide report" in report
+
+
+def test_its_trace_tells_each_layers_swaps_and_decisions(traced: tuple[str, Any, str]) -> None:
+    output, recording, _ = traced
+    (device,) = recording.devices
+    layers = {share.layer: share for share in _activity.layers(device.activity)}
+    assert {"BlockImpl.0", "BlockImpl.1", "BlockImpl.2"} <= set(layers) <= {f"BlockImpl.{i}" for i in range(3)} | {_activity.NO_LAYER}
+    steps, rounding = 2, 3 * 2 * 0.05 * 2**20  # three trainings; MiB with one decimal
+    for title, sizes in (("swapped a step", [share.swapped for share in layers.values()]),
+                         ("recomputed a step", [share.recomputed for share in layers.values()])):  # fmt: skip
+        printed = sum(cells(output, title)[1:]) * steps * 2**20
+        assert sum(sizes) == pytest.approx(printed, abs=rounding)
+    # All that left the device left it in a ticket that its layer's name is on; the last layer's stays.
+    totals = _activity.swap_totals(device.activity)
+    assert totals.out_bytes == sum(share.swapped for share in layers.values())
+    assert layers["BlockImpl.0"].tickets > 0 and layers["BlockImpl.2"].kept > 0 == layers["BlockImpl.2"].swapped
+    # What a layer allocates is its own, in its forward and in its backward.
+    owned = {device.owners[owner] for owner in device.blocks.owner.tolist()}
+    assert {"BlockImpl.0", "BlockImpl.1", "BlockImpl.2"} <= owned
+
+
+def test_its_trace_tells_the_programs_own_functions(traced: tuple[str, Any, str]) -> None:
+    _, recording, _ = traced
+    (device,) = recording.devices
+    assert (device.blocks.stack > 0).all()
+    innermost = [_stacks.of_program(device.frames_of(stack), 1)[0] for stack in set(device.blocks.stack.tolist())]
+    assert sum(line.startswith("train_gpt+0x") for line in innermost) > len(innermost) / 2, innermost
 
 
 def test_on_a_simulated_gpu_it_saves_most_of_the_peak(built: Example, tmp_path: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from conftest import ROOT
 pytest.importorskip("numpy")
 sys.path.insert(0, str(ROOT / "python_shim"))
 
-from ebbtide._reports import _figures, _page, _planned, _reading  # noqa: E402
+from ebbtide._reports import _figures, _page, _planned, _reading, _tables  # noqa: E402
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"phone": 360, "desktop": 1280}
@@ -46,6 +46,8 @@ async function look(frame) {
   const [ink, paper] = [w.getComputedStyle(d.body).color, w.getComputedStyle(d.body).backgroundColor].map(luminance);
   page.contrast = (Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05);
   page.dark = paper < .2;
+  const dock = $("dock").getBoundingClientRect();  // what is told is in sight, wherever the reader is
+  page.dock = dock.bottom <= w.innerHeight + 1 && dock.top > 0;
   await press("]"); page.first = told();
   await press("]"); page.second = told();
   await press("["); page.again = told();
@@ -67,6 +69,10 @@ async function look(frame) {
     $("host").dispatchEvent(new w.PointerEvent("pointermove", { clientX: at.left + 74 + (at.width - 84) / 5, clientY: 20, bubbles: true }));
     await wait();
     page.busy.host_told = told();
+    const other = $("compared"), around = other.getBoundingClientRect();
+    other.dispatchEvent(new w.PointerEvent("pointermove", { clientX: around.left + 74 + (around.width - 84) / 2, clientY: 20, bubbles: true }));
+    await wait();
+    page.busy.compared = { told: told(), colors: pixels("compared") };
   }
   return page;
 }
@@ -94,12 +100,14 @@ def page(native, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def busy_page(native, tmp_path_factory):
-    """With kernels, copies and swaps."""
+    """With kernels, copies and swaps; set beside the small one."""
     path = tmp_path_factory.mktemp("busy") / "busy.ebb"
+    path.with_name("small.pickle").write_bytes(made.small_snapshot())
+    (small,) = _reading.read(str(path.with_name("small.pickle"))).devices
     path.write_bytes(made.trace(made.busy_trace()))
     recording = _reading.read(str(path))
     (device,) = recording.devices
-    return _page.render(recording, device, _planned.saving(device, 1.0))
+    return _page.render(recording, device, _planned.saving(device, 1.0), _tables.Compared("x/small.pickle", small, None))
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(page):
@@ -109,6 +117,13 @@ def test_the_page_asks_for_nothing_from_elsewhere(page):
 def test_the_page_holds_the_figures_as_text(page, tmp_path):
     for text in ("9.00 MiB", "24.00 MiB", "166.7 %", "62.5 %", "train/model.py:7 forward", "13631488"):
         assert text in page
+
+
+def test_before_and_after_stand_beside_each_other(busy_page):
+    rows = re.search(r"busy.ebb and small.pickle: figures.*?</table>", busy_page, re.DOTALL)[0]
+    assert '<th scope="row">peak live</th><td>24.00 MiB</td><td>9.00 MiB</td><td>-15.00 MiB</td><td>-62.5 %</td>' in rows
+    data = json.loads(busy_page.split('application/json">')[1].split("</script>")[0])
+    assert [run["name"] for run in data["compared"]] == ["busy.ebb", "small.pickle"]
 
 
 def test_a_name_cannot_leave_its_place_in_the_page(native, tmp_path):
@@ -147,6 +162,8 @@ def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, busy_page, tmp_path, 
     assert busy["busy"]["told"].startswith("stream 7, 0.000148 s: gemm(float*, int)\n0.300 ms, kernel")
     assert busy["busy"]["lanes"] >= 4 and busy["busy"]["host"] > 2
     assert busy["busy"]["host_told"].startswith("host memory: 16.00 MiB taken of 40.00 MiB pinned")
+    assert busy["busy"]["compared"]["told"].splitlines()[1] == "small.pickle: live 7.00 MiB, reserved 22.00 MiB", busy["busy"]["compared"]
+    assert busy["busy"]["compared"]["colors"] > 4
     assert found["phone"]["busy"] is None
     for name in WIDTHS:
         seen = found[name]
@@ -159,8 +176,12 @@ def test_a_browser_shows_it_on_a_phone_and_a_desktop(page, busy_page, tmp_path, 
         # AND keys and the pointer tell the numbers of the recording
         assert seen["first"].startswith("4.00 MiB (4194280 bytes, 4194304 with rounding) of train/model.py:7 forward")
         assert "activations, made in forward, from event 3 to event 11" in seen["first"]
+        assert seen["first"].endswith("\n    at train/model.py:7 forward\n    at train/main.py:30 <module>")
+        assert seen["dock"]
         assert seen["second"].startswith("2.00 MiB") and seen["again"] == seen["first"]
         assert seen["pointed"].startswith("event 7, 0.000020 s: live 9.00 MiB, reserved 22.00 MiB")
+        # there is a moment of each of the 13 states
+        assert seen["pointed"].splitlines()[2].startswith("requested 9.00 MiB | rounding 124 B | stranded 13.00 MiB"), seen["pointed"]
         assert seen["planned"][0] == "true" and seen["planned"][1] > 4
         assert seen["seconds"] == "true" and seen["peak"].startswith("event 7,")
 
@@ -180,4 +201,5 @@ def test_a_long_recording_is_drawn_in_bounds(native, tmp_path):
     assert len(text) < 5 << 20
     data = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
     assert data["map"]["left_out"] == 10_000
+    assert 64 <= len(data["splits"]) <= 66 and [data["peak"], data["split"]] in data["splits"]
     assert int(_figures.live_curve(device).max()) == 11 * 4096

@@ -14,6 +14,7 @@ import sys
 
 import pytest
 import report_files as made
+import report_recount
 from conftest import ROOT
 
 pytest.importorskip("typer", reason="the command needs typer, which is not installed here")
@@ -22,7 +23,7 @@ np = pytest.importorskip("numpy")
 sys.path.insert(0, str(ROOT / "python_shim"))
 
 from ebbtide import EbbtideError, _cli  # noqa: E402
-from ebbtide._reports import _figures, _json_form, _perfetto, _planned, _reading  # noqa: E402
+from ebbtide._reports import _figures, _json_form, _out_of_memory, _perfetto, _planned, _reading, _stacks  # noqa: E402
 from ebbtide._reports._model import Category, Phase  # noqa: E402
 
 EXPECTED = ROOT / "tests" / "data" / "reports"
@@ -141,6 +142,59 @@ def test_owners_categories_and_the_timeline_sum_to_what_is_alive(read, seed):
     assert sum(line.categories.values()).tolist() == line.live.tolist()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_every_number_of_the_json_is_what_a_loop_over_the_events_says(ebbtide, tmp_path, seed):
+    events = report_recount.random_run(seed)
+    (tmp_path / "a.ebb").write_bytes(made.trace(events))
+    told = json.loads(ebbtide("report", "a.ebb", "--json"))
+    assert (told["events"], told["complete"], told["damage"], told["lost_events"]) == (len(events), True, "", 0)
+    (device,) = told["devices"]
+    line, saving = device.pop("timeline"), device.pop("saving")
+    expected = report_recount.device_of(events)
+    assert device == expected
+    counts = made.counts_of_trace(events, 0)
+    shown = [counts[state] for state in line["events"]]
+    assert line["live_bytes"] == [count.requested for count in shown]
+    assert line["reserved_bytes"] == [count.reserved for count in shown]
+    assert line["device_used_bytes"] == [count.used or 0 for count in shown]
+    blocks = report_recount.blocks_of(events)
+    for name, sizes in line["categories"].items():
+        of = [block for block in blocks if report_recount.category_of(block, blocks, len(counts)) == name]
+        assert sizes == [sum(b["size"] for b in of if b["birth"] <= state < b["death"]) for state in line["events"]]
+    most = max(count.held for count in counts)
+    assert saving["reserved"] == expected["peak_reserved_bytes"] and saving["share"] == 1 - saving["plan"] / saving["reserved"]
+    assert saving["plan"] >= saving["lower_bound"] >= most if saving["is_lowest"] else saving["plan"] >= most
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_largest_free_piece_and_the_largest_blocks_are_those_of_a_plain_search(read, seed):
+    events = report_recount.random_run(seed)
+    (device,) = read(made.trace(events)).devices
+    blocks = report_recount.blocks_of(events)
+    own = [event for event in events if event.action not in report_recount.OF_NO_DEVICE]
+    for state in range(1, device.states, 11):
+        there = [block for block in blocks if block["birth"] <= state < block["death"]]
+        ranges = {}
+        for event in own[:state]:
+            if event.action == made.SEGMENT_TAKEN:
+                ranges[event.address] = event.bytes
+            elif event.action == made.SEGMENT_GIVEN_BACK:
+                del ranges[event.address]
+        # Byte by byte, in the allocator's grains.
+        longest = 0
+        for begin, size in ranges.items():
+            taken = set()
+            for block in there:
+                taken |= set(range(block["address"] // 512, (block["address"] + block["size"] + 511) // 512))
+            run = 0
+            for grain in range(begin // 512, (begin + size) // 512):
+                run = 0 if grain in taken else run + 1
+                longest = max(longest, 512 * run)
+        assert _out_of_memory.largest_free(device, state) == longest
+        largest = [int(device.blocks.size[i]) for i in _figures.largest_at(device, state, 5)]
+        assert largest == sorted((block["size"] for block in there), reverse=True)[:5]
+
+
 def test_a_snapshots_end_is_what_its_segments_say(read):
     content = made.small_snapshot()
     device = read(content).devices[0]
@@ -242,6 +296,79 @@ def test_names_reach_the_blocks_of_their_thread(read):
     assert shares == {text: 100, "no module": 500}
 
 
+def stacked_trace() -> list[made.Event]:
+    """Three blocks: two from forward(), by way of different lines of torch, one from nowhere; and a failure."""
+    texts = ["/me/train.py:9 main", "/me/model.py:4 forward", "/x/site-packages/torch/nn/functional.py:1 linear",
+             "/x/site-packages/torch/nn/functional.py:2 gelu"]  # fmt: skip
+    events = [record for number, text in enumerate(texts, 1) for record in made.name(number, text)]
+    events += [made.Event(made.FRAME, text, caller, device=made.NO_DEVICE, thread=stack)
+               for stack, (text, caller) in enumerate([(1, 0), (2, 1), (3, 2), (4, 2)], 1)]  # fmt: skip
+
+    def enter(stack: int, thread: int = 1) -> made.Event:
+        return made.Event(made.STACK, bytes=stack, device=made.NO_DEVICE, thread=thread)
+
+    base = 1 << 40
+    return [
+        *events,
+        enter(3), made.Event(made.ALLOCATE, base, 4 * MIB),
+        enter(4), made.Event(made.ALLOCATE, base + 4 * MIB, 2 * MIB),
+        made.Event(made.ALLOCATE, base + 6 * MIB, MIB, thread=2),
+        made.Event(made.OUT_OF_MEMORY, MIB, 1 << 38),
+    ]  # fmt: skip
+
+
+def test_stacks_reach_the_blocks_of_their_thread_and_every_view(ebbtide, read, tmp_path):
+    content = made.trace(stacked_trace())
+    (device,) = read(content).devices
+    whole = [device.frames_of(int(stack)) for stack in device.blocks.stack]
+    assert [len(frames) for frames in whole] == [3, 3, 0]
+    assert whole[0] == ("/x/site-packages/torch/nn/functional.py:1 linear", "/me/model.py:4 forward", "/me/train.py:9 main")
+    lines = ("me/model.py:4 forward", "me/train.py:9 main")
+    (share,) = _figures.program_stacks_at(device, _figures.peak_state(device), 8)
+    assert (share.size, share.blocks, share.frames) == (6 * MIB, 2, lines)
+    (tmp_path / "a.ebb").write_bytes(content)
+    told = ebbtide("report", "a.ebb", "--owners", "--oom", "--html", "a.html")
+    assert "  6.00 MiB in 2 blocks, no module, made in unknown\n      me/model.py:4 forward\n      me/train.py:9 main\n" in told
+    assert "asked for by no module" in told and told.count("    at me/model.py:4 forward\n    at me/train.py:9 main\n") == 1
+    page = (tmp_path / "a.html").read_text()
+    assert "me/model.py:4 forward\nme/train.py:9 main</td>" in page
+    data = json.loads(page.split('application/json">')[1].split("</script>")[0])["map"]
+    assert sorted(data["lines"]) == sorted(lines) and sorted(map(len, data["stacks"])) == [0, 2, 2]
+    (json_device,) = json.loads(ebbtide("report", "a.ebb", "--json"))["devices"]
+    assert [(s["size"], len(s["frames"])) for s in json_device["peak"]["stacks"]] == [(4 * MIB, 3), (2 * MIB, 3)]
+    assert json_device["failures"][0]["frames"][-1] == "/me/train.py:9 main"
+
+
+def test_a_stack_whose_records_were_lost_is_none(read):
+    events = stacked_trace()
+    without_frames = [event for event in events if event.action != made.FRAME]
+    (device,) = read(made.trace(without_frames)).devices
+    assert not device.blocks.stack.any()
+    looped = [dataclasses.replace(e, bytes=4) if e.action == made.FRAME else e for e in events if e.action != made.NAME]
+    (device,) = read(made.trace(looped)).devices
+    assert device.frames_of(int(device.blocks.stack[0])) == ("(its record was lost)",)
+    # A damaged record that makes "no stack" a stack ends the walk, too.
+    at_zero = [made.Event(made.FRAME, 1, 0, device=made.NO_DEVICE, thread=0), *events]
+    (device,) = read(made.trace(at_zero)).devices
+    assert len(device.frames_of(int(device.blocks.stack[0]))) == 3
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown"),
+    [
+        (["libtorch.so+0x1 at::empty", "/me/a.py:1 f", "/x/dist-packages/torch/b.py:2 g"], ["me/a.py:1 f"]),
+        (["libtorch.so+0x1 at::empty", "/x/dist-packages/torch/b.py:2 g"], ["torch/b.py:2 g"]),
+        (["libtorch_cpu.so+0x1 at::empty", "train+0x7f main", "libc.so.6+0x2 __libc_start_main"], ["train+0x7f main"]),
+        (["torch::unwind::unwind()", "at::(anonymous namespace)::f(int)", "at::(anonymous namespace)::f(long)"], ["at::f"]),
+        (["libc10.so+0x12"], ["libc10.so+0x12"]),
+        (["<string>:3 <module>"], ["<string>:3 <module>"]),
+        ([], []),
+    ],
+)
+def test_of_a_stack_the_programs_lines_are_shown(frames, shown):
+    assert _stacks.of_program(frames, 8) == shown
+
+
 def test_the_plan_is_that_of_the_planner_alone(read, ebbtide, tmp_path):
     content = made.small_snapshot()
     device = read(content).devices[0]
@@ -296,6 +423,29 @@ def test_perfetto_gets_counters_that_sum_to_what_is_alive(read):
     assert slices == sorted(slices, key=lambda slice: slice[1])
 
 
+@pytest.mark.parametrize("content", [made.small_snapshot(), made.trace(made.busy_trace()), made.rmm_log([("allocate", 4096, 8)])])
+def test_perfettos_file_has_the_form_that_its_importer_wants(read, content):
+    told = json.loads(_perfetto.render(read(content)))
+    assert set(told) == {"displayTimeUnit", "traceEvents"} and told["traceEvents"]
+    open_until: dict[tuple[int, int], list[float]] = {}
+    for event in told["traceEvents"]:
+        assert event["ph"] in ("M", "X", "i", "C") and isinstance(event["name"], str) and isinstance(event["pid"], int)
+        if event["ph"] == "M":
+            assert event["name"] in ("process_name", "thread_name") and isinstance(event["args"]["name"], str)
+            continue
+        assert event["ts"] >= 0
+        if event["ph"] == "C":
+            assert event["args"] and all(isinstance(value, int) and value >= 0 for value in event["args"].values())
+        if event["ph"] == "X":
+            assert event["dur"] >= 0
+            # Slices of one track nest or follow each other: no importer takes those that overlap.
+            ends = open_until.setdefault((event["pid"], event["tid"]), [])
+            while ends and ends[-1] <= event["ts"]:
+                ends.pop()
+            assert not ends or event["ts"] + event["dur"] <= ends[-1] + 1e-6
+            ends.append(event["ts"] + event["dur"])
+
+
 # Wrong files.
 
 
@@ -321,6 +471,18 @@ def test_a_wrong_file_is_one_line(ebbtide, tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     line = ebbtide("report", name)
     assert line.startswith("ebbtide error ") and line.count("\n") == 1 and said in line, line
+
+
+def test_a_snapshot_of_an_old_torch_has_sizes_and_stacks_in_its_history(read):
+    base = 1 << 40
+    history = [{"addr": base, "real_size": MIB - 100, "frames": made.MODEL}, {"addr": base, "real_size": 7, "frames": made.SETUP}]
+    blocks = [{"size": MIB, "state": "active_allocated", "history": history}, {"size": MIB, "state": "inactive"}]
+    old = {"segments": [{"device": 0, "address": base, "total_size": 2 * MIB, "segment_type": "large", "blocks": blocks}]}
+    (device,) = read(pickle.dumps(old)).devices
+    (share,) = _figures.owners_at(device, 0)
+    assert (share.name, share.size) == ("train/model.py:7 forward", MIB - 100)
+    split = _figures.split_at(device, 0)
+    assert (split.rounding, split.stranded, split.reserved) == (100, MIB, 2 * MIB)
 
 
 def test_a_missing_file_and_a_missing_device_are_one_line(ebbtide, tmp_path):

@@ -134,6 +134,29 @@ def test_a_trace_is_told_as_expected(native, tmp_path, monkeypatch, capfd):
     check_text("dryrun_trace.txt", tmp_path / "run.ebb", monkeypatch, capfd)
 
 
+def test_the_demos_trace_is_told_as_expected(native, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("transformers")
+    # What scripts/demo trains, observed only. Documents cut so short that every Python's are equally long.
+    done = simulate(
+        f"""
+        import runpy
+        sys.path.insert(0, {str(ROOT / "python_shim")!r})
+        from ebbtide import _autoload
+        _autoload.init()
+        program = {str(ROOT / "examples" / "train_llama.py")!r}
+        sys.argv = [program, "--steps", "3", "--length", "64", "--simulated"]
+        runpy.run_path(program, run_name="__main__")
+        """,
+        tmp_path,
+        EBBTIDE="observe",
+        EBBTIDE_TRACE=str(tmp_path / "run.ebb"),
+        EBBTIDE_REPORT="off",
+        EBBTIDE_NATIVE_DIR=str(native),
+    )
+    assert done.status == 0, done.stderr
+    check_text("demo.txt", tmp_path / "run.ebb", monkeypatch, capfd)
+
+
 def test_a_trace_agrees_with_memory_stats_and_the_device(traced_run):
     folder, stats, used, peak_used = traced_run
     (device,) = _reading.read(str(folder / "run.ebb")).devices

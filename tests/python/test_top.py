@@ -107,6 +107,15 @@ def test_a_trace_is_shown_as_it_ends(native, tmp_path, monkeypatch):
     assert "live 0 B, peak 3.00 MiB; reserved 8.00 MiB, peak 8.00 MiB" in lines[2]
 
 
+def test_a_trace_with_a_plan_says_so_as_its_report_does(native, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBBTIDE_NATIVE_DIR", str(native))
+    events = [made.Event(made.PLAN, bytes=3 * MIB), made.Event(made.ALLOCATE, 1 << 30, 3 * MIB, placement=1),
+              made.Event(made.ALLOCATE, 1 << 31, MIB, placement=3), made.Event(made.ROUND)]  # fmt: skip
+    (tmp_path / "run.ebb").write_bytes(made.trace(events))
+    told = _top.render(_top.look(str(tmp_path / "run.ebb")))
+    assert told.splitlines()[3] == "  plan 3.00 MiB, serves 75.0 % of bytes; 1 divergences in 1 rounds"
+
+
 def test_a_running_process_is_seen_and_leaves_nothing(run_python, native, python_environment):
     code = """
         import json, os, subprocess, sys, time, torch

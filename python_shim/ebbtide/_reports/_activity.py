@@ -92,7 +92,9 @@ class Activity:
     swaps: Swaps
     copies: Copies
     pinned_times: np.ndarray  # from when on ...
-    pinned: np.ndarray  # ... so many bytes of host memory are pinned
+    pinned: np.ndarray  # ... so many bytes of host memory are pinned for swaps
+    cuda_pinned_times: np.ndarray  # the same of all that is pinned through CUDA in this process, as CUPTI tells
+    cuda_pinned: np.ndarray
     decisions: list[Decided]
     is_gpu_recorded: bool  # CUPTI was on
     lost: int  # of CUPTI's records
@@ -233,6 +235,13 @@ def host_curve(swaps: Swaps) -> tuple[np.ndarray, np.ndarray]:
     # Of equal times, what goes before what comes.
     order = np.lexsort((changes, times))
     return times[order], np.cumsum(changes[order])
+
+
+def has_own_clock(activity: Activity) -> bool:
+    """Whether a copy began before its swap was queued: then copies have times of their own, as on a simulated GPU."""
+    queued = dict(zip(activity.swaps.ticket.tolist(), activity.swaps.out.tolist(), strict=True))
+    copies = activity.copies
+    return any(begin < queued.get(ticket, begin) for ticket, begin in zip(copies.ticket.tolist(), copies.begin.tolist(), strict=True))
 
 
 def swap_totals(activity: Activity) -> SwapTotals:

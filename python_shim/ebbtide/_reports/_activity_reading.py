@@ -24,6 +24,7 @@ _KERNEL, _COPY, _MEMSET, _CUDA_ALLOCATE, _CUDA_FREE, _ACTIVITY_COUNT = 19, 20, 2
 _SWAP_OUT, _SWAP_IN, _SWAP_RELEASE, _SWAP_COPIED, _PINNED, _DECISION = 25, 26, 27, 28, 29, 30
 _KINDS = {_KERNEL: WorkKind.KERNEL, _COPY: WorkKind.COPY, _MEMSET: WorkKind.MEMSET}
 _ON_DEVICE = (3, 5)  # CUPTI's kinds of memory: device, managed
+_HOST_PINNED = 2
 _MEMSET_NAME = "memset"
 _UNNAMED = "kernel without a name"
 _MOST = 1 << 48  # of a size, and of a length: more is a damaged file
@@ -66,6 +67,7 @@ def read(events: np.ndarray, owners: np.ndarray, device: Device, names: dict[int
         _swaps(mine, owners, names, texts),
         _copies(mine),
         *_pinned(mine),
+        *_pinned_by_cuda(mine),
         _decisions(mine, names),
         len(counts) > 0,
         int(np.clip(counts["bytes"], 0, _MOST).max(initial=0)),
@@ -166,6 +168,19 @@ def _copies(events: np.ndarray) -> Copies:
 def _pinned(events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = events[events["action"] == _PINNED]
     return _clipped(found["time_ns"], _LATEST), _clipped(found["bytes"])
+
+
+def _pinned_by_cuda(events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From when on so many bytes of host memory are pinned through CUDA, by whomever."""
+    found = events[np.isin(events["action"], (_CUDA_ALLOCATE, _CUDA_FREE))]
+    found = found[np.lexsort((found["time_ns"], found["address"]))]
+    is_taken = (found["action"] == _CUDA_ALLOCATE) & (found["detail"] == _HOST_PINNED)
+    times, size = _clipped(found["time_ns"], _LATEST), _clipped(found["bytes"])
+    ended = np.flatnonzero(is_taken[:-1] & (found["address"][1:] == found["address"][:-1]))
+    changes = np.concatenate([size[is_taken], -size[ended]])
+    at = np.concatenate([times[is_taken], times[ended + 1]])
+    order = np.lexsort((changes, at))
+    return at[order], np.cumsum(changes[order])
 
 
 def _decisions(events: np.ndarray, names: dict[int, str]) -> list[Decided]:

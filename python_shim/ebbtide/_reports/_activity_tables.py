@@ -27,7 +27,12 @@ def streams_text(device: Device) -> str:
         return "What the streams did: not in the file; EBBTIDE_CUPTI=1 records it\n"
     told = "".join(f"{title}\n{table(heads, rows[:_MOST_ROWS])}{_more(rows)}" for title, heads, rows in stream_tables(device))
     lost = f"  {activity.lost} records were lost\n" if activity.lost else ""
-    return f"What the streams did\n  {overlap_line(activity)}\n{told}{lost}"
+    return f"What the streams did\n  {overlap_line(activity)}\n{told}{_pinned_line(activity)}{lost}"
+
+
+def _pinned_line(activity: Activity) -> str:
+    most = int(activity.cuda_pinned.max(initial=0))
+    return f"  host memory pinned through CUDA: at most {size_text(most)}\n" if most else ""
 
 
 def swaps_text(device: Device) -> str:

@@ -6,6 +6,7 @@ import bisect
 import ctypes
 import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ _EVENT = np.dtype(_abi.EventStruct)
 # Actions of allocator/base/event.h.
 _ALLOCATE, _FREE, _MARK, _ROUND, _PLAN, _RESERVED = 1, 2, 4, 5, 6, 10
 _SEGMENT_TAKEN, _SEGMENT_GIVEN_BACK, _UPSTREAM_ALLOCATE, _UPSTREAM_FREE = 11, 12, 13, 14
-_DEVICE_USED, _OUT_OF_MEMORY, _NAME, _OWNER = 15, 16, 17, 18
+_DEVICE_USED, _OUT_OF_MEMORY, _NAME, _OWNER, _FRAME, _STACK = 15, 16, 17, 18, 31, 32
 _NO_DEVICE = -128
 _IN_BACKWARD = 1  # a bit of an allocation's detail
 _PHASE_OF_MARK = {
@@ -54,6 +55,7 @@ def read(path: str) -> Recording:
     events, damage, lost = _events(path)
     names = _names(events)
     number, owner, owners = _owners(events, names)
+    stacks, frames_of = _stacks(events, names)
     is_beside = _activity_reading.is_beside(events)
     beside, working = events[is_beside], number[is_beside]
     devices = []
@@ -61,7 +63,8 @@ def read(path: str) -> Recording:
         if index != _NO_DEVICE:
             own = (events["device"] == index) & ~is_beside
             try:
-                device = _device(int(index), events[own], owner[own], owners)
+                device = _device(int(index), events[own], owner[own], owners, stacks[own])
+                device.frames_of = frames_of
                 device.activity = _activity_reading.read(beside, working, device, names)
                 devices.append(device)
             except ValueError as error:
@@ -97,28 +100,54 @@ def _names(events: np.ndarray) -> dict[int, str]:
 
 def _owners(events: np.ndarray, names: dict[int, str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Of each event, who its thread allocated for: the name's number, and its index in the list of such names."""
-    sets = np.flatnonzero(events["action"] == _OWNER)
-    numbers = [number for number in np.unique(events["bytes"][sets]).tolist() if number in names]
+    named = _set_by_threads(events, _OWNER)
+    # A name whose record was lost is nobody's.
+    numbers = [number for number in np.unique(named).tolist() if number in names]
     texts = list(dict.fromkeys([_UNNAMED, *(names[number] for number in numbers)]))
-    places = {number: texts.index(names[number]) for number in numbers}
-    owner, named = np.zeros(len(events), np.int32), np.zeros(len(events), np.int64)
-    for thread in np.unique(events["thread"][sets]):
-        own = sets[events["thread"][sets] == thread]
-        # A name whose record was lost is nobody's.
-        given = np.array([0, *events["bytes"][own]], np.int64)
-        of_thread = np.flatnonzero(events["thread"] == thread)
-        named[of_thread] = given[np.searchsorted(own, of_thread, side="right")]
-    for number, place in places.items():
-        owner[named == number] = place
+    owner = np.zeros(len(events), np.int32)
+    for number in numbers:
+        owner[named == number] = texts.index(names[number])
     return named, owner, texts
 
 
-def _device(index: int, events: np.ndarray, owner: np.ndarray, names: list[str]) -> Device:
+def _stacks(events: np.ndarray, names: dict[int, str]) -> tuple[np.ndarray, Callable[[int], tuple[str, ...]]]:
+    """Of each event its thread's stack by number, and what gives the frames of one."""
+    told = events[events["action"] == _FRAME]
+    numbers, texts, callers = (told[name].tolist() for name in ("thread", "address", "bytes"))
+    calls = dict(zip(numbers, zip(texts, callers, strict=True), strict=True))
+
+    def frames_of(stack: int) -> tuple[str, ...]:
+        frames: list[str] = []
+        # A caller has a smaller number, unless the file is damaged: that ends the walk, too.
+        while stack > 0 and stack in calls:
+            text, caller = calls[stack]
+            frames.append(names.get(text, "(its record was lost)"))
+            stack = caller if caller < stack else 0
+        return tuple(frames)
+
+    stacks = _set_by_threads(events, _STACK)
+    known = np.array(sorted(calls), np.int64)
+    return np.where(np.isin(stacks, known), stacks, 0).astype(np.int32), frames_of
+
+
+def _set_by_threads(events: np.ndarray, action: int) -> np.ndarray:
+    """Of each event, the value that the last event of this action in its thread has set; 0 before the first."""
+    sets = np.flatnonzero(events["action"] == action)
+    values = np.zeros(len(events), np.int64)
+    for thread in np.unique(events["thread"][sets]):
+        own = sets[events["thread"][sets] == thread]
+        given = np.array([0, *events["bytes"][own]], np.int64)
+        of_thread = np.flatnonzero(events["thread"] == thread)
+        values[of_thread] = given[np.searchsorted(own, of_thread, side="right")]
+    return values
+
+
+def _device(index: int, events: np.ndarray, owner: np.ndarray, names: list[str], stacks: np.ndarray) -> Device:
     states = len(events) + 1
     state = np.arange(1, states)
     action = events["action"]
     size = np.clip(events["bytes"], 0, _MOST_BYTES)
-    blocks, unknown_frees = _blocks(events, size, owner, len(names), states, rounds=index >= 0)
+    blocks, unknown_frees = _blocks(events, size, owner, len(names), stacks, states, rounds=index >= 0)
     segments = Segments.of_rows(_segments(events, size, states))
     check_sum(blocks.held)
     check_sum(segments.size)
@@ -138,7 +167,7 @@ def _device(index: int, events: np.ndarray, owner: np.ndarray, names: list[str])
         device_used=Steps(state[used], size[used]) if used.any() else None,
         device_total=int(events["address"][used][-1]) if used.any() else None,
         failures=[
-            Failure(int(at), int(size[at - 1]), int(events["address"][at - 1]), names[owner[at - 1]])
+            Failure(int(at), int(size[at - 1]), int(events["address"][at - 1]), names[owner[at - 1]], stack=int(stacks[at - 1]))
             for at in state[action == _OUT_OF_MEMORY]
         ],
     )
@@ -148,7 +177,7 @@ def _device(index: int, events: np.ndarray, owner: np.ndarray, names: list[str])
 
 
 def _blocks(
-    events: np.ndarray, size: np.ndarray, owner: np.ndarray, names: int, states: int, rounds: bool
+    events: np.ndarray, size: np.ndarray, owner: np.ndarray, names: int, stacks: np.ndarray, states: int, rounds: bool
 ) -> tuple[Blocks, int]:
     """Each allocation ends with the next free of its address, or the next allocation there.
 
@@ -191,6 +220,7 @@ def _blocks(
         phase,
         np.zeros(len(born), np.int8),
         events["placement"][born].astype(np.int8),
+        stacks[born],
     )
     return blocks, unknown_frees
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from ._activity import WorkShare, foreign_at
-from ._model import Blocks, Category, Device, Segments
+from ._model import Blocks, Category, Device, Phase, Segments
+from ._stacks import of_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +180,47 @@ def owners_at(device: Device, state: int) -> list[Share]:
     counts = np.bincount(owner, minlength=len(device.owners))
     shares = [Share(device.owners[i], int(sizes[i]), int(counts[i])) for i in np.flatnonzero(counts)]
     return sorted(shares, key=lambda share: (-share.size, share.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class StackShare:
+    """What was allocated from one stack, for one owner, in one phase."""
+
+    owner: str
+    phase: str
+    size: int
+    blocks: int
+    frames: tuple[str, ...]  # the innermost first
+
+
+def stacks_at(device: Device, state: int) -> list[StackShare]:
+    """The largest first; of equals, the older. Without what has no stack."""
+    return _stack_shares(device, state, lambda frames: frames)
+
+
+def program_stacks_at(device: Device, state: int, most: int) -> list[StackShare]:
+    """The same for a reader: of each stack at most so many lines of the program, and what shares them as one."""
+    return _stack_shares(device, state, lambda frames: tuple(of_program(frames, most)))
+
+
+def _stack_shares(
+    device: Device, state: int, shown: Callable[[tuple[str, ...]], tuple[str, ...]]
+) -> list[StackShare]:
+    blocks = device.blocks
+    alive = alive_at(blocks, state)
+    alive = alive[blocks.stack[alive] > 0]
+    frames = {stack: shown(device.frames_of(stack)) for stack in np.unique(blocks.stack[alive]).tolist()}
+    held: dict[tuple[int, int, tuple[str, ...]], list[int]] = {}
+    columns = (blocks.owner[alive], blocks.phase[alive], blocks.stack[alive], blocks.size[alive])
+    for owner, phase, stack, size in zip(*(column.tolist() for column in columns), strict=True):
+        sums = held.setdefault((owner, phase, frames[stack]), [0, 0])
+        sums[0] += size
+        sums[1] += 1
+    shares = [
+        StackShare(device.owners[owner], Phase(phase).name.lower(), size, count, lines)
+        for (owner, phase, lines), (size, count) in held.items()
+    ]
+    return sorted(shares, key=lambda share: -share.size)
 
 
 def categories_at(device: Device, state: int) -> list[Share]:

@@ -19,9 +19,10 @@ from ._figures import (
     peak_reserved,
     peak_state,
     split_at,
+    stacks_at,
     timeline,
 )
-from ._model import Device, Recording
+from ._model import Device, Failure, Recording
 from ._planned import Saving
 
 SCHEMA = "ebbtide.report/2"
@@ -68,6 +69,7 @@ def _device(device: Device, saving: Saving | None) -> dict[str, Any]:
             "bytes": dataclasses.asdict(split_at(device, state)),
             "categories": [dataclasses.asdict(share) for share in categories_at(device, state)],
             "owners": [dataclasses.asdict(share) for share in owners_at(device, state)[:_MOST_OWNERS]],
+            "stacks": [dataclasses.asdict(share) for share in stacks_at(device, state)[:_MOST_OWNERS]],
             "segments": [
                 {"address": int(b), "size": int(s), "taken": int(t)} for b, s, t in zip(begins, sizes, taken, strict=True)
             ],
@@ -82,12 +84,18 @@ def _device(device: Device, saving: Saving | None) -> dict[str, Any]:
             "device_used_bytes": None if line.device_used is None else line.device_used.tolist(),
             "categories": {category.text: sizes.tolist() for category, sizes in line.categories.items()},
         },
-        "failures": [dataclasses.asdict(failure) for failure in device.failures],
+        "failures": [_failure(device, failure) for failure in device.failures],
         "marks": [{"event": mark.state, "name": mark.name} for mark in device.marks],
         "notes": device.notes,
         "streams": None if device.activity is None or not device.activity.is_gpu_recorded else _streams(device, state),
         "swaps": None if device.activity is None or not device.activity.has_swaps else _swaps(device.activity),
     }
+
+
+def _failure(device: Device, failure: Failure) -> dict[str, Any]:
+    told = dataclasses.asdict(failure)
+    told["frames"] = device.frames_of(told.pop("stack"))
+    return told
 
 
 def _streams(device: Device, state: int) -> dict[str, Any]:
@@ -99,6 +107,7 @@ def _streams(device: Device, state: int) -> dict[str, Any]:
         "overlap": {**dataclasses.asdict(found), "idle_ns": found.idle_ns},
         "streams": [dataclasses.asdict(share) for share in _activity.streams(activity.work)],
         "works": [dataclasses.asdict(share) for share in _activity.works(activity)[:_MOST_WORKS]],
+        "host_pinned": {"time_ns": activity.cuda_pinned_times.tolist(), "bytes": activity.cuda_pinned.tolist()},
         "libraries": [
             {"name": share.name, "size": share.size, "blocks": share.count}
             for share in libraries_at(device, state)

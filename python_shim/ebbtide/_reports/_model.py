@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._activity import Activity
 
 NEW_PLAN = "new plan"  # a mark's name
@@ -67,18 +69,19 @@ class Blocks:
     phase: np.ndarray
     category: np.ndarray
     placement: np.ndarray  # as in allocator/base/event.h; 0 where nothing is planned
+    stack: np.ndarray  # number of it, see Device.frames_of; 0: not known
 
     def __len__(self) -> int:
         return len(self.address)
 
     @classmethod
     def of_rows(cls, rows: list[tuple[int, ...]]) -> Blocks:
-        """From tuples of address, size, held, birth, death, release, stream, owner, phase."""
-        columns = np.array(sorted(rows, key=lambda row: row[3]), dtype=object).reshape(-1, 9).T
-        kinds = (np.uint64, *[np.int64] * 5, np.uint64, np.int32, np.int8)
-        given = [column.astype(kind) for column, kind in zip(columns, kinds, strict=True)]
+        """From tuples of address, size, held, birth, death, release, stream, owner, phase, stack."""
+        columns = np.array(sorted(rows, key=lambda row: row[3]), dtype=object).reshape(-1, 10).T
+        kinds = (np.uint64, *[np.int64] * 5, np.uint64, np.int32, np.int8, np.int32)
+        *given, stack = [column.astype(kind) for column, kind in zip(columns, kinds, strict=True)]
         empty = np.zeros(len(rows), np.int8)
-        return cls(*given, empty + np.int8(Category.UNKNOWN), empty)
+        return cls(*given, empty + np.int8(Category.UNKNOWN), empty, stack)
 
 
 @dataclasses.dataclass
@@ -140,6 +143,11 @@ class Failure:
     device_free: int | None
     owner: str
     stream: int = 0
+    stack: int = 0
+
+
+def no_frames(_: int) -> tuple[str, ...]:
+    return ()
 
 
 @dataclasses.dataclass
@@ -161,6 +169,7 @@ class Device:
     end_is_exact: bool = False  # whether `held` of what lives at the end is the allocator's own number
     notes: list[str] = dataclasses.field(default_factory=list)
     activity: Activity | None = None  # what GPU and swaps did; only our traces tell
+    frames_of: Callable[[int], tuple[str, ...]] = no_frames  # of a stack's number, the innermost first: "file:line name"
 
     @property
     def name(self) -> str:

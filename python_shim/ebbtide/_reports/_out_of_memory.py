@@ -7,15 +7,17 @@ from ._console import parts_text
 from ._figures import largest_at, owners_at, split_at, stretches_at
 from ._model import NO_STACK, Device, Failure, Recording
 from ._planned import Saving
+from ._stacks import of_program
 
 _MOST_OWNERS = 5
+_MOST_FRAMES = 6
 
 
 def explain(recording: Recording, device: Device, saving: Saving | None) -> str:
     """The last failure of a device, or its end where the file shows none; lines, each ended by a newline."""
     failure = device.failures[-1] if device.failures else None
     state = failure.state if failure else device.states - 1
-    lines = [_asked(device, failure), *_held(device, state, failure), *_owners(device, state)]
+    lines = [_asked(device, failure), *_asked_from(device, failure), *_held(device, state, failure), *_owners(device, state)]
     lines += [f"What to change: {text}" for text in _advice(device, state, failure, saving)]
     return "".join(line + "\n" for line in lines)
 
@@ -30,6 +32,11 @@ def _asked(device: Device, failure: Failure | None) -> str:
         line += f", {float(device.times_ns[failure.state] - device.times_ns[0]) / 1e9:.3f} s from the beginning"
     earlier = len(device.failures) - 1
     return line + (f" (after {earlier} earlier failures)" if earlier > 0 else "") + "."
+
+
+def _asked_from(device: Device, failure: Failure | None) -> list[str]:
+    frames = device.frames_of(failure.stack) if failure is not None else ()
+    return [f"    at {frame}" for frame in of_program(frames, _MOST_FRAMES)]
 
 
 def largest_free(device: Device, state: int) -> int | None:
@@ -75,6 +82,7 @@ def _owners(device: Device, state: int) -> list[str]:
     return [
         f"Largest owners, with their blocks: {named}.",
         f"Largest block: {size_text(int(device.blocks.size[largest]))} of {device.owners[device.blocks.owner[largest]]}.",
+        *(f"    made at {frame}" for frame in of_program(device.frames_of(int(device.blocks.stack[largest])), _MOST_FRAMES)),
     ]
 
 

@@ -15,47 +15,40 @@ from typing import Any
 
 import numpy as np
 
-from .._report import size_text
-from ._activity import WorkKind, host_curve, streams
-from ._activity_tables import overlap_line, stream_tables, swap_tables, swaps_line
-from ._console import five_lines, percent
-from ._figures import (
-    Timeline,
-    categories_at,
-    holdings_at,
-    largest_at,
-    live_curve,
-    owners_at,
-    peak_reserved,
-    peak_state,
-    split_at,
-    timeline,
-)
+from . import _page_tables
+from ._activity import WorkKind, has_own_clock, host_curve, streams
+from ._console import five_lines
+from ._figures import Timeline, peak_state, split_at, timeline
 from ._model import Category, Device, Phase, Recording
 from ._planned import Saving
+from ._stacks import of_program
+from ._tables import Compared
 
 _COLUMNS = 4000
 _MOST_BLOCKS = 60_000
 _MOST_MARKS = 2000
-_MOST_ROWS = 50
+_MOST_SPLITS = 64
 _MOST_LANES = 12
 _MOST_WORKS = 60_000
 _STALLED = 3  # beside WorkKind: a copy that the compute stream stood still for
+_OWN_CLOCK = "Copies of swaps have virtual times here (a simulated GPU): their lanes do not run with the rest."
 _TEMPLATE = "_page.html"
 
 
-def render(recording: Recording, device: Device, saving: Saving | None) -> str:
+def render(recording: Recording, device: Device, saving: Saving | None, other: Compared | None = None) -> str:
+    """`other`: what the recording is set beside."""
     name = pathlib.PurePath(recording.source).name
     filled = {
         "TITLE": html.escape(f"{name}, {device.name}"),
         "LINES": html.escape(five_lines(recording, device, saving)),
-        "CARDS": _cards(device, saving),
-        "TABLES": _tables(recording, device),
+        "CARDS": _page_tables.cards(device, saving),
+        "TABLES": _page_tables.tables(recording, device),
+        "COMPARED": "" if other is None else _page_tables.compared_table(Compared(recording.source, device, saving), other),
         # Inside <script>, only a "</script>" or "<!--" could end it early.
-        "DATA": json.dumps(_data(device, saving), separators=(",", ":")).replace("<", "\\u003c"),
+        "DATA": json.dumps(_data(recording, device, saving, other), separators=(",", ":")).replace("<", "\\u003c"),
     }
     page = pathlib.Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")
-    return re.sub("{{(TITLE|LINES|CARDS|TABLES|DATA)}}", lambda found: filled[found[1]], page)
+    return re.sub("{{(TITLE|LINES|CARDS|TABLES|COMPARED|DATA)}}", lambda found: filled[found[1]], page)
 
 
 def _packed(values: np.ndarray, kind: str) -> str:
@@ -68,7 +61,7 @@ def _not_torch(line: Timeline) -> str | None:
     return _packed(np.maximum(line.device_used - line.reserved, 0), "<f8")
 
 
-def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
+def _data(recording: Recording, device: Device, saving: Saving | None, other: Compared | None) -> dict[str, Any]:
     line = timeline(device, _COLUMNS)
     state = peak_state(device)
     times = (device.times_ns - device.times_ns[0]) / 1e9
@@ -87,11 +80,30 @@ def _data(device: Device, saving: Saving | None) -> dict[str, Any]:
         },
         "names": [category.text for category in Category],
         "split": split_at(device, state).parts,
+        "splits": _splits(device, line.states, state),
         "marks": [[mark.state, mark.name] for mark in device.marks[:_MOST_MARKS]],
         "failures": [[failure.state, failure.asked] for failure in device.failures],
         "map": _map(device, saving),
         "lanes": _lanes(device),
         "host": _host(device),
+        "compared": None if other is None else [_course(recording.source, device), _course(other.source, other.device)],
+    }
+
+
+def _splits(device: Device, states: np.ndarray, peak: int) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Where the bytes are at some moments, the peak among them: a reader is told of the one before where they point."""
+    shown = np.union1d(states[:: -(-len(states) // _MOST_SPLITS)], [peak])
+    return [(state, split_at(device, state).parts) for state in shown.tolist()]
+
+
+def _course(source: str, device: Device) -> dict[str, Any]:
+    """A recording's memory over its length, to be drawn over another's."""
+    line = timeline(device, _COLUMNS // 4)
+    return {
+        "name": pathlib.PurePath(source).name,
+        "at": _packed(line.states / max(device.states - 1, 1), "<f8"),
+        "live": _packed(line.live, "<f8"),
+        "reserved": None if line.reserved is None else _packed(line.reserved, "<f8"),
     }
 
 
@@ -113,6 +125,7 @@ def _lanes(device: Device) -> dict[str, Any] | None:
     swap_lanes = ["swap out", "swap in"] if len(copies.begin) else []
     return {
         "names": [f"stream {stream}" for stream in busiest] + swap_lanes,
+        "note": _OWN_CLOCK if has_own_clock(activity) else "",
         "left_out": len(lane) - len(drawn),
         "lane": _packed(lane[drawn], "u1"),
         "kind": _packed(kind[drawn], "u1"),
@@ -126,13 +139,15 @@ def _lanes(device: Device) -> dict[str, Any] | None:
 
 
 def _host(device: Device) -> dict[str, Any] | None:
-    """Host memory of swaps: what is pinned, and what of it is taken."""
+    """Host memory: what is pinned through CUDA, what of it for swaps, and what of that is taken."""
     activity = device.activity
-    if activity is None or not activity.has_swaps:
+    if activity is None or not (activity.has_swaps or len(activity.cuda_pinned)):
         return None
     times, taken = host_curve(activity.swaps)
     shown = np.unique(np.linspace(0, max(len(times) - 1, 0), min(len(times), _COLUMNS)).astype(np.int64))
     lines = {"taken": (times[shown], taken[shown]), "pinned": (activity.pinned_times, activity.pinned)}
+    if len(activity.cuda_pinned):
+        lines["all"] = (activity.cuda_pinned_times, activity.cuda_pinned)
     return {
         name: {
             "seconds": _packed(_seconds(device, at), "<f8"),
@@ -174,6 +189,7 @@ def _map(device: Device, saving: Saving | None) -> dict[str, Any]:
         "phase": _packed(blocks.phase[drawn], "u1"),
         "owner": _packed(blocks.owner[drawn], "<u4"),
         "owners": device.owners,
+        **_stacks(device, drawn),
         "phases": [phase.name.lower() for phase in Phase],
         "segments": {
             "place": _packed(_squeezed(segments.address, begins, tops), "<f8"),
@@ -182,6 +198,15 @@ def _map(device: Device, saving: Saving | None) -> dict[str, Any]:
             "death": _packed(segments.death, "<u4"),
         },
     }
+
+
+def _stacks(device: Device, drawn: np.ndarray) -> dict[str, Any]:
+    """Of each block that is drawn the program's lines where it was made, by number: most blocks share them."""
+    stacks, which = np.unique(device.blocks.stack[drawn], return_inverse=True)
+    texts = [of_program(device.frames_of(stack), _page_tables.MOST_FRAMES) if stack else [] for stack in stacks.tolist()]
+    lines = list(dict.fromkeys(line for text in texts for line in text))
+    places = {line: place for place, line in enumerate(lines)}
+    return {"stack": _packed(which, "<u4"), "stacks": [[places[line] for line in text] for text in texts], "lines": lines}
 
 
 def _ranges(device: Device) -> tuple[np.ndarray, np.ndarray, int]:
@@ -202,78 +227,3 @@ def _ranges(device: Device) -> tuple[np.ndarray, np.ndarray, int]:
 def _squeezed(addresses: np.ndarray, begins: np.ndarray, tops: np.ndarray) -> np.ndarray:
     of = np.searchsorted(begins, addresses, side="right") - 1
     return tops[of] + (addresses - begins[of]).astype(np.int64)
-
-
-def _cards(device: Device, saving: Saving | None) -> str:
-    live, reserved = int(live_curve(device).max()), peak_reserved(device)
-    cards = [("peak live", size_text(live)), ("peak reserved", "not in the file" if reserved is None else size_text(reserved))]
-    if reserved and live:
-        cards.append(("fragmentation", f"{100 * (reserved / live - 1):.1f} %"))
-    if saving is not None:
-        cards.append(("plan of all blocks", size_text(saving.plan)))
-        if saving.share is not None:
-            cards.append(("left to save" if device.is_served else "Ebbtide would save", f"{max(100 * saving.share, 0):.1f} %"))
-    return "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd></div>" for name, text in cards)
-
-
-def _tables(recording: Recording, device: Device) -> str:
-    state = peak_state(device)
-    split = split_at(device, state)
-    whole = split.device_used or split.reserved or split.requested
-    parts = [(name, size_text(size), str(size), percent(size, whole)) for name, size in split.parts]
-    parts.append(("in all", size_text(whole), str(whole), ""))
-    told = [_table("Where the bytes are at the peak", ("part", "size", "bytes", "share"), parts)]
-    for title, shares in (
-        ("What lives at the peak", categories_at(device, state)),
-        ("Owners at the peak", owners_at(device, state)),
-    ):
-        rows = [(s.name, size_text(s.size), percent(s.size, split.requested), str(s.blocks)) for s in shares]
-        told.append(_table(title, ("name", "size", "share", "blocks"), rows))
-    blocks = device.blocks
-    largest = [
-        (
-            device.owners[blocks.owner[i]],
-            Category(blocks.category[i]).text,
-            size_text(int(blocks.size[i])),
-            str(int(blocks.birth[i])),
-            "the end" if blocks.death[i] >= device.states else str(int(blocks.death[i])),
-        )
-        for i in largest_at(device, state, _MOST_ROWS)
-    ]
-    told.append(_table("Largest blocks at the peak", ("owner", "category", "size", "from event", "to"), largest))
-    begins, sizes, taken = holdings_at(device, state)
-    order = np.argsort(taken - sizes, kind="stable")
-    held = [
-        (f"{int(begins[i]):#x}", size_text(int(sizes[i])), size_text(int(taken[i])), size_text(int(sizes[i] - taken[i])))
-        for i in order
-    ]
-    told.append(_table("Segments at the peak, most free bytes first", ("address", "size", "taken", "free"), held))
-    told += [_table(title, tuple(heads), rows) for title, heads, rows in stream_tables(device)]
-    activity = device.activity
-    said = []
-    if activity is not None and activity.is_gpu_recorded:
-        said.append(f"Streams: {overlap_line(activity)}" + (f"; {activity.lost} records were lost" if activity.lost else ""))
-    if activity is not None and activity.has_swaps:
-        said.append(f"Swaps: {swaps_line(activity)}")
-        told += [_table(title, tuple(heads), rows) for title, heads, rows in swap_tables(activity)]
-    notes = [*said, *device.notes, *([f"the file {recording.damage}"] if recording.damage else [])]
-    if recording.lost_events:
-        notes.append(f"{recording.lost_events} events were lost")
-    return "".join(told) + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-
-
-def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return ""
-    shown = rows[:_MOST_ROWS]
-    more = f"<p>and {len(rows) - len(shown)} more</p>" if len(rows) > len(shown) else ""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:]) + "</tr>"
-        for row in shown
-    )
-    return (
-        f'<section><h2>{html.escape(title)}</h2><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{html.escape(title)}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{more}</section>"
-    )

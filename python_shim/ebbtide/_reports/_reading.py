@@ -10,6 +10,7 @@ from .._report import size_text
 from . import _ebbtide_trace, _rmm_log, _torch_snapshot
 from ._model import Recording
 
+_PLAN = b"EBBPLAN\0"  # as allocator/runtime/plan_file.cpp has it
 _LARGE = 128 << 20  # bytes: reading takes more than a moment
 
 
@@ -28,6 +29,8 @@ def read(path: str) -> Recording:
         return _rmm_log.read(content, path)
     if not content:
         raise EbbtideError(f"{path} is empty: not an Ebbtide trace, a PyTorch snapshot or an RMM log")
+    if content.startswith(_PLAN):
+        raise EbbtideError(f"{path} is a plan (EBBTIDE_PLAN), which tells nothing of a run: give the trace of one (EBBTIDE_TRACE)")
     raise EbbtideError(f"{path} is not an Ebbtide trace, a PyTorch memory snapshot (.pickle) or an RMM log (.csv)")
 
 

@@ -86,7 +86,7 @@ def _device(rows: list[tuple[int, ...]], times: list[int], failures: list[Failur
 
 def _row(address: int, block: tuple[int, int, int], end: int) -> tuple[int, ...]:
     size, birth, stream = block
-    return (address, size, rounded(size), birth, end, end, stream, 0, Phase.UNKNOWN)
+    return (address, size, rounded(size), birth, end, end, stream, 0, Phase.UNKNOWN, 0)
 
 
 def _address(text: str) -> int:

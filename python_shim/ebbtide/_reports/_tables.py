@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from .._report import size_text
@@ -14,6 +15,7 @@ from ._figures import (
     owners_at,
     peak_reserved,
     peak_state,
+    program_stacks_at,
     split_at,
     timeline,
 )
@@ -22,6 +24,8 @@ from ._planned import Saving
 
 _MOST_ROWS = 20
 _BAR = 32
+_MOST_STACKS = 8
+_MOST_FRAMES = 6
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -75,7 +79,21 @@ def owners(device: Device) -> str:
         rest = shares[_MOST_ROWS:]
         size = sum(share.size for share in rest)
         rows.append((f"{len(rest)} more", _exact(size), percent(size, whole), str(sum(s.blocks for s in rest))))
-    return "Owners at the peak\n" + table(("owner", "bytes", "share", "blocks"), rows)
+    return "Owners at the peak\n" + table(("owner", "bytes", "share", "blocks"), rows) + _stacks(device)
+
+
+def _stacks(device: Device) -> str:
+    """The largest stacks at the peak; nothing where none is known."""
+    shares = program_stacks_at(device, peak_state(device), _MOST_FRAMES)
+    if not shares:
+        return ""
+    chosen = f", the {_MOST_STACKS} of {len(shares)} that hold the most" if len(shares) > _MOST_STACKS else ""
+    lines = [f"Stacks at the peak{chosen}"]
+    for share in shares[:_MOST_STACKS]:
+        blocks = f"{share.blocks} block" + ("s" if share.blocks > 1 else "")
+        lines.append(f"  {size_text(share.size)} in {blocks}, {share.owner}, made in {share.phase}")
+        lines += [f"      {frame}" for frame in share.frames]
+    return "\n".join(lines) + "\n"
 
 
 def segments(device: Device) -> str:
@@ -115,14 +133,29 @@ def over_time(device: Device) -> str:
     )
 
 
-def compared(first: tuple[str, Device, Saving | None], second: tuple[str, Device, Saving | None]) -> str:
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One of two recordings that are set beside each other."""
+
+    source: str
+    device: Device
+    saving: Saving | None
+
+
+def compared(first: Compared, second: Compared) -> str:
+    return f"{first.source} and {second.source}\n" + table(("", "first", "second", "change", ""), compared_rows(first, second))
+
+
+def compared_rows(first: Compared, second: Compared) -> list[tuple[str, ...]]:
+    """A figure, in both, and how it changed."""
     rows = []
-    for (name, a), (_, b) in zip(_compared_figures(*first[1:]), _compared_figures(*second[1:]), strict=True):
+    both = (_compared_figures(each.device, each.saving) for each in (first, second))
+    for (name, a), (_, b) in zip(*both, strict=True):
         texts = ["not known" if size is None else size_text(size) for size in (a, b)]
         change = "" if a is None or b is None else ("" if a == b else f"{'+' if b > a else '-'}{size_text(abs(b - a))}")
-        ratio = f"{100 * (b / a - 1):+.1f} %" if a and b is not None else ""
+        ratio = "" if not a or b is None else f"{100 * (b / a - 1):+.1f} %" if b <= 10 * a else f"{b / a:.0f} times"
         rows.append((name, *texts, change, ratio))
-    return f"{first[0]} and {second[0]}\n" + table(("", "first", "second", "change", ""), rows)
+    return rows
 
 
 def _compared_figures(device: Device, saving: Saving | None) -> list[tuple[str, int | None]]:

@@ -149,15 +149,18 @@ class _DeviceReader:
             marks=self._marks(times),
             failures=self._failures,
             end_is_exact=True,
+            frames_of=self._stacks.frames_of,
         )
 
     def _event(self, entry: Mapping[str, Any], state: int) -> None:
         action = entry["action"]
         if action == "oom":
             free = entry.get("device_free")
-            owner = self._stacks.owners[self._stacks.owner(entry.get("frames"))]
+            frames = entry.get("frames")
+            owner = self._stacks.owners[self._stacks.owner(frames)]
             asked = check_bytes(entry["size"])
-            self._failures.append(Failure(state, asked, free if type(free) is int else None, owner))
+            known = free if type(free) is int else None
+            self._failures.append(Failure(state, asked, known, owner, stack=self._stacks.number(frames)))
         elif action in ("alloc", "free_requested", "free_completed"):
             address = _whole(entry["addr"], _MOST_ADDRESS)
             size = check_bytes(entry["size"])
@@ -177,20 +180,20 @@ class _DeviceReader:
         phase = self._stacks.phase(frames, self._is_stepping())
         stream = _whole(entry.get("stream", 0), _MOST_ADDRESS)
         owner = self._stacks.owner(frames)
-        self._open[address] = [address, size, rounded(size), state, -1, stream, owner, phase]
+        self._open[address] = [address, size, rounded(size), state, -1, stream, owner, phase, self._stacks.number(frames)]
 
     def _free(self, address: int, size: int, state: int, stream: int) -> None:
         row = self._open.pop(address, None)
         if row is None:  # alive before the first event
-            row = [address, size, rounded(size), 0, -1, stream, self._stacks.owner(None, True), Phase.UNKNOWN]
+            row = [address, size, rounded(size), 0, -1, stream, self._stacks.owner(None, True), Phase.UNKNOWN, 0]
         row[4] = state
         if address in self._waiting:
             self._finish(self._waiting.pop(address), state)
         self._waiting[address] = row
 
     def _finish(self, row: list[int], release: int) -> None:
-        address, size, held, birth, death, stream, owner, phase = row
-        self._rows.append((address, size, held, birth, death, release, stream, owner, phase))
+        address, size, held, birth, death, stream, owner, phase, stack = row
+        self._rows.append((address, size, held, birth, death, release, stream, owner, phase, stack))
 
     def _end(self) -> Iterator[tuple[int, int, bool, int]]:
         """The segments at the end; the blocks in them say how large they really are."""
@@ -212,14 +215,16 @@ class _DeviceReader:
         if state == "inactive":
             return
         row = (self._open if state == "active_allocated" else self._waiting).get(address)
-        requested = min(check_bytes(block.get("requested_size", size)), size)
+        # Before torch 2.1 a block has a history, the newest first, in which its size and stack are.
+        made = (block.get("history") or [{}])[0]
+        requested = min(check_bytes(block.get("requested_size", made.get("real_size", size))), size)
         if row is not None:
             row[1], row[2] = requested, size
             return
-        frames = block.get("frames")
+        frames = block.get("frames") or made.get("frames")
         owner = self._stacks.owner(frames, True)
         phase = self._stacks.phase(frames, False) if frames else Phase.UNKNOWN
-        row = [address, requested, size, 0, self._states, stream, owner, phase]
+        row = [address, requested, size, 0, self._states, stream, owner, phase, self._stacks.number(frames)]
         if state == "active_allocated":
             self._open[address] = row
         else:

@@ -132,6 +132,15 @@ TEST(Settings, ReportGoesToStderrNowhereOrAFileOfAKnownKind) {
   }
 }
 
+TEST(Settings, StacksInATraceAreOfPythonOfCppOrOfBoth) {
+  EXPECT_EQ(allowed({}).trace_stacks, TraceStacks::kOff);
+  EXPECT_EQ(allowed({{"EBBTIDE_TRACE_STACKS", "off"}}).trace_stacks, TraceStacks::kOff);
+  EXPECT_EQ(allowed({{"EBBTIDE_TRACE_STACKS", "python"}}).trace_stacks, TraceStacks::kPython);
+  EXPECT_EQ(allowed({{"EBBTIDE_TRACE_STACKS", "cpp"}}).trace_stacks, TraceStacks::kCpp);
+  EXPECT_EQ(allowed({{"EBBTIDE_TRACE_STACKS", "all"}}).trace_stacks, TraceStacks::kAll);
+  expect_refused("EBBTIDE_TRACE_STACKS", "1", {"off", "python", "cpp", "all"});
+}
+
 TEST(Settings, PathsAreTakenAsTheyAre) {
   const Settings settings = allowed({{"EBBTIDE_TRACE", "a b.ebb"}, {"EBBTIDE_PLAN", "../p.plan"}});
   EXPECT_EQ(settings.trace_path, "a b.ebb");
@@ -147,7 +156,8 @@ TEST(Settings, NoOtherVariableIsAskedFor) {
   std::sort(asked.begin(), asked.end());
   const std::vector<std::string> known{"EBBTIDE",      "EBBTIDE_CUPTI",  "EBBTIDE_HBM",  "EBBTIDE_HOST",
                                        "EBBTIDE_LOG",  "EBBTIDE_OFFLOAD", "EBBTIDE_OOM",
-                                       "EBBTIDE_PLAN", "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE"};
+                                       "EBBTIDE_PLAN", "EBBTIDE_REPORT", "EBBTIDE_STRICT", "EBBTIDE_TRACE",
+                                       "EBBTIDE_TRACE_STACKS"};
   EXPECT_EQ(asked, known);
 }
 

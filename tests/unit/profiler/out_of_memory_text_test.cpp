@@ -49,6 +49,18 @@ TEST(OutOfMemoryText, SaysWhoAskedAndWhyItDoesNotFit) {
   EXPECT_TRUE(has(out_of_memory_report("", f), "all that is free is 5.00 GiB: 1.00 GiB less than was asked for"));
 }
 
+TEST(OutOfMemoryText, ShowsTheProgramsLinesOfWhoAskedAndOfTheLargestBlocks) {
+  OutOfMemoryFacts f = facts();
+  f.asked_from = {"/lib/python3/site-packages/torch/nn/functional.py:9 linear", "/me/ebbtide/_marks.py:1 __call__",
+                  "/me/model.py:7 forward", "/me/train.py:3 main"};
+  f.largest[0].stack = {"libtorch_cpu.so+0x12 at::empty", "train+0x34 main"};
+  f.largest[1].stack = {"/lib/python3/site-packages/torch/a.py:1 f"};
+  const std::string text = out_of_memory_report("", f);
+  EXPECT_TRUE(has(text, "round 7\n  at /me/model.py:7 forward\n  at /me/train.py:3 main\nWhy it does not fit")) << text;
+  EXPECT_TRUE(has(text, "request 1 of round 7\n                 train+0x34 main\n     1.00 GiB")) << text;
+  EXPECT_TRUE(has(text, "first iteration\n                 /lib/python3/site-packages/torch/a.py:1 f\n")) << text;
+}
+
 TEST(OutOfMemoryText, OffloadIsSaidToHelpOnlyWhereItMakesRoom) {
   OutOfMemoryFacts f = facts();
   f.asked = gib(7);
