@@ -207,6 +207,7 @@ class EBBTIDE_EXPORT Engine {
   ProgramBook::Use last_served_;  // since the start, by program
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   int rounds_as_planned_ = 1 << 16;            // in a row, since one that was served first-fit; none was yet
+  bool gives_idle_back_ = false;               // rounds of some kind were left to upstream a moment ago
   Bytes round_planned_;        // of the running round: what had a planned place
   Bytes round_all_;            // and all of it
   ServedCount resting_before_; // what had passed by in resting rounds when this one began

@@ -78,7 +78,8 @@ bool Engine::is_worth_learning() const {
   const std::uint32_t serial = recorder_.round().serial;
   if (!server_.is_following()) {
     // Nothing like it is known: worth it, unless nothing ever repeats.
-    return book_->programs.size() < kManyPrograms || serial - last_learnt_round_ >= kPause;
+    const std::size_t alike = book_->count_of(recorder_.round().kind, recorder_.round().source);
+    return alike < kManyPrograms || serial - last_learnt_round_ >= kPause;
   }
   const bool differs = server_.deviated() || server_.outgrew_plans() || !server_.fits_residents() ||
                        server_.was_outlived(recorder_.round());
@@ -127,6 +128,11 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   }
   adopt_latest();
   if (rounds_as_planned_ >= kSettled) shrink_to_plan(lock);
+  if (gives_idle_back_ && backoff(kind).is_resting()) {
+    // What such rounds had of the arena they are about to ask of upstream.
+    gives_idle_back_ = false;
+    shrink_to({}, lock);
+  }
   begin_serving();
 }
 
@@ -145,6 +151,7 @@ void Engine::note_whether_it_fits() {
   const bool may_rest = kind != RoundKind::kOptimizer && !recorder_.round().has_form();
   if (is_any_known && may_rest) backoff(kind).note(round_planned_, round_all_);
   if (!was_resting && backoff(kind).is_resting()) {
+    gives_idle_back_ = true;
     EBBTIDE_INFO("rounds of kind %d do not repeat: they are left to upstream for a while", static_cast<int>(kind));
   }
   round_planned_ = round_all_ = Bytes{};

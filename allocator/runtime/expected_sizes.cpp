@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace ebbtide {
 namespace {
@@ -31,6 +32,7 @@ void ExpectedSizes::begin(const Program& program, Bytes smallest) {
   knowledge_.assign(classes, Knowledge::kNone);
   expected_.assign(classes, Bytes{});
   ratios_.clear();
+  is_other_shape_ = false;
   distance_.assign(classes, 1);
   for (std::uint32_t c = 0; c < classes; ++c) {
     if (!program.is_constant(c)) continue;
@@ -52,6 +54,7 @@ void ExpectedSizes::note_input(const InputSizes& sizes) {
   candidates_.assign(expected_.size(), {});
   trusts_input_ = sizes.says_something();
   if (!trusts_input_) return;
+  if (!sizes.is_known_input()) note_other_shape();
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
     const bool is_parameter_like = program_->is_constant(c);
     if (knowledge_[c] == Knowledge::kSeen || (is_parameter_like && program_->shapes >= 2)) continue;
@@ -118,7 +121,8 @@ bool ExpectedSizes::is_loose(std::uint32_t node, Bytes size) const {
                        (knowledge_[c] == Knowledge::kSure && distance_[c] <= kClose);
   const bool follows_input = candidates_[c].proven && !candidates_[c].sizes.empty();
   if (follows_input || (program_->shapes >= 2 && is_firm)) return false;
-  if (program_->shapes == 1 && may_be_new(size) && !is_in_proportion(node, size)) return false;
+  const bool follows = !trusts_input_ || candidates_[c].sizes.empty() || is_candidate(c, size);
+  if (program_->shapes == 1 && (may_be_new(size) || !follows) && !is_in_proportion(node, size)) return false;
   return is_plausible(size, expected_[c].value != 0 ? expected_[c] : candidate.slot);
 }
 
@@ -162,6 +166,18 @@ void ExpectedSizes::note_ratio(std::uint32_t size_class, Bytes size) {
     return std::abs(seen - ratio) <= kSameRatio * seen;
   });
   if (!is_known) ratios_.push_back(ratio);
+  if (std::abs(ratio - 1) > kSameRatio) note_other_shape();
+}
+
+// Then what has the size it had in the only shape tells nothing about the rest: it may be a copy of a parameter.
+void ExpectedSizes::note_other_shape() {
+  if (program_->shapes != 1 || is_other_shape_) return;
+  is_other_shape_ = may_predict_ = true;
+  for (std::uint32_t c = 0; c < expected_.size(); ++c) {
+    if (knowledge_[c] != Knowledge::kSure || program_->is_constant(c)) continue;
+    knowledge_[c] = Knowledge::kGuess;
+    distance_[c] = std::numeric_limits<double>::max();
+  }
 }
 
 // No prediction is better than a sure one from a class of the same size.
@@ -173,6 +189,7 @@ bool ExpectedSizes::may_improve(std::uint32_t c) const {
 // Every class that is seen tells about the others: what several shapes agree on before a guess, and of
 // equals the class that is closest in size.
 void ExpectedSizes::predict_from(std::uint32_t size_class, Bytes size) {
+  if (is_other_shape_ && size == program_->class_sizes[size_class][0]) return;
   if (!std::exchange(may_predict_, false)) return;
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
     if (!may_improve(c)) continue;

@@ -64,6 +64,7 @@ class ExpectedSizes {
   bool may_be_new(Bytes size) const;
   bool is_in_proportion(std::uint32_t node, Bytes size) const;
   void note_ratio(std::uint32_t size_class, Bytes size);
+  void note_other_shape();
   void bind(std::uint32_t size_class, Bytes size);
   void predict_from(std::uint32_t size_class, Bytes size);
   bool may_improve(std::uint32_t size_class) const;
@@ -74,6 +75,7 @@ class ExpectedSizes {
   std::vector<double> distance_;      // per class: to the class that it was predicted from (see Prediction)
   std::vector<double> ratios_;        // of sizes seen to those of the program's only shape, each once
   std::vector<InputSizes::Candidates> candidates_;  // per class: what follows from the input
+  bool is_other_shape_ = false;       // this round is known not to be the program's only shape again
   Bytes explained_;                   // of the sizes seen, what followed from the input
   Bytes unexplained_;                 // and what did not
   int doubts_ = 0;                    // how many did not

@@ -17,6 +17,7 @@ constexpr int kMaxPower = 2;            // of one extent: masks grow with the sq
 constexpr int kMaxDegree = 3;           // of all together
 constexpr std::int64_t kLong = 64;      // from here on kernels pad an extent
 constexpr std::int64_t kTellingOdd = 512;  // the least odd part of an extent that divides no size by chance
+constexpr std::int64_t kRareOdd = 64;   // from here on it divides few sizes by chance
 constexpr std::array<std::int64_t, 7> kPaddings{1, 8, 16, 32, 64, 128, 256};
 constexpr double kRounding = 1e-3;
 constexpr double kSameFactor = 0.01;    // kernels pad, statistics round up
@@ -40,6 +41,11 @@ InputSizes::InputSizes(const Program& program, const Extents& input) : program_(
   std::stable_sort(growths_.begin(), growths_.end(), [this](const Growth& a, const Growth& b) {
     return likelihood(a) > likelihood(b);
   });
+  judge_plainness();
+}
+
+bool InputSizes::is_known_input() const {
+  return std::any_of(known_.begin(), known_.end(), [this](std::size_t k) { return program_.inputs[k] == input_; });
 }
 
 void InputSizes::find_varying() {
@@ -117,6 +123,36 @@ bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
   });
 }
 
+// Where most tensors grow with the input, so will those that only a padded extent divides. Where most do not (an
+// encoder's, while the decoder's length varies), it will be by chance that it does.
+void InputSizes::judge_plainness() {
+  Bytes plain;
+  Bytes all;
+  for (const Node& node : program_.nodes) {
+    all += node.slot;
+    if (is_plain(node.size_class)) plain += node.slot;
+  }
+  are_most_plain_ = plain.value * 2 >= all.value;
+}
+
+bool InputSizes::is_plain(std::uint32_t size_class) const {
+  return divides(size_class, {std::vector<int>(varying_.size(), 1)});
+}
+
+// An extent that divides no size is easily padded to one that divides many.
+bool InputSizes::is_by_chance(const Growth& growth) const {
+  if (growth.padding == 1 || are_most_plain_) return false;
+  return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
+    std::int64_t odd = 1;
+    for (std::size_t v = 0; v < varying_.size(); ++v) {
+      const std::int64_t extent = program_.inputs[k][varying_[v]];
+      if (growth.exponents[v] >= 1) odd *= odd_part(extent < kLong ? extent : align_up(extent, growth.padding));
+      if (growth.exponents[v] >= 2) odd *= odd_part(extent);
+    }
+    return odd < kRareOdd;
+  });
+}
+
 // The class's size in this round if it grows so; 0 if the observed sizes do not.
 Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const {
   const SizeTable::Row sizes = program_.class_sizes[size_class];
@@ -149,7 +185,7 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
     const auto padding = std::find_if(kPaddings.begin(), kPaddings.end(), [&](std::int64_t multiple) {
       return divides(size_class, {growth.exponents, multiple});
     });
-    if (padding == kPaddings.end()) {
+    if (padding == kPaddings.end() || is_by_chance({growth.exponents, *padding})) {
       others.push_back(growth);
     } else {
       divisors.push_back({growth.exponents, *padding});

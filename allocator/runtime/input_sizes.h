@@ -21,6 +21,8 @@ class InputSizes {
 
   // False when the input is not known, or no observed shape's is.
   bool says_something() const { return !known_.empty(); }
+  // A round with this very input was observed.
+  bool is_known_input() const;
   struct Candidates {
     std::vector<Bytes> sizes;  // that the class may have in this round, the likeliest first
     bool proven = false;       // several shapes agree, or divisibility leaves no doubt: it has one of these sizes
@@ -40,10 +42,13 @@ class InputSizes {
 
   void find_varying();
   void find_related();
+  bool is_plain(std::uint32_t size_class) const;
+  void judge_plainness();
   void add_growths(std::vector<int> exponents);
   int likelihood(const Growth& growth) const;
   double product(const Extents& extents, const Growth& growth) const;
   bool divides(std::uint32_t size_class, const Growth& growth) const;
+  bool is_by_chance(const Growth& growth) const;
   std::vector<bool> needed_extents(const std::vector<Growth>& divisors) const;
   Bytes size_by(std::uint32_t size_class, const Growth& growth) const;
   std::vector<Bytes> stairs(std::uint32_t size_class) const;
@@ -54,6 +59,7 @@ class InputSizes {
   std::vector<std::size_t> known_;    // shapes whose inputs have as many extents as this one
   std::vector<std::size_t> varying_;  // positions of extents that differ between inputs, each kind once
   std::vector<Growth> growths_;       // the likeliest first
+  bool are_most_plain_ = false;       // most bytes are of tensors that have parts for every token, none of them padding
 };
 
 }  // namespace ebbtide

@@ -205,14 +205,22 @@ void ProgramBook::forget_oldest() {
            now - program.last_round > kForgottenAfter;
   });
   if (programs.size() > kMaxPrograms) {
-    const auto oldest = std::min_element(
-        programs.begin(), programs.end(),
-        [](const Program& a, const Program& b) { return a.last_round < b.last_round; });
-    programs.erase(oldest);
+    // Generation makes a program of every token: those of training, used seldom between, are not theirs to displace.
+    const auto is_missed_less = [this](const Program& a, const Program& b) {
+      const std::size_t like_a = count_of(a.kind, a.source);
+      const std::size_t like_b = count_of(b.kind, b.source);
+      return like_a != like_b ? like_a > like_b : a.last_round < b.last_round;
+    };
+    programs.erase(std::min_element(programs.begin(), programs.end(), is_missed_less));
   }
   if (now > kRootMemory) {
     roots_.erase(roots_.begin(), roots_.lower_bound(Origin{now - kRootMemory, 0}));
   }
+}
+
+std::size_t ProgramBook::count_of(RoundKind kind, std::uint32_t source) const {
+  const auto is_alike = [&](const Program& program) { return program.kind == kind && program.source == source; };
+  return static_cast<std::size_t>(std::count_if(programs.begin(), programs.end(), is_alike));
 }
 
 RootId ProgramBook::root_of(Origin origin) const {

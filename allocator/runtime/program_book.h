@@ -40,6 +40,9 @@ class ProgramBook {
   // True when the program's residents are those alive, by most of their bytes.
   static bool fits(const Program& program, std::span<const Resident> alive);
 
+  // How many programs there are of rounds of this kind and source.
+  std::size_t count_of(RoundKind kind, std::uint32_t source) const;
+
   // The root of a request of a learnt round that outlived it; 0 when not known.
   RootId root_of(Origin origin) const;
   bool is_permanent(RootId root) const { return permanent_.contains(root); }

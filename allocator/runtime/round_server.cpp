@@ -13,6 +13,8 @@ constexpr int kMaxGapSearches = 256;      // a round; each is linear in the prog
 constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on the round so far
 constexpr int kMaxDoubts = 8;             // a round
 constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
+constexpr std::int64_t kLostPart = 16;   // of the plan's height
+constexpr int kStrays = 8;                // requests: one large one more is no other program
 constexpr int kHopeless = 64;             // requests of a trial that were not recognised, more than those that were
 
 }  // namespace
@@ -43,10 +45,11 @@ void RoundServer::end() {
   height_ = Bytes{};
   fits_residents_ = false;
   serves_unknown_ = may_grow_ = is_on_trial_ = false;
-  deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = 0;
+  deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = false;
-  overdue_cost_ = Bytes{};
+  height_before_.reset();
+  overdue_cost_ = astray_ = Bytes{};
   inline_ns_ = 0;
 }
 
@@ -79,6 +82,7 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
     give_up();
     return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
+  if (!is_following()) return unplanned(size);
   const Node& node = program_->nodes[match->node];
   if (node.unplanned) return {Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
   Placing placing = planned(match->node, size);
@@ -158,9 +162,17 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
       return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
     }
   }
-  if (!may_grow_) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
+  if (!may_grow_ && (cause != Divergence::kUnexpected || !is_lost(size))) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
   follow_nothing();
   return {Placing::Kind::kGap, unplanned(size).offset, {}, -1, cause, holder};
+}
+
+// What goes upstream stands beside the arena, for good: where that becomes much and no better plan will be made, the plan
+// is worth less than the memory it leaves idle, and the rest of the round is served as rounds with a form are.
+bool RoundServer::is_lost(Bytes size) {
+  astray_ += size;
+  may_grow_ = ++strays_ >= kStrays && has_no_plan_left() && astray_.value > height_.value / kLostPart;
+  return may_grow_;
 }
 
 // One large request too many or missing, or several of any size: the round may be of another program.
@@ -191,6 +203,7 @@ bool RoundServer::follow_better(const RoundRecorder& recorder, Bytes size) {
 
 // From here on the round is of this program, and what it requested so far are tensors of this program.
 void RoundServer::follow(const Program& program, const Round& round) {
+  height_before_ = height_;
   program_ = &program;
   inline_places_.clear();
   height_ = program.height;

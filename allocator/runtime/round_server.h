@@ -81,9 +81,12 @@ class RoundServer {
   Placing recognise(Bytes size);
   Placing unplanned(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
+  bool is_lost(Bytes size);
+  bool has_no_plan_left() const;
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
-  void plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
+  // False when the plan needs more than is acceptable, and than there is: what was in force stays.
+  bool plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
   bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
   void take_second_twin(const Round& round);
   bool has_displaced() const;
@@ -107,7 +110,10 @@ class RoundServer {
   int doubts_ = 0;
   std::size_t followed_since_ = 0;    // request of the round from which on program_ is followed
   bool must_replan_ = false;          // program_ was changed: its plan meets what is live
+  std::optional<Bytes> height_before_;  // of the plan in force until then
   bool is_displaced_ = false;         // something large that is alive lies where the plan does not know of it
+  Bytes astray_;                      // of requests that the plan had neither a place nor a gap for
+  int strays_ = 0;                    // how many
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
   bool outgrew_plans_ = false;
   int inline_plans_ = 0;

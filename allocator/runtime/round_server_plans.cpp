@@ -15,6 +15,7 @@ constexpr int kMaxInlinePlans = 4;  // a round; more would mean that prediction 
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
 constexpr std::int64_t kWorthPart = 64;  // of the plan's height: less is not worth a plan of its own
 constexpr std::int64_t kWorsePart = 128;  // of a plan's height: by how much another one may be higher
+constexpr std::int64_t kMuchWorsePart = 8;  // likewise, than the plan of the program that was followed before
 constexpr std::int64_t kWorthOfExcess = 2;  // several of a kind may be alive at once
 constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 
@@ -29,14 +30,24 @@ bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
   must_replan_ = is_displaced_ = false;
   const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
-  plan_inline(current, round, has_none ? kAnyHeight : height_ + slack);
+  Bytes acceptable = has_none ? kAnyHeight : height_ + slack;
+  const std::optional<Bytes> before = std::exchange(height_before_, std::nullopt);
+  if (before) acceptable = *before + Bytes{before->value / kMuchWorsePart};
+  if (!plan_inline(current, round, acceptable) && before) {
+    // What lives already is not what the other program has there: it would need places for both.
+    follow_nothing();
+    may_grow_ = true;
+    return true;
+  }
   return height_ <= arena_.extent() || height_ <= arena_.limit();
 }
+
+bool RoundServer::has_no_plan_left() const { return inline_plans_ >= kMaxInlinePlans; }
 
 // By how much a request to come will outgrow its place. Only what is large is worth a new plan: the rest finds a gap.
 Bytes RoundServer::largest_excess(std::uint32_t current) const {
   Bytes excess;
-  if (inline_plans_ >= kMaxInlinePlans) return excess;
+  if (has_no_plan_left()) return excess;
   const Bytes large{height_.value / kLargePart};
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -81,29 +92,29 @@ void RoundServer::take_second_twin(const Round& round) {
 
 // A second plan in a round meets more that cannot move. If it needs more than is acceptable, and than there is, what
 // has outgrown its place finds a gap instead.
-void RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes acceptable) {
+bool RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes acceptable) {
   const auto begin = std::chrono::steady_clock::now();
   InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_,
                                      successors_of(*program_, matcher_, round));
   ++inline_plans_;
   inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
-  if (plan.height > acceptable && plan.height > arena_.extent()) return;
+  if (plan.height > acceptable && plan.height > arena_.extent()) return false;
   std::vector<Place> places(plan.offsets.size());
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
   inline_places_ = std::move(places);
   height_ = plan.height;
   EBBTIDE_DEBUG("inline plan of program %u at node %u: %s, the arena has %s", program_->id, current,
                 to_string(height_).c_str(), to_string(arena_.extent()).c_str());
+  return true;
 }
 
 // Something that the program takes for dead lives on. Where much was to stand in its place, one plan around it costs less
 // than gaps for all of that.
 bool RoundServer::plan_around_overdue(std::uint32_t current, Bytes size, const Round& round) {
   overdue_cost_ = overdue_cost_ + size;
-  if (inline_plans_ >= kMaxInlinePlans || overdue_cost_.value < height_.value / kWorthPart) return false;
+  if (has_no_plan_left() || overdue_cost_.value < height_.value / kWorthPart) return false;
   overdue_cost_ = Bytes{};
-  plan_inline(current, round, height_ + Bytes{height_.value / kWorsePart});
-  return true;
+  return plan_inline(current, round, height_ + Bytes{height_.value / kWorsePart});
 }
 
 }  // namespace ebbtide

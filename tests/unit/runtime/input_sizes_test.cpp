@@ -64,8 +64,16 @@ TEST(InputSizes, TwoShapesOfOtherBatchAndLengthLeaveOneSize) {
 // Flash attention accumulates dq in float32 over a length rounded up to 128.
 TEST(InputSizes, PaddedLengthsArePredictedPadded) {
   const auto padded = [](std::int64_t length) { return Bytes{align_up(length, 128) * 3 * 4096 * 4}; };
-  const Program program = seen({{1, 7097}}, {padded(7097)});
+  Program program = program_of({{padded(7097)}, {Bytes{7097 * 65536}}});
+  program.inputs = {{1, 7097}};
   EXPECT_EQ(candidates(program, {1, 15927}).front(), padded(15927));
+}
+
+// 317 tokens padded to 8 are 320, which divides what an encoder has of 1500 frames: by chance.
+TEST(InputSizes, APaddedLengthThatDividesByChanceIsNotTheLikeliest) {
+  const Bytes frames{16 * 1500 * 768 * 4};
+  const Program program = seen({{317}}, {frames});
+  EXPECT_EQ(candidates(program, {401}).front(), frames);
 }
 
 // Torch pads the rows of a mask to a multiple of 8.

@@ -119,6 +119,24 @@ TEST(Matcher, AnInputThatBecomesKnownLaterIsAsGood) {
   EXPECT_EQ(matcher.expected(2), Bytes{512 * 3 * 1979});
 }
 
+// A copy of a weight in another type: its size says nothing about what grows with the input.
+TEST(Matcher, WhatStaysAsItWasInTheOnlyShapeTellsNothingAboutTheRest) {
+  Program program = program_of({kib({2304}), kib({64 * 512}), kib({64 * 1024})});
+  program.inputs = {{64, 256}};
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {128, 256});
+  ASSERT_TRUE(matcher.match(Bytes{2304 * 1024}));
+  EXPECT_EQ(matcher.expected(1), Bytes{128 * 512 * 1024});
+  EXPECT_EQ(matcher.expected(2), Bytes{128 * 1024 * 1024});
+}
+
+// An unknown size is nothing that the input explains: the next node is not taken for it, and stays free for its own.
+TEST(Matcher, InAnotherShapeARequestOfASizeThatFollowsFromNothingTakesNoNode) {
+  Program program = program_of({kib({64 * 512}), kib({64 * 1024})});
+  program.inputs = {{64, 256}};
+  EXPECT_EQ(matched(program, kib({50000, 128 * 512, 128 * 1024}), Bytes{}, {128, 256}), (std::vector<int>{kNone, 0, 1}));
+}
+
 // Of one size at a batch of two by chance: positions x 2 h and tokens x h.
 TEST(Matcher, TensorsOfOneSizeByChanceAreToldApartInAnotherShape) {
   const Program program = of_tokens({1024, 1024, 1024, 4096});

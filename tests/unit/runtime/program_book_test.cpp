@@ -301,6 +301,27 @@ TEST(ProgramBook, ChoosesTheProgramWhoseResidentsAreAlive) {
   EXPECT_EQ(book.choose(round, first), nullptr);
 }
 
+// Generation between two steps of training: hundreds of rounds, each of its own.
+TEST(ProgramBook, ProgramsOfOneSourceDoNotDisplaceThoseOfAnother) {
+  ProgramBook book;
+  const auto add = [&](std::uint32_t id, RoundKind kind, std::uint32_t source) {
+    Program program;
+    program.id = 1000 + id;
+    program.kind = kind;
+    program.source = source;
+    program.learnt = 2;
+    program.last_round = id;
+    book.programs.push_back(program);
+  };
+  add(1, RoundKind::kForward, 1);
+  for (std::uint32_t id = 2; id < 25; ++id) add(id, RoundKind::kInference, 2);
+  Round round = round_of(30, {request(mib(8), 1)}, RoundKind::kInference);
+  round.source = 2;
+  book.learn(round);
+  EXPECT_EQ(book.programs.size(), 24U);
+  EXPECT_EQ(book.count_of(RoundKind::kForward, 1), 1U) << "the oldest, but the only one";
+}
+
 TEST(ProgramBook, ManyDifferentRoundsDoNotMakeItGrowForEver) {
   ProgramBook book;
   for (std::uint32_t serial = 1; serial <= 200; ++serial) {
