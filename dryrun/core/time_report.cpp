@@ -1,5 +1,7 @@
 #include "dryrun/core/time_report.h"
 
+#include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace ebbtide::dryrun {
@@ -66,7 +68,7 @@ std::string time_report(Timeline& timeline) {
   return json.dump();
 }
 
-std::string timeline_report(Timeline& timeline) {
+std::string timeline_report(Timeline& timeline, MemoryCurve& memory) {
   Json spans = Json::array();
   for (const Span& span : timeline.spans()) {
     spans.push_back({{"stream", span.stream},
@@ -76,7 +78,17 @@ std::string timeline_report(Timeline& timeline) {
                      {"end", span.end},
                      {"name", span.name}});
   }
-  return spans.dump();
+  double begin = std::numeric_limits<double>::infinity();
+  for (const Json& span : spans) begin = std::min(begin, span["begin"].get<double>());
+  Json samples = Json::array();
+  for (const MemorySample& sample : memory.since(begin)) {
+    samples.push_back({{"device", sample.device},
+                       {"time", sample.time},
+                       {"live", sample.live},
+                       {"held", sample.held},
+                       {"pinned", sample.pinned}});
+  }
+  return Json{{"spans", spans}, {"memory", samples}}.dump();
 }
 
 }  // namespace ebbtide::dryrun
