@@ -18,8 +18,12 @@ void MemoryCurve::add(const MemorySample& sample) {
   const auto latest = std::find_if(samples_.rbegin(), samples_.rend(), [&](const MemorySample& one) {
     return one.device == sample.device;
   });
-  if (latest != samples_.rend() && latest->has_same_bytes(sample)) return;
-  samples_.push_back(sample);
+  MemorySample next = sample;
+  if (latest != samples_.rend()) {
+    if (latest->has_same_bytes(sample)) return;
+    next.time = std::max(sample.time, latest->time);  // another stream's clock was ahead
+  }
+  samples_.push_back(next);
   if (samples_.size() > kMostSamples) samples_.pop_front();
 }
 

@@ -14,7 +14,7 @@ void count_host() {
   if (operator_context().name == nullptr) timeline.host_works(timeline.speed().operator_seconds);
 }
 
-// Work is given to a stream: that is when the picture looks at memory.
+// A kernel is given to a stream: that is when the picture looks at memory.
 void note_memory(const StreamClock& clock) {
   Simulator& simulator = Simulator::instance();
   if (simulator.settings().timeline_path.empty()) return;
@@ -68,7 +68,6 @@ void note_copy(const void* stream, const void* target, const void* source, std::
                bool blocks) {
   Simulator& simulator = Simulator::instance();
   if (is_free(simulator) || size == 0) return;
-  note_memory(clock_of(stream));
   count_host();
   Timeline& timeline = simulator.timeline();
   const bool to_device = simulator.facts(target).kind == MemoryKind::kDevice;
