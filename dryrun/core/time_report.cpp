@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 namespace ebbtide::dryrun {
 
@@ -63,8 +64,15 @@ std::string time_report(Timeline& timeline) {
   json["in_bytes"] = sum.machine.in_bytes / count;
   json["launches"] = sum.machine.launches / count;
   json["unknown_launches"] = sum.machine.unknown_launches / count;
-  Json& each = json["each_step_seconds"] = Json::array();
-  for (const Step& step : steps) each.push_back(step.seconds);
+  Json each = Json::array();
+  Json each_stalled = Json::array();
+  for (const Step& step : steps) {
+    each.push_back(step.seconds);
+    each_stalled.push_back(
+        std::accumulate(step.use.stalled.begin(), step.use.stalled.end(), 0.0));
+  }
+  json["each_step_seconds"] = each;
+  json["each_step_stalled_seconds"] = each_stalled;
   return json.dump();
 }
 
