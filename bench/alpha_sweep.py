@@ -60,7 +60,11 @@ def measure(device: str, model: str, length: int, host: str) -> dict[str, Any]:
             text=True,
         )
         if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if not line.startswith("ebbtide dryrun")]
+            lines = [
+                line
+                for line in done.stderr.splitlines()
+                if line.strip() and not line.startswith(("ebbtide", " "))
+            ]
             return {"error": lines[-1] if lines else f"status {done.returncode}"}
         time = json.loads(report.read_text())["time"]
     settled = json.loads(done.stdout.strip().splitlines()[-1])
