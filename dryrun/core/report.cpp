@@ -62,7 +62,7 @@ void finish() {
   }
   if (!settings.timeline_path.empty()) {
     write_file("EBBTIDE_DRYRUN_TIMELINE", settings.timeline_path,
-               timeline_report(simulator.timeline()));
+               timeline_report(simulator.timeline(), simulator.memory_curve()));
   }
 }
 

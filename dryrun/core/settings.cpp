@@ -109,6 +109,13 @@ Result<Settings> read_settings() {
                    std::string("EBBTIDE_DRYRUN_STEPS=") + steps + ": write a number, from 1 on"};
     }
   }
+  if (const char* bare = variable("EBBTIDE_DRYRUN_BARE")) {
+    settings.is_bare = std::string_view(bare) == "1";
+    if (!settings.is_bare && std::string_view(bare) != "0") {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_BARE=") + bare + ": write 0 or 1"};
+    }
+  }
   if (const char* path = variable("EBBTIDE_DRYRUN_TIMELINE")) settings.timeline_path = path;
   if (const char* path = variable("EBBTIDE_DRYRUN_REPORT")) settings.report_path = path;
   return settings;

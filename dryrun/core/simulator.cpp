@@ -184,6 +184,11 @@ void Simulator::pin(std::size_t size) {
   peak_pinned_bytes_ = std::max(peak_pinned_bytes_, pinned_bytes_);
 }
 
+Bytes Simulator::pinned() {
+  const std::lock_guard lock(mutex_);
+  return {static_cast<std::int64_t>(pinned_bytes_)};
+}
+
 Bytes Simulator::peak_pinned() {
   const std::lock_guard lock(mutex_);
   return {static_cast<std::int64_t>(peak_pinned_bytes_)};

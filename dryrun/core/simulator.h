@@ -14,6 +14,7 @@
 #include "dryrun/core/counters.h"
 #include "dryrun/core/device_memory.h"
 #include "dryrun/core/export.h"
+#include "dryrun/core/memory_curve.h"
 #include "dryrun/core/settings.h"
 #include "dryrun/core/timeline.h"
 
@@ -42,6 +43,8 @@ class EBBTIDE_DRYRUN_API Simulator {
   int device_count() const { return static_cast<int>(devices_.size()); }
   Counters& counters() { return counters_; }
   Timeline& timeline() { return *timeline_; }
+  MemoryCurve& memory_curve() { return memory_curve_; }
+  Bytes pinned();
   DeviceUse use(int device);
   void reset_peak(int device);
 
@@ -108,6 +111,7 @@ class EBBTIDE_DRYRUN_API Simulator {
   Settings settings_;
   Counters counters_;
   std::unique_ptr<Timeline> timeline_;
+  MemoryCurve memory_curve_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<DeviceMemory>> devices_;
   Contents contents_;

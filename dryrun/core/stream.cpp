@@ -2,6 +2,7 @@
 
 #include "dryrun/core/operator_context.h"
 #include "dryrun/core/simulator.h"
+#include "dryrun/core/stream_clock.h"
 
 namespace ebbtide::dryrun {
 
@@ -11,6 +12,20 @@ namespace {
 void count_host() {
   Timeline& timeline = Simulator::instance().timeline();
   if (operator_context().name == nullptr) timeline.host_works(timeline.speed().operator_seconds);
+}
+
+// A kernel is given to a stream: that is when the picture looks at memory.
+void note_memory(const StreamClock& clock) {
+  Simulator& simulator = Simulator::instance();
+  if (simulator.settings().timeline_path.empty()) return;
+  simulator.memory_curve().add({clock.device, clock.now, live_bytes(clock.device),
+                                simulator.use(clock.device).used.value,
+                                simulator.pinned().value});
+}
+
+// Nothing is charged: the device is absent, or kernels are to do nothing and no more.
+bool is_free(const Simulator& simulator) {
+  return simulator.device_count() == 0 || simulator.settings().is_bare;
 }
 
 const char* running_name() {
@@ -28,7 +43,8 @@ StreamClock& clock_of(const void* stream) {
 void note_launch(const void* stream) {
   Simulator& simulator = Simulator::instance();
   ++simulator.counters().kernel_launches;
-  if (simulator.device_count() == 0) return;
+  if (is_free(simulator)) return;
+  note_memory(clock_of(stream));
   OperatorContext& context = operator_context();
   if (context.name == nullptr) {
     count_host();
@@ -41,7 +57,8 @@ void note_launch(const void* stream) {
 
 void note_work(const void* stream, const Work& work) {
   Simulator& simulator = Simulator::instance();
-  if (simulator.device_count() == 0) return;
+  if (is_free(simulator)) return;
+  note_memory(clock_of(stream));
   count_host();
   simulator.timeline().run(clock_of(stream), work, operator_context().is_in_backward,
                            running_name());
@@ -50,7 +67,7 @@ void note_work(const void* stream, const Work& work) {
 void note_copy(const void* stream, const void* target, const void* source, std::size_t size,
                bool blocks) {
   Simulator& simulator = Simulator::instance();
-  if (simulator.device_count() == 0 || size == 0) return;
+  if (is_free(simulator) || size == 0) return;
   count_host();
   Timeline& timeline = simulator.timeline();
   const bool to_device = simulator.facts(target).kind == MemoryKind::kDevice;
@@ -70,7 +87,7 @@ void note_copy(const void* stream, const void* target, const void* source, std::
 
 void note_fill(const void* stream, std::size_t size) {
   Simulator& simulator = Simulator::instance();
-  if (simulator.device_count() == 0 || size == 0) return;
+  if (is_free(simulator) || size == 0) return;
   count_host();
   simulator.timeline().run(clock_of(stream), {.bytes = static_cast<double>(size)}, false,
                            running_name());

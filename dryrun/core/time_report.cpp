@@ -1,6 +1,9 @@
 #include "dryrun/core/time_report.h"
 
+#include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 namespace ebbtide::dryrun {
 
@@ -61,12 +64,19 @@ std::string time_report(Timeline& timeline) {
   json["in_bytes"] = sum.machine.in_bytes / count;
   json["launches"] = sum.machine.launches / count;
   json["unknown_launches"] = sum.machine.unknown_launches / count;
-  Json& each = json["each_step_seconds"] = Json::array();
-  for (const Step& step : steps) each.push_back(step.seconds);
+  Json each = Json::array();
+  Json each_stalled = Json::array();
+  for (const Step& step : steps) {
+    each.push_back(step.seconds);
+    each_stalled.push_back(
+        std::accumulate(step.use.stalled.begin(), step.use.stalled.end(), 0.0));
+  }
+  json["each_step_seconds"] = each;
+  json["each_step_stalled_seconds"] = each_stalled;
   return json.dump();
 }
 
-std::string timeline_report(Timeline& timeline) {
+std::string timeline_report(Timeline& timeline, MemoryCurve& memory) {
   Json spans = Json::array();
   for (const Span& span : timeline.spans()) {
     spans.push_back({{"stream", span.stream},
@@ -76,7 +86,17 @@ std::string timeline_report(Timeline& timeline) {
                      {"end", span.end},
                      {"name", span.name}});
   }
-  return spans.dump();
+  double begin = std::numeric_limits<double>::infinity();
+  for (const Json& span : spans) begin = std::min(begin, span["begin"].get<double>());
+  Json samples = Json::array();
+  for (const MemorySample& sample : memory.since(begin)) {
+    samples.push_back({{"device", sample.device},
+                       {"time", sample.time},
+                       {"live", sample.live},
+                       {"held", sample.held},
+                       {"pinned", sample.pinned}});
+  }
+  return Json{{"spans", spans}, {"memory", samples}}.dump();
 }
 
 }  // namespace ebbtide::dryrun

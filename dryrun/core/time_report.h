@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "dryrun/core/memory_curve.h"
 #include "dryrun/core/timeline.h"
 
 namespace ebbtide::dryrun {
@@ -11,7 +12,7 @@ namespace ebbtide::dryrun {
 // first step counts only if it is the only one: it makes the optimizer's state.
 std::string time_report(Timeline& timeline);
 
-// A JSON array of the spans of the last steps, in order of their streams.
-std::string timeline_report(Timeline& timeline);
+// A JSON object: `spans` of the last steps, and `memory`, samples of bytes over the same time.
+std::string timeline_report(Timeline& timeline, MemoryCurve& memory);
 
 }  // namespace ebbtide::dryrun

@@ -130,12 +130,19 @@ cudaError_t cudaLaunchCooperativeKernel(const void*, dim3, dim3, void**, std::si
   return launch(stream);
 }
 
+// CUB looks for the architecture that a kernel was compiled for among those that it was itself. torch
+// has none for 8.7 and 8.9: such a device runs what was made for 8.6.
+static int compiled_architecture(const DeviceModel& model) {
+  const int own = model.major * 10 + model.minor;
+  return model.major == 8 && own > 86 ? 86 : own;
+}
+
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   const DeviceModel& model = Simulator::instance().model();
   std::memset(attributes, 0, sizeof *attributes);
   attributes->maxThreadsPerBlock = kThreadsPerBlockBound;
   attributes->numRegs = kRegistersPerThread;
-  attributes->binaryVersion = model.major * 10 + model.minor;
+  attributes->binaryVersion = compiled_architecture(model);
   attributes->ptxVersion = attributes->binaryVersion;
   attributes->maxDynamicSharedSizeBytes = model.shared_bytes_per_block_optin;
   return cudaSuccess;

@@ -312,6 +312,7 @@ struct Setup {
     at::globalContext().setUserEnabledCuDNN(false);
     at::globalContext().setSDPUseCuDNN(false);
     set_report_section(&torch_report);
+    set_live_bytes(&torch_live_bytes);
   }
 } setup;
 
@@ -326,6 +327,8 @@ TORCH_LIBRARY_IMPL(_, Fake, m) {
 // Called by the runtime's stand-in from every thread that works on a device.
 extern "C" EBBTIDE_DRYRUN_API void ebbtide_dryrun_enter_thread() {
   using ebbtide::dryrun::kKey;
+  static const bool is_bare = ebbtide::dryrun::Simulator::instance().settings().is_bare;
+  if (is_bare) return;
   if (!c10::impl::tls_is_dispatch_key_included(kKey)) {
     c10::impl::tls_set_dispatch_key_included(kKey, true);
   }

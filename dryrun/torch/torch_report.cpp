@@ -31,4 +31,16 @@ std::string torch_report() {
   return json + "]";
 }
 
+std::int64_t torch_live_bytes(int device) {
+  using c10::CachingAllocator::StatType;
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  if (allocator::allocator.load() == nullptr || !allocator::get()->initialized()) return 0;
+  try {
+    const auto stats = allocator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
+    return stats.allocated_bytes[static_cast<std::size_t>(StatType::AGGREGATE)].current;
+  } catch (const std::exception&) {
+    return 0;  // an allocator without statistics
+  }
+}
+
 }  // namespace ebbtide::dryrun

@@ -89,7 +89,7 @@ def dryrun(
     timeline: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="Draw the streams there: FILE.svg, or FILE.json for Perfetto."
+            metavar="FILE", help="Draw streams and memory there: FILE.svg, FILE.html, or FILE.json for Perfetto."
         ),
     ] = "",
     steps: Annotated[

@@ -1,7 +1,7 @@
-"""`ebbtide fit`: the longest sequence that fits a device, by dry runs and a parametric plan.
+"""`ebbtide fit`: the longest sequence that fits a device, by dry runs and a parametric prediction.
 
-Memory does not depend on the device, so for each setting the program runs at a few lengths on a device
-of any size first; a quadratic through its peaks then says which length should just fit each device.
+Bytes do not depend on the device, so for each setting the program runs at a few lengths on a device
+of any size first; from its peaks follows which length should just fit each device (_fit_search).
 That length is tried with the device's real memory, and others from there: what is told has run.
 """
 
@@ -9,215 +9,50 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import json
-import os
-import pathlib
-import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import _devices, _dryrun
+from ._fit_runs import PLACE, FitError, Run, Runner, Setting
+from ._fit_search import Search
 from ._sizes import parse_size
 
-PLACE = "{}"
-_STEPS = 2  # the first makes the optimizer's state; both must fit
 _ANY_SIZE = "2TiB"
-_FIRST_LENGTHS = (2048, 8192, 32768)
-_TRIES = 7  # dry runs that confirm one device and setting, at most
-_MOST_GROWTH = 4  # from a length that ran to the next: budgets and thresholds bend the curve
-_SETTLED = 0.03  # a fit and a failure as near as this end the search
-_LIKELY = 0.98  # of the predicted length: what allocators waste
-
-
-class FitError(Exception):
-    """What keeps a fit from being found, told in one line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """Variables under which the program runs."""
-
-    name: str
-    variables: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One dry run; `peak` is torch's live bytes. Not `ok`: it ran out of memory."""
-
-    length: int
-    ok: bool
-    peak: int
-    report: Mapping[str, Any]
+_FIRST_LENGTHS = (8192, 32768, 131072)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """`longest` ran, 0 if none did; `fails` is the shortest tried that did not."""
+    """`longest` ran, 0 if none did; `fails` is the shortest tried that did not, for lack of `limit`.
+
+    Not `is_settled`: the search goes on, or was ended before they were close.
+    """
 
     device: str
     setting: str
     longest: int
     fails: int | None
+    limit: str
     report: Mapping[str, Any] | None
+    is_settled: bool
 
 
 def settings(host: str | None, only: Sequence[str] = ()) -> list[Setting]:
     """As the program is, with torch's better allocator, and with offload; or those named. FitError."""
     budget = {"EBBTIDE_HOST": host} if host else {}
     expandable = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
-    offload = {**expandable, "EBBTIDE_OFFLOAD": "0", **budget}
     found = [
         Setting("as it is", {}),
-        Setting("expandable segments", expandable),
-        Setting("offload", offload),
+        Setting("expandable segments", expandable, same_bytes_as="as it is"),
+        Setting("offload", {**expandable, "EBBTIDE_OFFLOAD": "0", **budget}),
     ]
     known = [setting.name for setting in found]
     for name in only:
         if name not in known:
             raise FitError(f"--setting {name}: unknown setting; allowed: {', '.join(known)}")
     return [setting for setting in found if not only or setting.name in only]
-
-
-class Curve:
-    """Peak bytes by length: a polynomial through the longest that ran, of at most the second degree."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._peaks = {run.length: float(run.peak) for run in runs if run.ok}
-
-    def add(self, run: Run) -> None:
-        self._peaks[run.length] = float(run.peak)
-
-    def copy(self) -> Curve:
-        twin = Curve(())
-        twin._peaks = dict(self._peaks)
-        return twin
-
-    def __call__(self, length: float) -> float:
-        points = sorted(self._peaks.items())[-3:]
-        total = 0.0
-        for i, (x, y) in enumerate(points):
-            for j, (other, _) in enumerate(points):
-                if i != j:
-                    y *= (length - other) / (x - other)
-            total += y
-        return total
-
-    def longest(self, capacity: float, most: int) -> int:
-        """The largest length whose peak is at most `capacity`; the curve is taken to rise."""
-        low, high = 0, most
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self(middle) <= capacity else (low, middle)
-        return low
-
-
-class Runner:
-    """Runs the program dry, several at once, and ends what still runs when it is closed."""
-
-    def __init__(self, command: Sequence[str], deadline: float) -> None:
-        self._command, self._deadline = list(command), deadline
-        self._running: set[subprocess.Popen[str]] = set()
-        self._lock = threading.Lock()
-
-    def close(self) -> None:
-        with self._lock:
-            for process in self._running:
-                os.killpg(process.pid, signal.SIGKILL)
-
-    def run(self, length: int, device: str, capacity: str | None, setting: Setting) -> Run:
-        """Raises FitError for a program that fails otherwise than for lack of memory, or never steps."""
-        with tempfile.TemporaryDirectory(prefix="ebbtide-fit-") as scratch:
-            report = pathlib.Path(scratch) / "report.json"
-            variables = _dryrun.environment(device, capacity, report)
-            variables["EBBTIDE_DRYRUN_STEPS"] = str(_STEPS)
-            variables["EBBTIDE_REPORT"] = "off"
-            command = [part.replace(PLACE, str(length)) for part in self._command]
-            status, said = self._call(command, {**os.environ, **variables, **setting.variables})
-            found = json.loads(report.read_text()) if report.exists() else None
-        return _judged(length, status, said, found)
-
-    def _call(self, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        with self._lock:
-            self._running.add(process)
-        try:
-            _, said = process.communicate(timeout=left)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise TimeoutError from None
-        finally:
-            with self._lock:
-                self._running.discard(process)
-        return process.returncode, said
-
-
-def _judged(length: int, status: int, said: str, report: Mapping[str, Any] | None) -> Run:
-    lines = [line for line in said.splitlines() if not line.startswith(("ebbtide", " "))]
-    is_out = "OutOfMemoryError" in said or "out of memory" in said
-    if report is None:
-        last = f": {lines[-1].strip()}" if lines else ""
-        raise FitError(f"at length {length} the program used no device (status {status}){last}")
-    if status != 0 and not is_out:
-        last = lines[-1].strip() if lines else f"status {status}"
-        raise FitError(f"at length {length} the program fails: {last}")
-    if report["time"]["steps"] < _STEPS and not is_out:
-        raise FitError(
-            f"at length {length} the program ended after {report['time']['steps']} training steps; "
-            f"fit needs {_STEPS} (a backward, and an optimizer's step after it, each)"
-        )
-    live = [device["peak_allocated_bytes"] for device in report.get("torch") or []]
-    held = max(device["peak_bytes"] for device in report["devices"])
-    return Run(length, status == 0 and not is_out, max(live, default=held), report)
-
-
-def measure(runner: Runner, chosen: Setting, device: str, lengths: Sequence[int]) -> list[Run]:
-    """The setting's peaks at the first lengths, without a limit."""
-    return [runner.run(length, device, _ANY_SIZE, chosen) for length in lengths]
-
-
-def search(
-    curve: Curve, capacity: int, attempt: Callable[[int], Run], most: int, step: int
-) -> tuple[Run | None, int | None]:
-    """The longest that ran, and the shortest that did not. Lengths are multiples of `step`."""
-    best: Run | None = None
-    fails: int | None = None
-    length = curve.longest(capacity * _LIKELY, most)
-    for _ in range(_TRIES):
-        length = max(step, length // step * step)
-        if (best is not None and length <= best.length) or (fails is not None and length >= fails):
-            break
-        run = attempt(length)
-        if run.ok:
-            best = run
-            curve.add(run)
-            if fails is None:
-                length = min(curve.longest(capacity * _LIKELY, most), length * _MOST_GROWTH)
-                if length <= best.length * (1 + _SETTLED):
-                    break
-            else:
-                length = (length + fails) // 2
-        else:
-            fails = length
-            length = int(length * 0.9) if best is None else (best.length + length) // 2
-        if best is not None and fails is not None and fails - best.length <= _SETTLED * fails:
-            break
-    return best, fails
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +70,11 @@ class Plan:
     def settings(self) -> list[Setting]:
         return settings(self.host, self.only)
 
+    def first_lengths(self) -> list[int]:
+        """Lengths that show how the peaks grow; a short `most` gets shorter ones."""
+        lengths = [length for length in _FIRST_LENGTHS if length <= self.most]
+        return lengths or sorted({max(1, self.most // part) for part in (4, 2, 1)})
+
 
 def check(plan: Plan) -> None:
     """Raises FitError for what cannot be searched."""
@@ -245,8 +85,13 @@ def check(plan: Plan) -> None:
             "the command names no length: write {} where it belongs, e.g. "
             "ebbtide fit -- python train.py --seq {}"
         )
-    if plan.host is not None and parse_size(plan.host) is None:
+    if plan.host is not None and not parse_size(plan.host):
         raise FitError(f"--host {plan.host}: not a size; write e.g. 128GiB")
+    for option, number in (("--most", plan.most), ("--step", plan.step), ("--timeout", plan.timeout)):
+        if number <= 0:
+            raise FitError(f"{option} {number}: write a number above 0")
+    if plan.step > plan.most:
+        raise FitError(f"--step {plan.step} is more than --most {plan.most}: no length is left")
     plan.settings()
     for device in plan.devices:
         try:
@@ -256,52 +101,138 @@ def check(plan: Plan) -> None:
     _dryrun.check_torch()
 
 
-def find(plan: Plan, say: Callable[[str], None], found: Callable[[Fit], None]) -> None:
-    """Calls `found` for each setting and device as soon as it is known. Raises FitError.
+class _Measured:
+    """Peaks at the first lengths, by setting; settings that need the same bytes share one's runs."""
 
-    `say` gets a line of progress. When the time is over, what is known by then has been told.
+    def __init__(self, plan: Plan, runner: Runner) -> None:
+        chosen = plan.settings()
+        sources = {s.name: s for s in chosen if s.same_bytes_as not in {o.name for o in chosen}}
+        # Longest runs first: offload's take most time, and others fit in beside them.
+        self._jobs = {
+            name: [
+                runner.start(length, plan.devices[0], _ANY_SIZE, setting)
+                for length in plan.first_lengths()
+            ]
+            for name, setting in reversed(sources.items())
+        }
+
+    def runs(self, setting: Setting) -> list[Run]:
+        """Waits for them. Raises FitError."""
+        name = setting.name if setting.name in self._jobs else setting.same_bytes_as
+        runs = [run for job in self._jobs[str(name)] if (run := job.result()).ok]
+        if not runs:
+            raise FitError(f"{setting.name}: not even the first lengths fit into {_ANY_SIZE}")
+        return runs
+
+
+def find(plan: Plan, say: Callable[[str], None], found: Callable[[Fit], None]) -> None:
+    """Calls `found` for each setting and device whenever more is known, from several threads.
+
+    `say` gets a line of progress. Raises FitError; when the time is over or an exception comes
+    (Ctrl-C), what is known by then has been told.
     """
     check(plan)
-    runner = Runner(plan.command, time.monotonic() + plan.timeout)
-    workers = max(1, min(2, os.cpu_count() or 1))
+    begin = time.monotonic()
+    runner = Runner(plan.command, begin + plan.timeout)
+    lock = threading.Lock()
+
+    def timed(line: str) -> None:
+        with lock:
+            say(f"{time.monotonic() - begin:4.0f} s  {line}")
+
     chosen = plan.settings()
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    pool = concurrent.futures.ThreadPoolExecutor(len(chosen))
     try:
-        jobs = {pool.submit(_one_setting, plan, runner, s, say, found): s for s in chosen}
-        for job in concurrent.futures.as_completed(jobs):
-            job.result()
+        timed(f"peaks at lengths {', '.join(map(str, plan.first_lengths()))}, without a limit")
+        measured = _Measured(plan, runner)
+        jobs = {
+            pool.submit(_Setting(plan, runner, setting, timed, found).find, measured): setting
+            for setting in reversed(chosen)
+        }
+        _wait(jobs, timed)
     except TimeoutError:
-        say(f"the time is over ({plan.timeout:.0f} s, --timeout): not everything was tried")
+        timed(f"the time is over ({plan.timeout:.0f} s, --timeout): not everything was tried")
     finally:
         runner.close()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_setting(
-    plan: Plan,
-    runner: Runner,
-    chosen: Setting,
-    say: Callable[[str], None],
-    found: Callable[[Fit], None],
-) -> None:
-    first = [length for length in _FIRST_LENGTHS if length <= plan.most] or [plan.most]
-    say(f"{chosen.name}: peaks at lengths {', '.join(map(str, first))}")
-    curve = Curve(measure(runner, chosen, plan.devices[0], first))
-    for device in plan.devices:
-        capacity = _devices.load(device).memory_bytes
+def _wait(jobs: Mapping[concurrent.futures.Future[None], Setting], say: Callable[[str], None]) -> None:
+    """Raises FitError if the program fails as it is, or under every setting."""
+    failed = 0
+    for job in concurrent.futures.as_completed(jobs):
+        try:
+            job.result()
+        except FitError as error:
+            failed += 1
+            if not jobs[job].variables or failed == len(jobs):
+                raise
+            say(f"{jobs[job].name}: {error}")
 
-        def attempt(length: int, device: str = device) -> Run:
-            run = runner.run(length, device, None, chosen)
-            say(f"{chosen.name}, {device}: {length} {'fits' if run.ok else 'does not fit'}")
-            return run
 
-        best, fails = search(curve.copy(), capacity, attempt, plan.most, plan.step)
-        found(
+class _Setting:
+    """One setting's search over the devices."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        setting: Setting,
+        say: Callable[[str], None],
+        found: Callable[[Fit], None],
+    ) -> None:
+        self._plan, self._runner, self._setting = plan, runner, setting
+        self._say, self._found = say, found
+
+    def find(self, measured: _Measured) -> None:
+        runs = measured.runs(self._setting)
+        self._say(f"{self._setting.name}: needs {_gib(runs[0].live)} at {runs[0].length}, "
+                  f"{_gib(runs[-1].live)} at {runs[-1].length}")
+        known: dict[int, list[int]] = {}  # by bytes of memory: what ended the search
+        for device in self._plan.devices:
+            capacity = _devices.load(device).memory_bytes
+            search = Search(
+                runs,
+                capacity,
+                self._budget(),
+                self._plan.most,
+                self._plan.step,
+                compacts="PYTORCH_CUDA_ALLOC_CONF" in self._setting.variables,
+                known=known.get(capacity, ()),
+            )
+            self._run(search, device)
+            ends = [run.length for run in (search.best, search.fails) if run is not None]
+            known.setdefault(capacity, ends)
+
+    def _budget(self) -> int | None:
+        text = self._setting.variables.get("EBBTIDE_HOST")
+        return parse_size(text) if text else None
+
+    def _run(self, search: Search, device: str) -> None:
+        while lengths := search.propose():
+            jobs = [self._runner.start(length, device, None, self._setting) for length in lengths]
+            for job in jobs:  # as_completed would wait for ever for those that close() cancels
+                run = job.result()
+                search.tell(run)
+                verdict = "fits" if run.ok else f"does not fit ({run.limit} memory)"
+                self._say(f"{self._setting.name}, {device}: {run.length} {verdict}")
+                self._tell(search, device, is_settled=False)
+        self._tell(search, device, is_settled=True)
+
+    def _tell(self, search: Search, device: str, is_settled: bool) -> None:
+        best, fails = search.best, search.fails
+        self._found(
             Fit(
                 device,
-                chosen.name,
-                0 if best is None else best.length,
-                fails,
-                None if best is None else best.report,
+                self._setting.name,
+                best.length if best else 0,
+                fails.length if fails else None,
+                fails.limit if fails else "",
+                best.report if best else None,
+                is_settled,
             )
         )
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"

@@ -236,3 +236,9 @@ def test_without_torch_there_is_one_line(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "ebbtide dryrun: torch is not installed: pip install torch\n"
+
+
+def test_a_device_runs_what_was_compiled_for_a_lower_architecture(tmp_path):
+    # 8.9: torch has no kernels for it, and CUB's scans look for their own
+    done = simulate("print(json.dumps(torch.ones(5, dtype=torch.long, device='cuda').cumsum(0).tolist()))", tmp_path, "l40s")
+    assert done.answer() == [1, 2, 3, 4, 5]

@@ -13,6 +13,11 @@ SPANS = [
     {"stream": 0, "activity": "copy_in", "is_stall": True, "begin": 1.5, "end": 1.75, "name": ""},
     {"stream": 2, "activity": "copy_in", "is_stall": False, "begin": 1.0, "end": 1.75, "name": ""},
 ]
+MEMORY = [
+    {"device": 0, "time": 1.0, "live": 1 << 30, "held": 2 << 30, "pinned": 0},
+    {"device": 0, "time": 1.5, "live": 3 << 30, "held": 4 << 30, "pinned": 0},
+]
+FOUND = {"spans": SPANS, "memory": MEMORY}
 
 
 def report(**changed):
@@ -63,7 +68,7 @@ def test_a_program_without_work_says_nothing():
 
 
 def test_the_trace_is_what_perfetto_reads(tmp_path):
-    _timeline.write(SPANS, tmp_path / "run.json")
+    _timeline.write(FOUND, tmp_path / "run.json")
     events = json.loads((tmp_path / "run.json").read_text())["traceEvents"]
     work = [event for event in events if event["ph"] == "X"]
     assert [event["name"] for event in work] == [
@@ -72,15 +77,39 @@ def test_the_trace_is_what_perfetto_reads(tmp_path):
         "copy in",
     ]
     assert work[1]["ts"] == pytest.approx(1.5e6) and work[1]["dur"] == pytest.approx(0.25e6)
-    assert {event["tid"] for event in events} == {0, 2}
+    assert {event["tid"] for event in events if "tid" in event} == {0, 2}
+    named = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert named == {0: "stream 0: compute", 2: "stream 2: copies in"}
+    counted = [(event["ts"], event["args"]["live"]) for event in events if event["ph"] == "C"]
+    assert counted == [(1e6, 1 << 30), (1.5e6, 3 << 30)]
 
 
 def test_the_picture_has_a_line_for_each_stream_and_its_stalls_in_red(tmp_path):
-    _timeline.write(SPANS, tmp_path / "run.svg")
+    _timeline.write(FOUND, tmp_path / "run.svg")
     root = ElementTree.parse(tmp_path / "run.svg").getroot()
     shapes = [shape for shape in root if shape.tag.endswith("rect") and len(shape)]
     assert len(shapes) == 3
     first, stall, copy = shapes
     assert float(stall.get("x")) == pytest.approx(float(first.get("x")) + float(first.get("width")), abs=0.02)
-    assert stall.get("fill") == "#d62f2f" and copy.get("y") != first.get("y")
+    assert stall.get("fill") == "var(--stall)" and copy.get("y") != first.get("y")
     assert ElementTree.fromstring(_timeline.picture([])) is not None
+
+
+def test_memory_is_drawn_under_the_streams(tmp_path):
+    _timeline.write(FOUND, tmp_path / "run.html")
+    text = (tmp_path / "run.html").read_text()
+    root = ElementTree.fromstring(text[text.index("<svg") : text.index("</main>")])
+    curves = {shape.get("stroke"): shape.get("d") for shape in root if shape.get("class") == "curve"}
+    # no host memory was pinned: it has no curve
+    assert set(curves) == {"var(--held)", "var(--live)"}
+    lowest = [float(part) for part in curves["var(--held)"].replace("H", " ").replace("V", " ").split()[1:4]]
+    first, last = lowest[0], lowest[2]
+    rows = max(float(shape.get("y")) for shape in root if shape.tag.endswith("rect") and len(shape))
+    # 4 GiB is the top, 2 GiB the middle, and both are under the last stream
+    assert last > rows and first == pytest.approx(last + 75)
+
+
+def test_a_column_of_pixels_keeps_its_extremes():
+    points = [(10.0 + i / 1000, float(i % 7)) for i in range(100)]
+    path = _timeline._steps(points, 20.0)
+    assert path.count("H") <= 5 and "V6.0" in path and path.endswith("H20.0")
