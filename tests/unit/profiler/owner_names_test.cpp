@@ -7,16 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/profiler/kept_events.h"
+
 namespace ebbtide {
 namespace {
 
-struct Kept final : EventSink {
-  std::vector<EventRecord> events;
-  void record(const EventRecord& event) noexcept override { events.push_back(event); }
-};
-
 // As a reader of the trace puts them together.
-std::map<std::uint32_t, std::string> texts_of(const Kept& kept) {
+std::map<std::uint32_t, std::string> texts_of(const KeptEvents& kept) {
   std::map<std::uint32_t, std::string> texts;
   for (const EventRecord& event : kept.events) {
     EXPECT_EQ(event.action, Action::kName);
@@ -32,7 +29,7 @@ std::map<std::uint32_t, std::string> texts_of(const Kept& kept) {
 
 TEST(OwnerNames, TextsOfAnyLengthComeBackByTheirNumbers) {
   OwnerNames names;
-  Kept kept;
+  KeptEvents kept;
   std::map<std::uint32_t, std::string> given;
   for (const std::size_t length : {0UL, 1UL, 23UL, 24UL, 25UL, 48UL, 239UL, 240UL}) {
     const std::string text = std::string(length, 'a');
@@ -44,7 +41,7 @@ TEST(OwnerNames, TextsOfAnyLengthComeBackByTheirNumbers) {
 
 TEST(OwnerNames, WhatIsTooLongIsCutOff) {
   OwnerNames names;
-  Kept kept;
+  KeptEvents kept;
   EXPECT_EQ(names.add(kept, std::string(1000, 'x')), 1U);
   EXPECT_EQ(texts_of(kept).at(1), std::string(OwnerNames::kMostText, 'x'));
 }

@@ -2,12 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "tests/unit/profiler/kept_events.h"
 
 namespace ebbtide {
 namespace {
@@ -15,20 +15,8 @@ namespace {
 using Key = std::vector<std::uint64_t>;
 using Frames = std::vector<std::string>;
 
-struct Kept final : EventSink {
-  std::mutex lock;
-  std::vector<EventRecord> events;
-  void record(const EventRecord& event) noexcept override {
-    const std::lock_guard guard(lock);
-    events.push_back(event);
-  }
-  std::size_t count(Action action) const {
-    return static_cast<std::size_t>(std::ranges::count(events, action, &EventRecord::action));
-  }
-};
-
 struct Table {
-  Kept kept;
+  KeptEvents kept;
   OwnerNames names;
   StackTable stacks{kept, names};
 };
