@@ -24,6 +24,7 @@ _SHARES = (
     "host_link_both",
     "host_link_pageable",
     "peer_link",
+    "network",
 )
 
 
@@ -44,6 +45,7 @@ class Device:
     to_device: float
     devices_per_link: int
     peer_bandwidth: float
+    devices_per_node: int
     share: Mapping[str, float]
     operator_seconds: float
     sources: Mapping[str, str]
@@ -142,6 +144,7 @@ def load(option: str) -> Device:
         to_device=read.rate("host_link.to_device"),
         devices_per_link=int(read.number("host_link.devices_per_link", 1, 1024)),
         peer_bandwidth=read.rate("peer_link.bandwidth"),
+        devices_per_node=int(read.number("node.devices", 1, 16)),
         share=shares,
         operator_seconds=read.number("overhead_seconds.operator.value", 0, 1),
         sources={name: str(root["efficiency"][name].get("source", "")) for name in _SHARES},

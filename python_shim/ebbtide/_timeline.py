@@ -15,6 +15,7 @@ _COLOURS = {
     "copy_out": "#2a9d6f",
     "copy_in": "#55b8d6",
     "unknown": "#bbbbbb",
+    "collective": "#e08a1e",
 }
 _STALL = "#d62f2f"
 _WIDTH, _LEFT, _ROW, _TOP = 1200, 90, 34, 30

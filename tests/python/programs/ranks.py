@@ -1,0 +1,94 @@
+"""A torch.distributed program as users write it: nothing in it knows of a dry run. Prints JSON.
+
+values: collectives on numbers that are computed, and meshes. train: DDP, FSDP2 and tensor parallel, one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+WIDTH = 1024
+
+
+def values() -> dict:
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    numbers = torch.arange(ranks, device="cuda") + 1
+    summed, most = numbers.clone(), numbers.clone()
+    dist.all_reduce(summed)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    scattered = numbers.new_empty(1)
+    dist.reduce_scatter_tensor(scattered, numbers)
+    sent = numbers.new_empty(ranks)
+    dist.all_to_all_single(sent, numbers)
+    objects = [None] * ranks
+    dist.all_gather_object(objects, {"rank": rank})
+    on_host = torch.ones(3)
+    dist.all_reduce(on_host)
+    mesh = init_device_mesh("cuda", (2, ranks // 2), mesh_dim_names=("replicas", "parts"))
+    replicas = mesh["replicas"].get_group()
+    dist.all_reduce(summed, group=replicas)
+    dist.barrier()
+    return {
+        "rank": rank,
+        "summed": summed.tolist(),
+        "most": most.tolist(),
+        "scattered": scattered.tolist(),
+        "sent": sent.tolist(),
+        "objects": objects,
+        "replicas": dist.get_process_group_ranks(replicas),
+        "device": torch.cuda.current_device(),
+    }
+
+
+def blocks() -> torch.nn.Sequential:
+    layers = [torch.nn.Sequential(torch.nn.Linear(WIDTH, 4 * WIDTH), torch.nn.Linear(4 * WIDTH, WIDTH)) for _ in range(4)]
+    return torch.nn.Sequential(*layers).cuda()
+
+
+def replicated() -> torch.nn.Module:
+    return torch.nn.parallel.DistributedDataParallel(blocks(), device_ids=[torch.cuda.current_device()])
+
+
+def sharded() -> torch.nn.Module:
+    model = blocks()
+    for layer in model:
+        fully_shard(layer)
+    return fully_shard(model)
+
+
+def split() -> torch.nn.Module:
+    model = blocks()
+    mesh = init_device_mesh("cuda", (dist.get_world_size(),))
+    for layer in model:
+        parallelize_module(layer, mesh, {"0": ColwiseParallel(), "1": RowwiseParallel()})
+    return model
+
+
+def train(make) -> dict:
+    model = make()
+    parameters = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in model.parameters())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(3):
+        model(torch.empty(2048, WIDTH, device="cuda")).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {"parameters": parameters, "held": torch.cuda.memory_allocated()}
+
+
+def main() -> None:
+    dist.init_process_group("cpu:gloo,cuda:nccl")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    make = {"ddp": replicated, "fsdp": sharded, "tp": split}.get(sys.argv[1])
+    print(json.dumps(values() if make is None else train(make)))
+    dist.destroy_process_group()
+
+
+main()
