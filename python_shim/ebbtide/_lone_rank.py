@@ -1,79 +1,42 @@
 """One rank of a distributed program, of which no other rank runs (`ebbtide dryrun --ranks`).
 
-torch's own process groups work on the stand-in for NCCL, which moves nothing between processes. What they need
-besides is a store where the ranks meet: here it answers for the ranks that never come. Groups on the CPU
-(gloo) become torch's fake ones. Used by the thread that sets the groups up; no threads of its own.
+torch's own process groups work on the stand-in for NCCL, which moves nothing between processes. What they need besides is a
+store where the ranks meet (_lone_store). Groups on the CPU (gloo) become torch's fake ones. Used by the thread that
+sets the groups up; no threads of its own.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib
+import inspect
 import os
-import sys
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as groups
 
-from ._errors import EbbtideError
+from . import _lone_calls, _native
+from ._lone_store import LonePrefixStore, LoneStore, answer_nccl, refuse
 
-_NCCL_ID_BYTES = 128
 _ON_HOST = "lone"  # the name of the backend that stands for gloo
-_stores: list[dist.Store] = []  # C++ keeps no reference to what Python adds to them
+_KNOWN = ("nccl", "gloo", "fake")
+_COMPANION = "libebbtide_dryrun_torch.so"
 
 
-class LoneStore(dist.Store):
-    """A key-value store that waits for nobody: what another rank would have set reads as zeros.
-
-    Takes the arguments of any of torch's stores, and ignores them.
-    """
-
-    def __init__(self, *_arguments: Any, **_named: Any) -> None:
-        super().__init__()
-        self._values: dict[str, bytes] = {}
-        _stores.append(self)
-
-    def set(self, key: str, value: str | bytes) -> None:
-        self._values[key] = value.encode() if isinstance(value, str) else bytes(value)
-
-    def get(self, key: str) -> bytes:
-        return self._values.get(key, bytes(_NCCL_ID_BYTES))
-
-    def add(self, key: str, value: int) -> int:
-        total = int(self._values.get(key, b"0")) + value
-        self._values[key] = str(total).encode()
-        return total
-
-    def compare_set(self, key: str, expected_value: str, desired_value: str) -> bytes:
-        if self._values.get(key, b"") == expected_value.encode():
-            self._values[key] = desired_value.encode()
-        return self._values.get(key, expected_value.encode())
-
-    def check(self, keys: list[str]) -> bool:
-        return all(key in self._values for key in keys)
-
-    def wait(self, *_arguments: Any) -> None:
-        pass
-
-    def delete_key(self, key: str) -> bool:
-        return self._values.pop(key, None) is not None
-
-    def num_keys(self) -> int:
-        return len(self._values)
-
-    def set_timeout(self, _timeout: Any) -> None:
-        pass
-
-
-def _check_size(size: int) -> None:
+def _check_place(size: int, rank: int) -> None:
+    """The whole program's group must be the one that the command line asks for."""
     wanted = int(os.environ["WORLD_SIZE"])
-    if size == wanted:
-        return
-    line = f"the program makes a process group of {size} ranks: run it with --ranks {size}, not {wanted}"
-    print(f"ebbtide dryrun: {line}", file=sys.stderr, flush=True)
-    raise SystemExit(EbbtideError.exit_code)
+    if size != wanted:
+        refuse(f"the program makes a process group of {size} ranks: run it with --ranks {size}, not {wanted}")
+    alone = int(os.environ["EBBTIDE_DRYRUN_RANK"])
+    if rank != alone:
+        refuse(
+            f"the program makes rank {rank} in the process of rank {alone}: a dry run's program is one rank and takes its number "
+            "from RANK, as under torchrun; it starts no ranks itself"
+        )
 
 
 def _fake_group(options: Any, _backend_options: Any) -> Any:
@@ -82,10 +45,18 @@ def _fake_group(options: Any, _backend_options: Any) -> Any:
     return FakeProcessGroup._create_internal(options.group_rank, options.group_size)
 
 
-def _without_gloo(backend: Any) -> str:
+def _kinds(backend: Any) -> dict[str, str]:
+    """Kind of device -> backend, of what a program asks for; one that a dry run lacks ends it."""
+    kinds = groups.BackendConfig(groups.Backend(str(backend))).get_device_backend_map()
+    for kind in map(str, kinds.values()):
+        if kind not in _KNOWN:
+            refuse(f"the program asks for process groups of {kind}: a dry run has nccl and gloo")
+    return {device: str(kind) for device, kind in kinds.items()}
+
+
+def _without_gloo(kinds: dict[str, str]) -> str:
     """The same backends, with torch's fake group for what would go over the host's network."""
-    chosen = groups.BackendConfig(groups.Backend(str(backend))).get_device_backend_map()
-    kinds = {device: _ON_HOST if kind == "gloo" else str(kind) for device, kind in chosen.items()}
+    kinds = {device: _ON_HOST if kind == "gloo" else kind for device, kind in kinds.items()}
     if len(set(kinds.values())) == 1:
         return next(iter(kinds.values()))
     return ",".join(f"{device}:{kind}" for device, kind in kinds.items())
@@ -102,29 +73,45 @@ def _nccl_options(given: Any, members: list[int], timeout: Any) -> Any:
     return options
 
 
-def _with_members(make: Any) -> Any:
-    """torch's maker of groups, with the ranks of each written where the stand-in for NCCL reads them."""
+def _alone(make: Any) -> Any:
+    """torch's maker of groups, for a rank that is alone."""
+    signature = inspect.signature(make)
 
-    def make_group(
-        size: int, rank: int, members: list[int], backend: Any, store: Any, *more: Any, **named: Any
-    ) -> Any:
+    def make_group(*arguments: Any, **named: Any) -> Any:
+        call = signature.bind(*arguments, **named)
+        asked = call.arguments
+        size, rank, members = asked["group_size"], asked["group_rank"], asked["global_ranks_in_group"]
+        backend = asked["backend"]
+        kinds = _kinds(backend)
         if not members:
-            _check_size(size)
-        chosen = _without_gloo(backend)
-        if "nccl" in chosen:
-            members_or_all = members or list(range(size))
-            named["backend_options"] = _nccl_options(
-                named.get("backend_options"), members_or_all, named.get("timeout")
+            _check_place(size, rank)
+        asked["backend"] = _without_gloo(kinds)
+        if "nccl" in kinds.values():
+            asked["backend_options"] = _nccl_options(
+                asked.get("backend_options"), members or list(range(size)), asked.get("timeout")
             )
-        return make(size, rank, members, chosen, store, *more, **named)
+            if rank is not None and rank >= 0:
+                answer_nccl(asked["store"], asked["group_name"], rank, size)
+        group, store = make(*call.args, **call.kwargs)
+        if store is not None and group in groups._world.pg_map:
+            # Programs ask by name what they have made.
+            its_name = groups.Backend(str(backend))
+            groups._world.pg_map[group] = (its_name, store)
+            groups._world.pg_backend_config[group] = str(groups.BackendConfig(its_name))
+        return group, store
 
     return make_group
 
 
 def _end() -> None:
-    """What a program leaves to the exit of a process: virtual time stands still there, and torch's threads would wait."""
+    """At the end of a program torch's threads rest or end before the interpreter does.
+
+    One that asks for it afterwards would be torn down in the midst of C++, and the process with it.
+    """
     if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+        torch.cuda.synchronize()  # virtual time stands still from here on
+        # ctypes lets go of the interpreter during the call: the threads may need it once more.
+        ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION)).ebbtide_dryrun_rest_autograd()
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -134,9 +121,12 @@ def install() -> None:
     atexit.register(_end)
     # torch.distributed has a function of that module's name.
     rendezvous = importlib.import_module("torch.distributed.rendezvous")
-    for name in ("TCPStore", "FileStore"):
+    for name, stands_for in (("TCPStore", LoneStore), ("FileStore", LoneStore), ("PrefixStore", LonePrefixStore)):
         for module in (dist, groups, rendezvous):
             if hasattr(module, name):
-                setattr(module, name, LoneStore)
+                setattr(module, name, stands_for)
     dist.Backend.register_backend(_ON_HOST, _fake_group, extended_api=True, devices=["cpu", "cuda"])
-    groups._new_process_group_helper = _with_members(groups._new_process_group_helper)
+    groups._new_process_group_helper = _alone(groups._new_process_group_helper)
+    # TORCH_DISTRIBUTED_DEBUG=DETAIL compares what the ranks do.
+    groups._create_process_group_wrapper = lambda wrapped_pg, **_named: wrapped_pg
+    _lone_calls.install()

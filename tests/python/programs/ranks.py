@@ -1,6 +1,6 @@
 """A torch.distributed program as users write it: nothing in it knows of a dry run. Prints JSON.
 
-values: collectives on numbers that are computed, and meshes. train: DDP, FSDP2 and tensor parallel, one after the other.
+values: collectives on numbers that are computed, meshes, objects. ddp: replicas. 2d: tensor parallel within FSDP2.
 """
 
 from __future__ import annotations
@@ -28,10 +28,6 @@ def values() -> dict:
     dist.reduce_scatter_tensor(scattered, numbers)
     sent = numbers.new_empty(ranks)
     dist.all_to_all_single(sent, numbers)
-    objects = [None] * ranks
-    dist.all_gather_object(objects, {"rank": rank})
-    on_host = torch.ones(3)
-    dist.all_reduce(on_host)
     mesh = init_device_mesh("cuda", (2, ranks // 2), mesh_dim_names=("replicas", "parts"))
     replicas = mesh["replicas"].get_group()
     dist.all_reduce(summed, group=replicas)
@@ -42,9 +38,35 @@ def values() -> dict:
         "most": most.tolist(),
         "scattered": scattered.tolist(),
         "sent": sent.tolist(),
-        "objects": objects,
         "replicas": dist.get_process_group_ranks(replicas),
         "device": torch.cuda.current_device(),
+        **objects(rank, ranks),
+    }
+
+
+def objects(rank: int, ranks: int) -> dict:
+    """What programs hand from rank to rank beside tensors, and a group of the host's."""
+    host = dist.new_group(backend="gloo")
+    dist.monitored_barrier(host)
+    every = [None] * ranks
+    dist.all_gather_object(every, {"rank": rank})
+    settings = [{"lr": 0.1}, "run 7"] if rank == 0 else ["mine", "own"]
+    dist.broadcast_object_list(settings, src=0)
+    part = ["mine"]
+    dist.scatter_object_list(part, list(range(ranks)) if rank == 0 else None, src=0)
+    gathered = [None] * ranks if rank == ranks // 2 else None
+    dist.gather_object(rank, gathered, dst=ranks // 2, group=host)
+    store = dist.TCPStore("localhost", 4711, ranks, is_master=rank == 0)
+    store.set("host", "here")
+    store.wait(["others"])
+    return {
+        "backends": [dist.get_backend(), dist.get_backend(host)],
+        "every": every,
+        "settings": settings,
+        "part": part,
+        "gathered": gathered,
+        "stored": store.get("host").decode(),
+        "other": dist.new_group([ranks - 1]) == dist.GroupMember.NON_GROUP_MEMBER,
     }
 
 
@@ -58,18 +80,13 @@ def replicated() -> torch.nn.Module:
 
 
 def sharded() -> torch.nn.Module:
+    """Each layer's products split over two ranks, and its weights' parts over the replicas of these."""
     model = blocks()
+    mesh = init_device_mesh("cuda", (dist.get_world_size() // 2, 2), mesh_dim_names=("data", "tensor"))
     for layer in model:
-        fully_shard(layer)
-    return fully_shard(model)
-
-
-def split() -> torch.nn.Module:
-    model = blocks()
-    mesh = init_device_mesh("cuda", (dist.get_world_size(),))
-    for layer in model:
-        parallelize_module(layer, mesh, {"0": ColwiseParallel(), "1": RowwiseParallel()})
-    return model
+        parallelize_module(layer, mesh["tensor"], {"0": ColwiseParallel(), "1": RowwiseParallel()})
+        fully_shard(layer, mesh=mesh["data"])
+    return fully_shard(model, mesh=mesh["data"])
 
 
 def train(make) -> dict:
@@ -86,7 +103,7 @@ def train(make) -> dict:
 def main() -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    make = {"ddp": replicated, "fsdp": sharded, "tp": split}.get(sys.argv[1])
+    make = {"ddp": replicated, "2d": sharded}.get(sys.argv[1])
     print(json.dumps(values() if make is None else train(make)))
     dist.destroy_process_group()
 
