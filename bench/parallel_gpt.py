@@ -96,7 +96,7 @@ class Layer(torch.nn.Module):
 
     def before_attention(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         every = _GatherThenMultiply.apply(self.norm1(x), self.qkv)
-        return tuple(part.transpose(1, 2) for part in every.chunk(3, -1))
+        return tuple(part.transpose(1, 2).contiguous() for part in every.chunk(3, -1))
 
     def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         def heads(part: torch.Tensor) -> torch.Tensor:  # [1, heads, tokens of all ranks, size]

@@ -104,7 +104,9 @@ class _Reader:
         value = self._root
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
-                raise DeviceFileError(f"{self._path}: {key} is missing")
+                raise DeviceFileError(
+                    f"{self._path}: {key} is missing: copy it from the file of a similar device in {folder()}"
+                )
             value = value[part]
         return value
 

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 WIDTH = 1024
@@ -31,6 +32,7 @@ def values() -> dict:
     mesh = init_device_mesh("cuda", (2, ranks // 2), mesh_dim_names=("replicas", "parts"))
     replicas = mesh["replicas"].get_group()
     dist.all_reduce(summed, group=replicas)
+    split = DTensor.from_local(numbers, mesh["parts"], [Shard(0)])
     dist.barrier()
     return {
         "rank": rank,
@@ -38,6 +40,7 @@ def values() -> dict:
         "most": most.tolist(),
         "scattered": scattered.tolist(),
         "sent": sent.tolist(),
+        "split": [(split * 3).to_local().tolist(), split.shape[0]],
         "replicas": dist.get_process_group_ranks(replicas),
         "device": torch.cuda.current_device(),
         **objects(rank, ranks),
