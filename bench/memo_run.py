@@ -1,6 +1,6 @@
 """MEMO's headline as a dry run: 7B, 1M tokens, 8 x A800-80G, tensor parallel 8, beside what was published.
 
-    python bench/memo_run.py                        about 8 minutes on two cores
+    python bench/memo_run.py                        about 8 minutes on two cores; what is assumed stands under the table
     python bench/memo_run.py --tokens 262144 --layers 4
 
 A real program (memo_train.py, parallel_gpt.py) runs as rank 0 of 8 on a simulated A800, with offload at MEMO's alpha and
@@ -48,7 +48,8 @@ def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
     if not lines or found is None:
         said = [line for line in done.stderr.splitlines() if not line.startswith(("ebbtide", " "))]
         return {"error": said[-1].strip() if said else f"status {done.returncode}"}
-    return json.loads(lines[-1]) | {"report": found}
+    assumed = [line for line in done.stderr.splitlines() if line.startswith("ebbtide dryrun:") and "assumed" in line]
+    return json.loads(lines[-1]) | {"report": found, "assumed": assumed}
 
 
 def longest(way: str, options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
@@ -66,7 +67,7 @@ def longest(way: str, options: argparse.Namespace) -> tuple[int, dict[str, Any]]
 def cells(way: str, tokens: int, found: dict[str, Any]) -> list[str]:
     name, published = _WAYS[way]
     if "error" in found:
-        return [name, str(tokens), found["error"], "-", "-", "-", "-", "-", published]
+        return [name, str(tokens), found["error"], *["-"] * 6, published]
     report, time = found["report"], found["report"]["time"]
     device = max(report["devices"], key=lambda one: one["peak_bytes"])
     # The steps before the last one are those in which alpha is chosen.
@@ -76,7 +77,10 @@ def cells(way: str, tokens: int, found: dict[str, Any]) -> list[str]:
     alpha = f"{found['alpha']:.3f}, {found['limit'] or 'none'}" if "alpha" in found else "-"
     host = f"{found['host_bytes'] / _GIB:.0f}" if "host_bytes" in found else "-"
     collectives = f"{100 * time['collective_seconds'] / time['step_seconds']:.1f} %"
-    return [name, str(tokens), held, alpha, host, f"{last:.1f} s", collectives, f"{100 * mfu:.1f} %", published]
+    # Of the same steps, but the first.
+    stalls = f"{100 * sum(time['stalled_seconds'].values()) / time['step_seconds']:.1f} %"
+    figures = [f"{last:.1f} s", collectives, stalls, f"{100 * mfu:.1f} %"]
+    return [name, str(tokens), held, alpha, host, *figures, published]
 
 
 def main() -> None:
@@ -92,10 +96,14 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one row")
     options = parser.parse_args()
     print(f"{options.layers} layers, {options.tokens} tokens, {options.ranks} x {options.device}, {options.host} of host memory\n")
-    print("| training | tokens | held GiB | alpha, limit | host GiB a rank | step | collectives | MFU | MEMO's paper |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| training | tokens | held GiB | alpha, limit | host GiB a rank | step | collectives | stalls | MFU | MEMO's paper |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    assumed: dict[str, None] = {}
     for way in options.ways.split(","):
-        print("| " + " | ".join(cells(way, *longest(way, options))) + " |", flush=True)
+        tokens, found = longest(way, options)
+        print("| " + " | ".join(cells(way, tokens, found)) + " |", flush=True)
+        assumed |= dict.fromkeys(found.get("assumed", []))
+    print("", *assumed, sep="\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ _SHARES = (
 )
 
 
+_OVERHEADS = ("operator", "kernel", "copy", "collective", "peer_hop", "network_hop")
+# What only a program of several ranks asks of a device.
+_AMONG_RANKS = frozenset({"node", "peer_link", "network", "collective", "peer_hop", "network_hop"})
+
+
 class DeviceFileError(Exception):
     """An unknown device or a malformed file, told in one line."""
 
@@ -48,7 +53,15 @@ class Device:
     devices_per_node: int
     share: Mapping[str, float]
     operator_seconds: float
-    sources: Mapping[str, str]
+    sources: Mapping[str, str]  # of shares and times in seconds, and of the node
+
+    def assumed(self, among_ranks: bool) -> list[str]:
+        """What was not measured on this device, by its file; what collectives take only if it is of use."""
+        return [
+            name
+            for name, source in self.sources.items()
+            if source.startswith("assumed") and (among_ranks or name not in _AMONG_RANKS)
+        ]
 
     def matrix_flops(self, numbers: str = "bfloat16") -> float:
         """Operations a second that large matrix products reach."""
@@ -123,6 +136,16 @@ class _Reader:
         return self.number(key, 1, 1e21)
 
 
+def _sources(root: dict[str, Any]) -> dict[str, str]:
+    described = {name: root["efficiency"][name] for name in _SHARES}
+    described |= {name: root["overhead_seconds"].get(name, {}) for name in _OVERHEADS}
+    described["node"] = root["node"]
+    return {
+        name: str(entry.get("source", "")) if isinstance(entry, dict) else ""
+        for name, entry in described.items()
+    }
+
+
 def load(option: str) -> Device:
     """The device of a name or path. Raises DeviceFileError."""
     path = path_of(option)
@@ -149,5 +172,5 @@ def load(option: str) -> Device:
         devices_per_node=int(read.number("node.devices", 1, 16)),
         share=shares,
         operator_seconds=read.number("overhead_seconds.operator.value", 0, 1),
-        sources={name: str(root["efficiency"][name].get("source", "")) for name in _SHARES},
+        sources=_sources(root),
     )

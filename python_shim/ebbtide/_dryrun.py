@@ -149,9 +149,17 @@ def _run_once(
     return (128 - status if status < 0 else status), found
 
 
-def _tell(report: dict[str, Any] | None) -> None:
-    text = summary(report) if report else "ebbtide dryrun: the program used no device"
-    print(text, file=sys.stderr)
+def _tell(report: dict[str, Any] | None, device: str) -> None:
+    if report is None:
+        print("ebbtide dryrun: the program used no device", file=sys.stderr)
+        return
+    print(summary(report), file=sys.stderr)
+    assumed = _devices.load(device).assumed(among_ranks="rank" in report)
+    if assumed and _foresight.time_lines(report):
+        print(
+            f"ebbtide dryrun: of the device's figures, these are assumed, not measured: {', '.join(assumed)}",
+            file=sys.stderr,
+        )
 
 
 def _run_ranks(
@@ -178,7 +186,7 @@ def _run_ranks(
         if report:
             report = {"rank": number, "ranks": ranks} | report
             reports.append(report)
-        _tell(report)
+        _tell(report, device)
         worst = worst or status
     if json_path and reports:
         written = reports[0] if rank != "all" else {"ranks": ranks, "reports": reports}
@@ -222,7 +230,7 @@ def run(
             path = pathlib.Path(json_path or pathlib.Path(scratch) / "report.json").absolute()
             variables |= {"EBBTIDE_DRYRUN_REPORT": str(path), "EBBTIDE_DRYRUN_RANK": ""}
             status, report = _run_once(command, variables, path, timeline_path)
-        _tell(report)
+        _tell(report, device)
         return status
     except (DryrunError, _ranks.RanksError, OSError) as error:
         print(f"ebbtide dryrun: {error}", file=sys.stderr)
