@@ -68,7 +68,8 @@ class DeviceFile {
   const Json* find(const char* pointer) {
     const Json::json_pointer where(pointer);
     if (root_.contains(where)) return &root_.at(where);
-    complain(pointer, "is missing: copy it from the file of a similar device in " + device_folder());
+    complain(pointer,
+             "is missing: copy it from the file of a similar device in " + device_folder());
     return nullptr;
   }
 

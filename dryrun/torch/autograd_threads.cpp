@@ -1,9 +1,10 @@
 // Waits until autograd's threads rest, at the end of a program.
 //
-// backward() returns before the thread of a device has let go of the pass: what a program had it call at the end, such as
-// FSDP2's, is a Python object that the thread frees. Should the interpreter end in that moment, the thread that asks
-// for it is torn down inside of a destructor, and the process aborts (CPython before 3.14). In training the moment is rarely
-// met; a dry run is over soon after its last step.
+// backward() returns before the thread of a device has let go of the pass: what a program had it
+// call at the end, such as FSDP2's, is a Python object that the thread frees. Should the
+// interpreter end in that moment, the thread that asks for it is torn down inside of a destructor,
+// and the process aborts (CPython before 3.14). In training the moment is rarely met; a dry run is
+// over soon after its last step.
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>

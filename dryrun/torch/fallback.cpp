@@ -299,8 +299,9 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
       keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
   OperatorFacts& facts = facts_of(op);
   // A meta tensor may say that it is on a device (FakeTensor).
-  const bool is_host_only = keys.has_backend(c10::BackendComponent::MetaBit) ||
-                            (facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit));
+  const bool is_host_only =
+      keys.has_backend(c10::BackendComponent::MetaBit) ||
+      (facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit));
   if (!is_host_only && (facts.is_embedding || facts.kind != OperatorKind::kTransparent) &&
       operator_context().name == nullptr) {
     watch_step(facts, *stack, is_in_backward());

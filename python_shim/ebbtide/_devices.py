@@ -56,7 +56,7 @@ class Device:
     sources: Mapping[str, str]  # of shares and times in seconds, and of the node
 
     def assumed(self, among_ranks: bool) -> list[str]:
-        """What was not measured on this device, by its file; what collectives take only if it is of use."""
+        """What was not measured on this device, by its file: of collectives only if asked for."""
         return [
             name
             for name, source in self.sources.items()
@@ -118,7 +118,8 @@ class _Reader:
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 raise DeviceFileError(
-                    f"{self._path}: {key} is missing: copy it from the file of a similar device in {folder()}"
+                    f"{self._path}: {key} is missing: copy it from the file of a similar device in "
+                    f"{folder()}"
                 )
             value = value[part]
         return value

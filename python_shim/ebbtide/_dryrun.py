@@ -157,7 +157,8 @@ def _tell(report: dict[str, Any] | None, device: str) -> None:
     assumed = _devices.load(device).assumed(among_ranks="rank" in report)
     if assumed and _foresight.time_lines(report):
         print(
-            f"ebbtide dryrun: of the device's figures, these are assumed, not measured: {', '.join(assumed)}",
+            "ebbtide dryrun: of the device's figures, these are assumed, not measured: "
+            + ", ".join(assumed),
             file=sys.stderr,
         )
 

@@ -1,7 +1,8 @@
 """torch.distributed's calls that hand Python objects from rank to rank, for a rank that is alone.
 
-Objects that all ranks gather are copies of this rank's own: torch's own calls do that on the stand-in for NCCL. What another
-rank would send does not come: the rank keeps what it has, and is told so once.
+Objects that all ranks gather are copies of this rank's own: torch's own calls do that on the
+stand-in for NCCL. What another rank would send does not come: the rank keeps what it has, and the
+user is told so once.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ def _tell(call: str, sender: int) -> None:
         return
     _told.add(call)
     print(
-        f"ebbtide dryrun: {call}: rank {sender} does not run, so rank {dist.get_rank()} keeps the objects that it has",
+        f"ebbtide dryrun: {call}: rank {sender} does not run, so rank {dist.get_rank()} keeps the "
+        "objects that it has",
         file=sys.stderr,
         flush=True,
     )
 
 
-def _sender(group: Any, named_global: int | None, named_group: int | None, otherwise: int | None) -> int | None:
+def _sender(
+    group: Any, named_global: int | None, named_group: int | None, otherwise: int | None
+) -> int | None:
     """The global rank of who sends."""
     if named_group is not None:
         return dist.get_global_rank(group or groups._get_default_group(), named_group)
@@ -68,12 +72,17 @@ def _scatter(torchs: Callable[..., Any]) -> Callable[..., Any]:
         sender = _sender(group, src, group_src, 0)
         own = dist.get_rank(group)
         if own < 0 or not scatter_object_output_list:
-            return torchs(scatter_object_output_list, scatter_object_input_list, src, group, group_src)
+            return torchs(
+                scatter_object_output_list, scatter_object_input_list, src, group, group_src
+            )
         if sender != dist.get_rank():
             return _tell("scatter_object_list", sender)
-        if not isinstance(scatter_object_input_list, list) or len(scatter_object_input_list) != dist.get_world_size(group):
-            raise ValueError("scatter_object_input_list needs one object for each rank of the group")
-        scatter_object_output_list[0] = pickle.loads(pickle.dumps(scatter_object_input_list[own]))
+        given, ranks = scatter_object_input_list, dist.get_world_size(group)
+        if not isinstance(given, list) or len(given) != ranks:
+            raise ValueError(
+                "scatter_object_input_list needs one object for each rank of the group"
+            )
+        scatter_object_output_list[0] = pickle.loads(pickle.dumps(given[own]))
 
     return scatter_object_list
 
@@ -81,9 +90,15 @@ def _scatter(torchs: Callable[..., Any]) -> Callable[..., Any]:
 def _receive(torchs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(torchs)
     def recv_object_list(
-        object_list: list[Any], src: int | None = None, group: Any = None, device: Any = None, **named: Any
+        object_list: list[Any],
+        src: int | None = None,
+        group: Any = None,
+        device: Any = None,
+        **named: Any,
     ) -> int:
-        sender = _sender(group, src, named.get("group_src"), (dist.get_rank() + 1) % dist.get_world_size())
+        sender = _sender(
+            group, src, named.get("group_src"), (dist.get_rank() + 1) % dist.get_world_size()
+        )
         _tell("recv_object_list", sender)
         return sender
 

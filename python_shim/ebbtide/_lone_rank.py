@@ -1,8 +1,8 @@
 """One rank of a distributed program, of which no other rank runs (`ebbtide dryrun --ranks`).
 
-torch's own process groups work on the stand-in for NCCL, which moves nothing between processes. What they need besides is a
-store where the ranks meet (_lone_store). Groups on the CPU (gloo) become torch's fake ones. Used by the thread that
-sets the groups up; no threads of its own.
+torch's own process groups work on the stand-in for NCCL, which moves nothing between processes.
+What they need besides is a store where the ranks meet (_lone_store). Groups on the CPU (gloo)
+become torch's fake ones. Used by the thread that sets the groups up; no threads of its own.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ def _check_place(size: int, rank: int) -> None:
     """The whole program's group must be the one that the command line asks for."""
     wanted = int(os.environ["WORLD_SIZE"])
     if size != wanted:
-        refuse(f"the program makes a process group of {size} ranks: run it with --ranks {size}, not {wanted}")
+        refuse(
+            f"the program makes a process group of {size} ranks: run it with --ranks {size}, "
+            f"not {wanted}"
+        )
     alone = int(os.environ["EBBTIDE_DRYRUN_RANK"])
     if rank != alone:
         refuse(
-            f"the program makes rank {rank} in the process of rank {alone}: a dry run's program is one rank and takes its number "
-            "from RANK, as under torchrun; it starts no ranks itself"
+            f"the program makes rank {rank} in the process of rank {alone}: a dry run's program is "
+            "one rank and takes its number from RANK, as under torchrun; it starts no ranks itself"
         )
 
 
@@ -80,7 +83,11 @@ def _alone(make: Any) -> Any:
     def make_group(*arguments: Any, **named: Any) -> Any:
         call = signature.bind(*arguments, **named)
         asked = call.arguments
-        size, rank, members = asked["group_size"], asked["group_rank"], asked["global_ranks_in_group"]
+        size, rank, members = (
+            asked["group_size"],
+            asked["group_rank"],
+            asked["global_ranks_in_group"],
+        )
         backend = asked["backend"]
         kinds = _kinds(backend)
         if not members:
@@ -121,7 +128,11 @@ def install() -> None:
     atexit.register(_end)
     # torch.distributed has a function of that module's name.
     rendezvous = importlib.import_module("torch.distributed.rendezvous")
-    for name, stands_for in (("TCPStore", LoneStore), ("FileStore", LoneStore), ("PrefixStore", LonePrefixStore)):
+    for name, stands_for in (
+        ("TCPStore", LoneStore),
+        ("FileStore", LoneStore),
+        ("PrefixStore", LonePrefixStore),
+    ):
         for module in (dist, groups, rendezvous):
             if hasattr(module, name):
                 setattr(module, name, stands_for)

@@ -1,7 +1,8 @@
 """The store of a rank that is alone: it waits for nobody.
 
-torch's own HashStore, in C++: torch's threads (watchdogs of process groups) ask it without Python, so none of them waits
-for the interpreter while that ends. What a program itself reads in Python and another rank would have set ends in one line.
+torch's own HashStore, in C++: torch's threads (watchdogs of process groups) ask it without Python,
+so none of them waits for the interpreter while that ends. What a program itself reads in Python and
+another rank would have set ends in one line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from ._errors import EbbtideError
 
 _NCCL_ID = "\0" * 128
 _MOST_COMMUNICATORS = 16  # of one group: one for each device of a process
-# torch's C++ parts wait for no other rank but for what answer_nccl() gives; what they want besides is told soon.
+# torch's C++ parts wait for no other rank but for what answer_nccl() gives. Whatever else they
+# wait for is an error soon.
 _WAIT = datetime.timedelta(seconds=1)
 
 
@@ -32,8 +34,8 @@ class _Waitless:
     def get(self, key: str) -> bytes:
         if not self.check([key]):
             refuse(
-                f"the program reads {key!r} from its store, which another rank sets, and no other runs: "
-                "set it before, or run the rank that does (--rank)"
+                f"the program reads {key!r} from its store, which another rank sets, and no other "
+                "runs: set it before, or run the rank that does (--rank)"
             )
         return super().get(key)
 
@@ -61,12 +63,14 @@ class LoneStore(_Waitless, dist.HashStore):
 
 
 def answer_nccl(store: dist.Store, group: str, rank: int, ranks: int) -> None:
-    """Sets what rank 0 of a group, or the first of two that send to each other, tells the others: NCCL's identifiers.
+    """Sets NCCL's identifiers, which rank 0 of a group, or the first of a pair, tells the others.
 
-    Under the names that torch's ProcessGroupNCCL gives them: a counter, or two ranks in order.
+    Under the names that torch's ProcessGroupNCCL gives them: a counter, two ranks in order, or, in a
+    large group with several roots, the number of the root.
     """
     of_group = dist.PrefixStore("cuda/", dist.PrefixStore(f"{group}/", store))
     for number in range(_MOST_COMMUNICATORS):
         of_group.set(str(number), _NCCL_ID)
     for other in range(ranks):
         of_group.set(f"{min(rank, other)}:{max(rank, other)}", _NCCL_ID)
+        of_group.set(f"UniqueNCCLID:{other}", _NCCL_ID)

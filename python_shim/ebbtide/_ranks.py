@@ -55,7 +55,7 @@ def variables(rank: int, ranks: int, devices_per_node: int) -> dict[str, str]:
         "EBBTIDE_DRYRUN_RANKS": str(ranks),
         # Ebbtide's entry point makes torch's process groups those of a rank that is alone.
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
-        # torch's threads that watch for ranks that hang, and what they would write: no rank hangs here.
+        # torch's threads that watch for ranks that hang, and what they would write: none hangs.
         "TORCH_NCCL_ENABLE_MONITORING": "0",
         "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
         "TORCH_NCCL_PROPAGATE_ERROR": "0",
