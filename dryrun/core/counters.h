@@ -17,6 +17,7 @@ struct Counters {
   std::atomic<std::int64_t> stream_synchronizations{0};
   std::atomic<std::int64_t> kernel_launches{0};
   std::atomic<std::int64_t> copies{0};
+  std::atomic<std::int64_t> communicators{0};
   std::atomic<std::int64_t> uncomputed_reads{0};
   std::atomic<std::int64_t> unimplemented_calls{0};
 };

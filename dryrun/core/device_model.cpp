@@ -41,8 +41,8 @@ class DeviceFile {
   double seconds(const char* name) {
     return number(("/overhead_seconds/" + std::string(name) + "/value").c_str(), 0, 1);
   }
-  int integer(const char* pointer, int least = 1) {
-    const double found = number(pointer, least, std::numeric_limits<int>::max());
+  int integer(const char* pointer, int least = 1, int most = std::numeric_limits<int>::max()) {
+    const double found = number(pointer, least, most);
     if (found != std::floor(found)) complain(pointer, "must be a whole number");
     return static_cast<int>(found);
   }
@@ -68,7 +68,8 @@ class DeviceFile {
   const Json* find(const char* pointer) {
     const Json::json_pointer where(pointer);
     if (root_.contains(where)) return &root_.at(where);
-    complain(pointer, "is missing");
+    complain(pointer,
+             "is missing: copy it from the file of a similar device in " + device_folder());
     return nullptr;
   }
 
@@ -87,6 +88,8 @@ DeviceSpeed read_speed(DeviceFile& file) {
   speed.to_device = file.rate("/host_link/to_device");
   speed.devices_per_link = file.integer("/host_link/devices_per_link");
   speed.peer_bandwidth = file.rate("/peer_link/bandwidth");
+  speed.devices_per_node = file.integer("/node/devices", 1, kMaxDevices);
+  speed.network_bandwidth = file.rate("/node/network");
   speed.matrix = file.share("matrix");
   speed.attention_forward = file.share("attention_forward");
   speed.attention_backward = file.share("attention_backward");
@@ -95,9 +98,13 @@ DeviceSpeed read_speed(DeviceFile& file) {
   speed.host_link_both = file.share("host_link_both");
   speed.host_link_pageable = file.share("host_link_pageable");
   speed.peer_link = file.share("peer_link");
+  speed.network = file.share("network");
   speed.operator_seconds = file.seconds("operator");
   speed.kernel_seconds = file.seconds("kernel");
   speed.copy_seconds = file.seconds("copy");
+  speed.collective_seconds = file.seconds("collective");
+  speed.peer_hop_seconds = file.seconds("peer_hop");
+  speed.network_hop_seconds = file.seconds("network_hop");
   return speed;
 }
 

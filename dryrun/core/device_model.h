@@ -25,11 +25,15 @@ struct DeviceSpeed {
   double to_host = 0, to_device = 0;                     // bytes in one second, one direction busy
   int devices_per_link = 1;                              // that share one link to the host
   double peer_bandwidth = 0;                             // bytes in one second, each direction
+  int devices_per_node = 1;                              // that reach each other as peers
+  double network_bandwidth = 0;                          // of one device's share, each direction
   // Shares of the peaks above, in (0, 1].
   double matrix = 1, attention_forward = 1, attention_backward = 1, memory = 1;
-  double host_link = 1, host_link_both = 1, host_link_pageable = 1, peer_link = 1;
+  double host_link = 1, host_link_both = 1, host_link_pageable = 1, peer_link = 1, network = 1;
   // Seconds: the host's for one operator, the shortest kernel, the start of a copy.
   double operator_seconds = 0, kernel_seconds = 0, copy_seconds = 0;
+  // Of a collective: its start, a step to a peer, a step to another node.
+  double collective_seconds = 0, peer_hop_seconds = 0, network_hop_seconds = 0;
 };
 
 struct DeviceModel {
@@ -49,6 +53,7 @@ struct DeviceModel {
   DeviceSpeed speed;
 };
 
+inline constexpr int kMaxDevices = 16;  // of one process
 inline constexpr int kSharedBytesPerBlock = 48 * 1024;
 inline constexpr int kReservedSharedBytesPerBlock = 1024;
 inline constexpr int kRegistersPerMultiprocessor = 65536;

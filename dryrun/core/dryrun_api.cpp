@@ -52,6 +52,7 @@ int64_t ebbtide_dryrun_counter(const char* name) {
       {"stream_synchronizations", &counters.stream_synchronizations},
       {"kernel_launches", &counters.kernel_launches},
       {"copies", &counters.copies},
+      {"communicators", &counters.communicators},
       {"uncomputed_reads", &counters.uncomputed_reads},
       {"unimplemented_calls", &counters.unimplemented_calls},
   };

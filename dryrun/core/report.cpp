@@ -96,6 +96,7 @@ std::string make_report() {
   add(json, "stream_synchronizations", counters.stream_synchronizations);
   add(json, "kernel_launches", counters.kernel_launches);
   add(json, "copies", counters.copies);
+  add(json, "communicators", counters.communicators);
   add(json, "uncomputed_reads", counters.uncomputed_reads);
   add(json, "unimplemented_calls", counters.unimplemented_calls);
   add(json, "peak_pinned_bytes", simulator.peak_pinned().value);

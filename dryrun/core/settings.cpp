@@ -8,8 +8,6 @@ namespace ebbtide::dryrun {
 
 namespace {
 
-constexpr int kMaxDevices = 16;
-
 struct Unit {
   std::string_view name;
   double bytes;

@@ -62,6 +62,9 @@ std::string time_report(Timeline& timeline) {
   json["waiting_for_host_seconds"] = sum.use.starved / count;
   json["out_bytes"] = sum.machine.out_bytes / count;
   json["in_bytes"] = sum.machine.in_bytes / count;
+  json["collectives"] = sum.machine.collectives / count;
+  json["collective_seconds"] = sum.machine.collective_seconds / count;
+  json["collective_bytes"] = sum.machine.collective_bytes / count;
   json["launches"] = sum.machine.launches / count;
   json["unknown_launches"] = sum.machine.unknown_launches / count;
   Json each = Json::array();

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "dryrun/core/collective.h"
 #include "dryrun/core/device_model.h"
 #include "dryrun/core/export.h"
 #include "dryrun/core/link.h"
@@ -38,6 +39,7 @@ struct MachineUse {
   double out_bytes = 0, in_bytes = 0;
   double tokens = 0;
   double launches = 0, unknown_launches = 0;
+  double collectives = 0, collective_seconds = 0, collective_bytes = 0;  // bytes that were sent
 
   MachineUse& operator+=(const MachineUse& other);
   MachineUse& operator-=(const MachineUse& other);
@@ -83,11 +85,13 @@ class EBBTIDE_DRYRUN_API Timeline {
   void run(StreamClock& stream, const Work& work, bool is_in_backward, const char* name);
   // `blocks`: the host waits until the copy is over.
   void copy(StreamClock& stream, Direction direction, double bytes, bool is_pinned, bool blocks);
+  // Collectives of one device take turns on the links that they need, in the order they are queued.
+  void communicate(StreamClock& stream, const CollectiveCost& cost, const char* name);
 
   Moment record(StreamClock& stream);
   void wait(StreamClock& stream, const Moment& moment);
   // Whether it has happened by the host's clock. Asking takes the host some time, so that a loop
-  // that asks comes to an end.
+  // that asks comes to an end; who has asked often, with nothing queued in between, has waited.
   bool is_over(const Moment& moment);
   Moment end_of(StreamClock& stream);
   Moment end_of_device(int device);
@@ -116,8 +120,11 @@ class EBBTIDE_DRYRUN_API Timeline {
   bool keeps_spans_;
   std::mutex mutex_;
   double host_ = 0;
+  int polls_ = 0;                                      // questions since something was queued last
   std::vector<std::unique_ptr<StreamClock>> streams_;  // the first ones are the default streams
   std::vector<Link> links_;
+  // When each device's links to its peers and to the network are free.
+  std::vector<std::array<double, 2>> fabric_free_;
   MachineUse machine_;
   double step_begin_ = 0;
   std::vector<StreamUse> step_uses_;  // as they were at step_begin_

@@ -14,13 +14,14 @@ namespace ebbtide::dryrun {
 enum class Activity {
   kMatrix,
   kAttention,
-  kOther,    // element by element, reductions, lookups: bound by memory
-  kCopyOut,  // to the host
-  kCopyIn,   // to the device
-  kUnknown,  // kernels of which nothing is known but that they were launched
+  kOther,       // element by element, reductions, lookups: bound by memory
+  kCopyOut,     // to the host
+  kCopyIn,      // to the device
+  kUnknown,     // kernels of which nothing is known but that they were launched
+  kCollective,  // among ranks
 };
-inline constexpr std::array<const char*, 6> kActivityNames{"matrix",   "attention", "other",
-                                                           "copy_out", "copy_in",   "unknown"};
+inline constexpr std::array<const char*, 7> kActivityNames{
+    "matrix", "attention", "other", "copy_out", "copy_in", "unknown", "collective"};
 
 // Work of one operator. Invariant: nothing is negative.
 struct Work {

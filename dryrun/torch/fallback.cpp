@@ -18,6 +18,7 @@
 #include "dryrun/torch/host_call.h"
 #include "dryrun/torch/operator_facts.h"
 #include "dryrun/torch/operator_work.h"
+#include "dryrun/torch/python_dispatch.h"
 #include "dryrun/torch/step_watch.h"
 #include "dryrun/torch/torch_report.h"
 
@@ -290,11 +291,17 @@ void run_operator(const Call& call) {
 }
 
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
+  if (is_for_python(op, keys)) {
+    run_in_python(op, stack, kKey);
+    return;
+  }
   const c10::DispatchKeySet below =
       keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
   OperatorFacts& facts = facts_of(op);
+  // A meta tensor may say that it is on a device (FakeTensor).
   const bool is_host_only =
-      facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit);
+      keys.has_backend(c10::BackendComponent::MetaBit) ||
+      (facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit));
   if (!is_host_only && (facts.is_embedding || facts.kind != OperatorKind::kTransparent) &&
       operator_context().name == nullptr) {
     watch_step(facts, *stack, is_in_backward());

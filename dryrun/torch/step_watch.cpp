@@ -23,7 +23,7 @@ class Watch {
   void note(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
     const std::lock_guard lock(mutex_);
     if (is_in_backward) {
-      had_backward_ = true;
+      had_backward_ = saw_backward_ = true;
       is_updated_ = is_updated_ || facts.updates_parameters;
       return;
     }
@@ -35,6 +35,8 @@ class Watch {
     end_step();
     if (facts.is_embedding) count_tokens(stack, facts);
   }
+
+  bool saw_backward() const { return saw_backward_; }
 
   void end() {
     const std::lock_guard lock(mutex_);
@@ -64,6 +66,7 @@ class Watch {
   bool had_backward_ = false;
   bool is_updated_ = false;
   std::atomic<int> steps_ = 0;
+  std::atomic<bool> saw_backward_ = false;
   std::int64_t vocabulary_ = 0;  // elements of the step's first table
 };
 
@@ -79,5 +82,7 @@ void watch_step(const OperatorFacts& facts, const torch::jit::Stack& stack, bool
 }
 
 void end_watched_step() { watch().end(); }
+
+bool saw_backward() { return watch().saw_backward(); }
 
 }  // namespace ebbtide::dryrun

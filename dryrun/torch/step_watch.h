@@ -18,4 +18,7 @@ void watch_step(const OperatorFacts& facts, const torch::jit::Stack& stack, bool
 // The program is over: a step that has made its update is one.
 void end_watched_step();
 
+// Whether autograd has run an operator on a device, from any thread.
+bool saw_backward();
+
 }  // namespace ebbtide::dryrun

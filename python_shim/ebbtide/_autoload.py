@@ -24,6 +24,10 @@ def init() -> None:
     if _is_compile_worker():
         return
     try:
+        if _is_set("EBBTIDE_DRYRUN_RANK", ""):
+            from ._lone_rank import install as lone_rank
+
+            lone_rank()
         if _is_set("EBBTIDE", "0"):
             from ._activation import activate
 

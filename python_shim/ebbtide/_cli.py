@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 from rich.console import Console
@@ -95,6 +95,13 @@ def dryrun(
     steps: Annotated[
         int, typer.Option(min=0, help="End the program after so many training steps; 0: do not.")
     ] = 0,
+    ranks: Annotated[
+        Optional[int],  # noqa: UP045 - the parser reads it at run time
+        typer.Option(help="Ranks of a torch.distributed program; no network, no other process."),
+    ] = None,
+    rank: Annotated[
+        str, typer.Option(help="Which of them runs: a number, or all, one after the other.")
+    ] = "0",
 ) -> None:
     """Run a training program on a simulated GPU: memory is exact, time is predicted, results are none.
 
@@ -102,6 +109,8 @@ def dryrun(
     and the first iteration on the real GPU is served from it.
 
     Example: EBBTIDE=1 ebbtide dryrun --device h100-80g -- python train.py --length 65536
+
+    Example: ebbtide dryrun --ranks 8 -- python train_fsdp.py
     """
     from . import _dryrun, _native
 
@@ -116,6 +125,8 @@ def dryrun(
             count,
             timeline or None,
             steps,
+            ranks,
+            rank,
         )
     )
 

@@ -24,7 +24,13 @@ _SHARES = (
     "host_link_both",
     "host_link_pageable",
     "peer_link",
+    "network",
 )
+
+
+_OVERHEADS = ("operator", "kernel", "copy", "collective", "peer_hop", "network_hop")
+# What only a program of several ranks asks of a device.
+_AMONG_RANKS = frozenset({"node", "peer_link", "network", "collective", "peer_hop", "network_hop"})
 
 
 class DeviceFileError(Exception):
@@ -44,9 +50,18 @@ class Device:
     to_device: float
     devices_per_link: int
     peer_bandwidth: float
+    devices_per_node: int
     share: Mapping[str, float]
     operator_seconds: float
-    sources: Mapping[str, str]
+    sources: Mapping[str, str]  # of shares and times in seconds, and of the node
+
+    def assumed(self, among_ranks: bool) -> list[str]:
+        """What was not measured on this device, by its file: of collectives only if asked for."""
+        return [
+            name
+            for name, source in self.sources.items()
+            if source.startswith("assumed") and (among_ranks or name not in _AMONG_RANKS)
+        ]
 
     def matrix_flops(self, numbers: str = "bfloat16") -> float:
         """Operations a second that large matrix products reach."""
@@ -102,7 +117,10 @@ class _Reader:
         value = self._root
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
-                raise DeviceFileError(f"{self._path}: {key} is missing")
+                raise DeviceFileError(
+                    f"{self._path}: {key} is missing: copy it from the file of a similar device in "
+                    f"{folder()}"
+                )
             value = value[part]
         return value
 
@@ -117,6 +135,16 @@ class _Reader:
 
     def rate(self, key: str) -> float:
         return self.number(key, 1, 1e21)
+
+
+def _sources(root: dict[str, Any]) -> dict[str, str]:
+    described = {name: root["efficiency"][name] for name in _SHARES}
+    described |= {name: root["overhead_seconds"].get(name, {}) for name in _OVERHEADS}
+    described["node"] = root["node"]
+    return {
+        name: str(entry.get("source", "")) if isinstance(entry, dict) else ""
+        for name, entry in described.items()
+    }
 
 
 def load(option: str) -> Device:
@@ -142,7 +170,8 @@ def load(option: str) -> Device:
         to_device=read.rate("host_link.to_device"),
         devices_per_link=int(read.number("host_link.devices_per_link", 1, 1024)),
         peer_bandwidth=read.rate("peer_link.bandwidth"),
+        devices_per_node=int(read.number("node.devices", 1, 16)),
         share=shares,
         operator_seconds=read.number("overhead_seconds.operator.value", 0, 1),
-        sources={name: str(root["efficiency"][name].get("source", "")) for name in _SHARES},
+        sources=_sources(root),
     )

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _devices, _foresight, _native, _timeline
+from . import _devices, _foresight, _native, _ranks, _timeline
 
 DEFAULT_DEVICE = "h200"
 
@@ -28,6 +28,7 @@ _PRELOADED = (
     "libcublas.so.*",
     "libcublasLt.so.*",
     "libnvidia-ml.so.1",
+    "libnccl.so.*",
 )
 _SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B?|B)?$")
 _GIB = 1 << 30
@@ -110,6 +111,8 @@ def summary(report: dict[str, Any]) -> str:
     torch_devices = report.get("torch") or []
     for used in report["devices"]:
         index = used["index"]
+        if "rank" in report and not used["peak_bytes"]:
+            continue  # another rank's
         line = (
             f"ebbtide dryrun: {report['name']} {index}: "
             f"capacity {used['capacity_bytes'] / _GIB:.2f} GiB, peak held {used['peak_bytes'] / _GIB:.2f} GiB"
@@ -131,6 +134,67 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _run_once(
+    command: list[str], variables: dict[str, str], report: pathlib.Path, timeline: str | None
+) -> tuple[int, dict[str, Any] | None]:
+    """Exit status and report; None where no device was used. Raises OSError."""
+    with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
+        spans = pathlib.Path(scratch) / "timeline.json"
+        variables = variables | {"EBBTIDE_DRYRUN_TIMELINE": str(spans) if timeline else ""}
+        report.unlink(missing_ok=True)
+        status = subprocess.call(command, env={**os.environ, **variables})
+        if timeline and spans.exists():
+            _timeline.write(json.loads(spans.read_text()), pathlib.Path(timeline))
+    found = json.loads(report.read_text()) if report.exists() else None
+    return (128 - status if status < 0 else status), found
+
+
+def _tell(report: dict[str, Any] | None, device: str) -> None:
+    if report is None:
+        print("ebbtide dryrun: the program used no device", file=sys.stderr)
+        return
+    print(summary(report), file=sys.stderr)
+    assumed = _devices.load(device).assumed(among_ranks="rank" in report)
+    if assumed and _foresight.time_lines(report):
+        print(
+            "ebbtide dryrun: of the device's figures, these are assumed, not measured: "
+            + ", ".join(assumed),
+            file=sys.stderr,
+        )
+
+
+def _run_ranks(
+    command: list[str],
+    variables: dict[str, str],
+    device: str,
+    ranks: int,
+    rank: str,
+    json_path: str | None,
+    timeline: str | None,
+) -> int:
+    chosen = _ranks.chosen(ranks, rank)
+    _ranks.check_command(command)
+    if timeline and len(chosen) > 1:
+        raise DryrunError("--timeline shows one rank: choose it with --rank")
+    per_node = _devices.load(device).devices_per_node
+    reports: list[dict[str, Any]] = []
+    worst = 0
+    for number in chosen:
+        with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
+            path = pathlib.Path(scratch) / "report.json"
+            told = _ranks.variables(number, ranks, per_node) | {"EBBTIDE_DRYRUN_REPORT": str(path)}
+            status, report = _run_once(command, variables | told, path, timeline)
+        if report:
+            report = {"rank": number, "ranks": ranks} | report
+            reports.append(report)
+        _tell(report, device)
+        worst = worst or status
+    if json_path and reports:
+        written = reports[0] if rank != "all" else {"ranks": ranks, "reports": reports}
+        pathlib.Path(json_path).write_text(json.dumps(written, indent=1) + "\n")
+    return worst
+
+
 def run(
     command: list[str],
     device: str = DEFAULT_DEVICE,
@@ -139,40 +203,43 @@ def run(
     count: int = 1,
     timeline_path: str | None = None,
     steps: int = 0,
+    ranks: int | None = None,
+    rank: str = "0",
 ) -> int:
     """Runs `command` on simulated devices, prints the summary, returns the command's exit status.
 
     `timeline_path`: a file for the streams' timeline, see _timeline. `steps`: the program is ended
-    after so many training steps; 0: it is not.
+    after so many training steps; 0: it is not. `ranks`: of a distributed program, of which `rank` (a number,
+    or "all" for one after the other) runs, alone; None: it is none.
 
     Wrong arguments and missing parts are one line on stderr and status 2.
     """
-    with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
-        report = (
-            pathlib.Path(json_path).absolute()
-            if json_path
-            else pathlib.Path(scratch) / "report.json"
-        )
-        try:
-            if not command:
-                raise DryrunError("no command given: ebbtide dryrun -- python train.py")
-            check_torch()
-            variables = environment(device, capacity, report, count)
-            spans = pathlib.Path(scratch) / "timeline.json"
-            variables["EBBTIDE_DRYRUN_TIMELINE"] = str(spans) if timeline_path else ""
-            variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
-            report.unlink(missing_ok=True)
-            status = subprocess.call(command, env={**os.environ, **variables})
-            if timeline_path and spans.exists():
-                _timeline.write(json.loads(spans.read_text()), pathlib.Path(timeline_path))
-        except (DryrunError, OSError) as error:
-            print(f"ebbtide dryrun: {error}", file=sys.stderr)
-            return 2
-        if report.exists():
-            print(summary(json.loads(report.read_text())), file=sys.stderr)
-        else:
-            print("ebbtide dryrun: the program used no device", file=sys.stderr)
-    return 128 - status if status < 0 else status
+    try:
+        if not command:
+            raise DryrunError("no command given: ebbtide dryrun -- python train.py")
+        check_torch()
+        variables = environment(device, capacity, None, count)
+        variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
+        if ranks is not None:
+            if count != 1:
+                raise DryrunError("--count: with --ranks each rank has the device of its number")
+            if not any(native_folder().glob("libnccl.so.*")):
+                raise DryrunError("--ranks: this torch came without NCCL's library; pip install torch")
+            variables |= environment(device, capacity, None, _local_devices(device, ranks))
+            return _run_ranks(command, variables, device, ranks, rank, json_path, timeline_path)
+        with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
+            path = pathlib.Path(json_path or pathlib.Path(scratch) / "report.json").absolute()
+            variables |= {"EBBTIDE_DRYRUN_REPORT": str(path), "EBBTIDE_DRYRUN_RANK": ""}
+            status, report = _run_once(command, variables, path, timeline_path)
+        _tell(report, device)
+        return status
+    except (DryrunError, _ranks.RanksError, OSError) as error:
+        print(f"ebbtide dryrun: {error}", file=sys.stderr)
+        return 2
+
+
+def _local_devices(device: str, ranks: int) -> int:
+    return max(1, min(ranks, _devices.load(device).devices_per_node))
 
 
 def main(arguments: list[str] | None = None) -> int:

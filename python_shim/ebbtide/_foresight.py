@@ -12,11 +12,44 @@ _NAMES = {
     "copy_out": "copies out",
     "copy_in": "copies in",
     "unknown": "kernels of unknown length",
+    "collective": "collectives",
 }
 ASSUMPTIONS = (
     "a roofline: each operator takes as long as its operations or its bytes do, at the shares of the "
     "peaks that the device file names"
 )
+
+
+ALONE = (
+    "the other ranks do the same at the same time; collectives are rings over the links of the device "
+    "file, in turns; what NCCL itself takes of the device's memory is not counted"
+)
+
+
+def exposed_seconds(time: dict[str, Any]) -> float:
+    """Seconds of a step in which the computing stream ran collectives or waited for them."""
+    parts = (time["busy_seconds"], time["stalled_seconds"])
+    return float(sum(part.get("collective", 0) for part in parts))
+
+
+def rank_lines(report: dict[str, Any], seconds: float) -> list[str]:
+    """Of a rank that ran alone: what its collectives take, and what is assumed of the others."""
+    if "rank" not in report:
+        return []
+    where = f"rank {report['rank']} of {report['ranks']}"
+    if not report["communicators"]:
+        return [
+            f"{where}: no process group was used on the device, so this is one rank by itself "
+            '(torch.distributed.init_process_group("nccl"))'
+        ]
+    time = report["time"]
+    exposed = exposed_seconds(time)
+    return [
+        f"{where}: {time['collectives']:.0f} collectives of {time['collective_seconds']:.3f} s, "
+        f"{time['collective_bytes'] / _GIB:.2f} GiB sent; not hidden {exposed:.3f} s "
+        f"({_percent(exposed, seconds)})",
+        f"assumed of the ranks: {ALONE}",
+    ]
 
 
 def stalled_seconds(time: dict[str, Any]) -> float:
@@ -57,9 +90,11 @@ def time_lines(report: dict[str, Any]) -> list[str]:
         count = max(1, time["steps"] - 1)
         first = f"a step takes {seconds:.3f} s (predicted, mean of {count})"
         if time["step_tokens"]:
-            first += f", {time['tokens_per_second']:.0f} tokens/s"
+            whose = " of this rank" if "rank" in report else ""
+            first += f", {time['tokens_per_second']:.0f} tokens/s{whose}"
         first += f", MFU {_percent(time['mfu'], 1)}, stalls {stalls:.3f} s ({_percent(stalls, seconds)})"
     lines = [first, f"the time goes to {_where(time, seconds)}"]
+    lines += rank_lines(report, seconds)
     pinned = report.get("peak_pinned_bytes", 0)
     if pinned or time["out_bytes"] > 1 << 20:
         lines.append(

@@ -64,7 +64,9 @@ TEST(DeviceModel, AnUnknownNameListsTheKnownOnes) {
 }
 
 TEST(DeviceModel, AMalformedFileIsOneLineThatNamesFileAndKey) {
-  EXPECT_EQ(complaint_about("\"memory_bytes\"", "\"memory\""), "memory_bytes is missing");
+  EXPECT_EQ(
+      complaint_about("\"memory_bytes\"", "\"memory\""),
+      "memory_bytes is missing: copy it from the file of a similar device in " + device_folder());
   EXPECT_EQ(complaint_about("\"multiprocessors\": 132", "\"multiprocessors\": 1.5"),
             "multiprocessors must be a whole number");
   EXPECT_EQ(complaint_about("{\"value\": 0.803", "{\"value\": 80.3"),

@@ -74,6 +74,44 @@ TEST_F(TimelineTest, AStallIsCountedByWhatIsWaitedFor) {
   EXPECT_DOUBLE_EQ(timeline.total().seconds, 4);
 }
 
+TEST_F(TimelineTest, ACollectiveIsHiddenBesideWorkAndStallsWhoWaitsForIt) {
+  StreamClock& ring = timeline.add_stream(0, false);
+  constexpr CollectiveCost kTwoSeconds{.latency = 0.5, .transfer = 1.5, .sent_bytes = kGigabyte};
+  timeline.wait(ring, timeline.record(compute));
+  timeline.communicate(ring, kTwoSeconds, "all-reduce");
+  work(compute);
+  timeline.wait(compute, timeline.record(ring));
+  work(compute);
+  const Step total = timeline.total();
+  EXPECT_DOUBLE_EQ(total.seconds, 3);
+  EXPECT_DOUBLE_EQ(stalled(total.use, Activity::kCollective), 1);
+  EXPECT_DOUBLE_EQ(total.machine.collective_seconds, 2);
+  EXPECT_DOUBLE_EQ(total.machine.collective_bytes, kGigabyte);
+}
+
+TEST_F(TimelineTest, CollectivesOfADeviceShareItsLinksButNotTheirLatency) {
+  StreamClock& first = timeline.add_stream(0, false);
+  StreamClock& second = timeline.add_stream(0, false);
+  StreamClock& third = timeline.add_stream(0, false);
+  constexpr CollectiveCost kCost{.latency = 0.5, .transfer = 1};
+  timeline.communicate(first, kCost, "");
+  timeline.communicate(second, kCost, "");
+  EXPECT_DOUBLE_EQ(end(first), 1.5);
+  EXPECT_DOUBLE_EQ(end(second), 2.5);
+  // The network is another link.
+  timeline.communicate(third, {.latency = 0.5, .transfer = 1, .fabric = Fabric::kNetwork}, "");
+  EXPECT_DOUBLE_EQ(end(third), 1.5);
+}
+
+TEST_F(TimelineTest, AThreadThatAsksForEverHasWaited) {
+  work(compute, 1000);
+  const Moment last = timeline.end_of(compute);
+  int questions = 1;
+  while (!timeline.is_over(last)) ++questions;
+  EXPECT_LT(questions, 20000);
+  EXPECT_DOUBLE_EQ(timeline.host_now(), 1000);
+}
+
 TEST_F(TimelineTest, CopiesOfOneDirectionFollowEachOther) {
   StreamClock& second = timeline.add_stream(0, false);
   copy_out(10);

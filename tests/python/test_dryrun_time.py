@@ -29,6 +29,7 @@ def test_events_measure_what_operators_take(tmp_path):
     done = simulate(
         TIMED
         + """
+import torch.utils.flop_counter
 a = torch.empty(8192, 8192, dtype=torch.bfloat16, device="cuda")
 q = torch.empty(1, 8, 16384, 128, dtype=torch.bfloat16, device="cuda")
 attend = torch.nn.functional.scaled_dot_product_attention
@@ -42,22 +43,26 @@ def beside():
     a @ a
 host = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
 device_bytes = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+with torch.utils.flop_counter.FlopCounterMode(display=False):
+    in_mode = timed(lambda: a + a)  # Python runs the operator
 print(json.dumps([
     timed(lambda: a @ a), timed(lambda: torch.bmm(batch, batch)),
     timed(lambda: attend(q, q, q, is_causal=True)), timed(lambda: attend(q, q, q)),
     timed(lambda: a + a), timed(lambda: host.copy_(device_bytes, non_blocking=True)),
     timed(beside), beside(), copied.query(), copied.synchronize() or copied.query(),
+    in_mode,
 ]))
 """,
         tmp_path,
     )
-    product, batched, causal, whole, summed, copied, beside, _, early, late = done.answer()
+    product, batched, causal, whole, summed, copied, beside, _, early, late, in_mode = done.answer()
     assert product == pytest.approx(2 * 8192**3 / MATRIX, rel=0.01)
     assert batched == pytest.approx(64 * 2 * 1024**3 / MATRIX, rel=0.05)
     square = 4 * 16384**2 * 1024 / ATTENTION  # two products over 8 heads of 128
     assert whole == pytest.approx(square, rel=0.01)
     assert causal == pytest.approx(square / 2, rel=0.01)
     assert summed == pytest.approx(3 * 2 * 8192**2 / MEMORY, rel=0.08)
+    assert in_mode == pytest.approx(summed, rel=0.05)
     assert copied == pytest.approx((1 << 30) / LINK, rel=0.01)
     # a copy beside a product is hidden, and queries see whether it is over
     assert beside == pytest.approx(product, rel=0.01)

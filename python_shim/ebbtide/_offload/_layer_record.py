@@ -204,11 +204,13 @@ class LayerRecord:
             self.out.saved.release()
 
     def prefetch(self) -> None:
-        """Ask for what the after parts' backward begins with."""
+        """Ask for what the after parts' backward begins with, and attention's behind it."""
         for rows in (self.out, self.x):
             if rows is not None:
                 rows.saved.prefetch()
         self.prefetch_after()
+        if not self.repeats_attention:
+            self.attention.prefetch()
 
     def prefetch_before(self, done: int = 0, room: int = 0) -> None:
         """Ask for what the next saved before part needs, behind the first `done` pieces; and for those
