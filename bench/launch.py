@@ -21,7 +21,7 @@ ALLOCATORS = {
     "ebbtide": {"EBBTIDE": "1"},
 }
 PLANNED = "ebbtide+plan"  # the same with a plan that an earlier run saved
-_OURS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "EBBTIDE", "EBBTIDE_PLAN")
+OURS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "EBBTIDE", "EBBTIDE_PLAN")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(
     plan: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """The worker's JSON; `error` is set when there is none."""
-    environment = {k: v for k, v in os.environ.items() if k not in _OURS}
+    environment = {k: v for k, v in os.environ.items() if k not in OURS}
     environment |= {"EBBTIDE_REPORT": "off", "EBBTIDE_OOM": "off", **ALLOCATORS[allocator]}
     if plan:
         environment["EBBTIDE_PLAN"] = str(plan)
