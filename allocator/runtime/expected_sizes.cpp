@@ -67,6 +67,13 @@ void ExpectedSizes::note_input(const InputSizes& sizes) {
   }
 }
 
+Bytes ExpectedSizes::least(std::uint32_t node) const {
+  const std::uint32_t c = class_of(node);
+  const std::vector<Bytes>& sizes = candidates_[c].sizes;
+  if (knowledge_[c] == Knowledge::kSeen || sizes.empty()) return expected_[c];
+  return std::min(expected_[c], *std::min_element(sizes.begin(), sizes.end()));
+}
+
 void ExpectedSizes::note_match(std::uint32_t node, Bytes size) {
   const std::uint32_t c = class_of(node);
   if (knowledge_[c] != Knowledge::kSeen) {

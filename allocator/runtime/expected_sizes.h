@@ -32,6 +32,8 @@ class ExpectedSizes {
   // The size expected for a node; 0 while nothing is known. (A guess counts: it is better than none when room is made
   // for it.)
   Bytes expected(std::uint32_t node) const { return expected_[class_of(node)]; }
+  // The least that the node may be of: less than expected where the input leaves several sizes possible.
+  Bytes least(std::uint32_t node) const;
   // True when that size was not predicted but requested, for this node or one of its class.
   bool is_seen(std::uint32_t node) const { return knowledge_[class_of(node)] == Knowledge::kSeen; }
   // Predicted from a tensor of another order of size, by one shape alone: perhaps by chance.

@@ -116,26 +116,37 @@ std::optional<Match> Matcher::find(Bytes size) {
   return std::nullopt;
 }
 
-// Does the node, with those before it, expect the last requests in their order?
-bool Matcher::ends_run(std::uint32_t node, Bytes size) const {
-  if (used_[node] != 0 || !sizes_.is_exact(node, size)) return false;
-  const auto run = static_cast<std::uint32_t>(std::min(unmatched_.size(), kLongRun - 1));
-  for (std::uint32_t back = 1; back <= run; ++back) {
-    if (node < cursor_ + back || !sizes_.is_exact(node - back, unmatched_[unmatched_.size() - back])) return false;
+// How many of the last requests, the one at hand included, the node and those before it expect in their order. What
+// need not come may stand between them.
+std::size_t Matcher::run_ending_at(std::uint32_t node, Bytes size) const {
+  if (used_[node] != 0 || !sizes_.is_exact(node, size)) return 0;
+  const std::size_t most = std::min(unmatched_.size() + 1, kLongRun);
+  std::size_t run = 1;
+  for (std::uint32_t before = node; run < most && before > cursor_;) {
+    if (sizes_.is_exact(--before, unmatched_[unmatched_.size() - run])) {
+      ++run;
+    } else if (is_due(before)) {
+      break;
+    }
   }
-  return true;
+  return run;
 }
 
 // Further ahead a run of requests must be found, one alone is more likely one too many; and a long run if what is passed
-// over is more than what is found. Where sizes do not follow from the input, too few are known to ask for runs.
+// over is more than what is found. All that was not recognised belongs to the run, unless the run alone is more than what
+// is passed over: what was not recognised is then that, at sizes that follow from nothing. Where sizes do not follow from
+// the input, too few are known to ask for runs.
 std::optional<std::uint32_t> Matcher::find_far(Bytes size) const {
   if (!sizes_.trusts_input()) return find_exact(cursor_ + kNear, cursor_ + kFar, size, false);
   if (unmatched_.empty()) return std::nullopt;
   const Bytes found = std::accumulate(unmatched_.begin(), unmatched_.end(), size);
+  const std::size_t whole = std::min(unmatched_.size() + 1, kLongRun);
   const auto end = std::min(cursor_ + kFar, static_cast<std::uint32_t>(program_->nodes.size()));
   Bytes passed;
   for (std::uint32_t node = cursor_; node < end; ++node) {
-    if (ends_run(node, size)) return node;
+    const std::size_t run = run_ending_at(node, size);
+    if (run == whole) return node;
+    if (run >= 2 && std::accumulate(unmatched_.end() - static_cast<std::ptrdiff_t>(run - 1), unmatched_.end(), size) > passed) return node;
     if (is_due(node)) passed += expected(node);
     if (passed.value > kWorthPassing * found.value && unmatched_.size() + 1 < kLongRun) return std::nullopt;
   }

@@ -38,6 +38,7 @@ class Matcher {
   std::optional<Match> match(Bytes size);
 
   Bytes expected(std::uint32_t node) const { return sizes_.expected(node); }  // 0 while nothing is known
+  Bytes least(std::uint32_t node) const { return sizes_.least(node); }  // that may come, as far as is known
   bool was_matched(std::uint32_t node) const { return used_[node] != 0; }
   // The request before the last one was taken for this node, and the next node, of the same size, did not come: of the
   // two, the one that came may be either.
@@ -54,7 +55,7 @@ class Matcher {
  private:
   std::optional<Match> find(Bytes size);
   std::optional<std::uint32_t> find_far(Bytes size) const;
-  bool ends_run(std::uint32_t node, Bytes size) const;
+  std::size_t run_ending_at(std::uint32_t node, Bytes size) const;
   std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
   bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;

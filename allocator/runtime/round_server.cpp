@@ -47,9 +47,9 @@ void RoundServer::end() {
   serves_unknown_ = may_grow_ = is_on_trial_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
-  must_replan_ = is_displaced_ = outgrew_plans_ = false;
+  must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = false;
   height_before_.reset();
-  overdue_cost_ = astray_ = Bytes{};
+  overdue_cost_ = astray_ = requested_ = Bytes{};
   inline_ns_ = 0;
 }
 
@@ -64,6 +64,12 @@ void RoundServer::follow_nothing() {
   serves_unknown_ = true;
 }
 
+// The rest of the round is served as rounds with a form are: see Note [Forms].
+void RoundServer::follow_in_gaps() {
+  follow_nothing();
+  may_grow_ = true;
+}
+
 RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
   if (!inline_places_.empty()) return inline_places_[node];
   const Node& planned = program_->nodes[node];
@@ -73,6 +79,7 @@ RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   if (!is_following()) return serves_unknown_ ? unplanned(size) : Placing{};
   if (is_on_trial_) return recognise(size);
+  requested_ += size;
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
@@ -86,6 +93,8 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   const Node& node = program_->nodes[match->node];
   if (node.unplanned) return {Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
   Placing placing = planned(match->node, size);
+  const bool must_grow = placing.kind == Placing::Kind::kPlanned && placing.offset + size > Offset{arena_.extent().value};
+  if (must_grow && plan_lower(match->node, recorder.round())) placing = planned(match->node, size);
   if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(match->node, size, recorder.round())) {
     placing = planned(match->node, size);
   }
@@ -167,11 +176,13 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   return {Placing::Kind::kGap, unplanned(size).offset, {}, -1, cause, holder};
 }
 
-// What goes upstream stands beside the arena, for good: where that becomes much and no better plan will be made, the plan
-// is worth less than the memory it leaves idle, and the rest of the round is served as rounds with a form are.
+// What goes upstream stands beside the arena, for good: where that becomes much and no better plan will be made, or it is
+// most of what is asked for, the plan is worth less than the memory it leaves idle, and the rest of the round is served
+// as rounds with a form are.
 bool RoundServer::is_lost(Bytes size) {
   astray_ += size;
-  may_grow_ = ++strays_ >= kStrays && has_no_plan_left() && astray_.value > height_.value / kLostPart;
+  const bool is_hopeless = has_no_plan_left() || astray_ + astray_ > requested_;
+  may_grow_ = ++strays_ >= kStrays && is_hopeless && astray_.value > height_.value / kLostPart;
   return may_grow_;
 }
 

@@ -82,17 +82,20 @@ class RoundServer {
   Placing unplanned(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   bool is_lost(Bytes size);
+  bool is_guesswork() const;
   bool has_no_plan_left() const;
   Bytes largest_excess(std::uint32_t current) const;
   bool is_plan_in_force(std::uint32_t current, const Round& round);
   // False when the plan needs more than is acceptable, and than there is: what was in force stays.
   bool plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
+  bool plan_lower(std::uint32_t current, const Round& round);
   bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
   void take_second_twin(const Round& round);
   bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   bool follow_better(const RoundRecorder& recorder, Bytes size);
   void follow_nothing();
+  void follow_in_gaps();
   void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
 
@@ -112,6 +115,8 @@ class RoundServer {
   bool must_replan_ = false;          // program_ was changed: its plan meets what is live
   std::optional<Bytes> height_before_;  // of the plan in force until then
   bool is_displaced_ = false;         // something large that is alive lies where the plan does not know of it
+  bool is_lowered_ = false;           // a plan for this round's own sizes was tried before the arena grew
+  Bytes requested_;                   // since the round follows a program
   Bytes astray_;                      // of requests that the plan had neither a place nor a gap for
   int strays_ = 0;                    // how many
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan

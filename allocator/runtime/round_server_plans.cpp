@@ -16,6 +16,7 @@ constexpr std::int64_t kLargePart = 4096;  // of the plan's height
 constexpr std::int64_t kWorthPart = 64;  // of the plan's height: less is not worth a plan of its own
 constexpr std::int64_t kWorsePart = 128;  // of a plan's height: by how much another one may be higher
 constexpr std::int64_t kMuchWorsePart = 8;  // likewise, than the plan of the program that was followed before
+constexpr std::int64_t kOpenPart = 4;  // of all that is expected: what may not come
 constexpr std::int64_t kWorthOfExcess = 2;  // several of a kind may be alive at once
 constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 
@@ -26,6 +27,10 @@ constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
   const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
   if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
+  if (excess.value > 0 && is_guesswork()) {
+    follow_in_gaps();
+    return true;
+  }
   const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
   must_replan_ = is_displaced_ = false;
@@ -35,11 +40,23 @@ bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
   if (before) acceptable = *before + Bytes{before->value / kMuchWorsePart};
   if (!plan_inline(current, round, acceptable) && before) {
     // What lives already is not what the other program has there: it would need places for both.
-    follow_nothing();
-    may_grow_ = true;
+    follow_in_gaps();
     return true;
   }
   return height_ <= arena_.extent() || height_ <= arena_.limit();
+}
+
+// The one shape known leaves open what many sizes follow from (of an encoder and a decoder, one length or the other or
+// both): a plan for the likeliest may ask for several times what the round needs, and the arena would grow to that.
+bool RoundServer::is_guesswork() const {
+  Bytes expected;
+  Bytes least;
+  for (std::uint32_t i = 0; i < program_->nodes.size(); ++i) {
+    if (program_->nodes[i].unplanned) continue;
+    expected += matcher_.expected(i);
+    least += matcher_.least(i);
+  }
+  return least.value < expected.value - expected.value / kOpenPart;
 }
 
 bool RoundServer::has_no_plan_left() const { return inline_plans_ >= kMaxInlinePlans; }
@@ -98,7 +115,11 @@ bool RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes a
                                      successors_of(*program_, matcher_, round));
   ++inline_plans_;
   inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
-  if (plan.height > acceptable && plan.height > arena_.extent()) return false;
+  if (plan.height > acceptable && plan.height > arena_.extent()) {
+    EBBTIDE_DEBUG("no inline plan of program %u at node %u: it would need %s", program_->id, current,
+                  to_string(plan.height).c_str());
+    return false;
+  }
   std::vector<Place> places(plan.offsets.size());
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = {plan.offsets[i], plan.slots[i]};
   inline_places_ = std::move(places);
@@ -106,6 +127,13 @@ bool RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes a
   EBBTIDE_DEBUG("inline plan of program %u at node %u: %s, the arena has %s", program_->id, current,
                 to_string(height_).c_str(), to_string(arena_.extent()).c_str());
   return true;
+}
+
+// A program's plan has room for the largest size of every request it knows. A round whose own sizes need less should
+// not be what the arena grows for.
+bool RoundServer::plan_lower(std::uint32_t current, const Round& round) {
+  if (arena_.extent().value == 0 || has_no_plan_left() || std::exchange(is_lowered_, true)) return false;
+  return plan_inline(current, round, height_ - Bytes{height_.value / kWorsePart});
 }
 
 // Something that the program takes for dead lives on. Where much was to stand in its place, one plan around it costs less

@@ -177,6 +177,20 @@ TEST(Matcher, WhatWasNotRecognisedMayHaveBeenThatWhichIsPassedOver) {
   EXPECT_EQ(matched(program, kib({64, 777, 512}), {}, {1, 300}), (std::vector<int>{0, kNone, 4})) << "or two, and one is of another size";
 }
 
+// Regions of an image, as many as were found: their tensors are of any size, and those after them are not.
+TEST(Matcher, ARunThatIsMoreThanWhatIsPassedOverIsFound) {
+  Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({103, 103}),
+                                kib({104, 104}), kib({512, 512}), kib({105, 105}), kib({2048, 2048})});
+  program.inputs = {{1, 100}, {1, 200}};
+  program.nodes[7].missed = 1;  // need not come
+  const std::vector<Bytes> regions = kib({64, 777, 512, 2048});
+  EXPECT_EQ(matched(program, regions, {}, {1, 300}), (std::vector<int>{0, kNone, kNone, 8}));
+  const std::vector<Bytes> too_little = kib({64, 777, 104, 512});
+  EXPECT_EQ(matched(program, too_little, {}, {1, 300}), (std::vector<int>{0, kNone, kNone, 6}));
+  const std::vector<Bytes> alone = kib({64, 777, 778, 2048});
+  EXPECT_EQ(matched(program, alone, {}, {1, 300}), (std::vector<int>{0, kNone, kNone, kNone})) << "one request is no run";
+}
+
 TEST(Matcher, WhatSomeRoundsLackedIsEasilyPassedOver) {
   Program program = program_of({kib({64, 64}), kib({100, 100}), kib({101, 101}), kib({102, 102}), kib({512, 512})});
   program.inputs = {{1, 100}, {1, 200}};

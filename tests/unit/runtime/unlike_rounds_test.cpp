@@ -1,0 +1,97 @@
+// Rounds that are not what was planned: how much memory the arena takes for them, and what it leaves to upstream.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "allocator/runtime/engine.h"
+#include "tests/unit/runtime/simulated_adaptor.h"
+
+namespace ebbtide::simulation {
+namespace {
+
+Bytes mib(std::int64_t count) { return Bytes{count * kMiB.value}; }
+
+// Tensors of these sizes, all alive at once, then gone. Returns how much memory the arena had at most.
+Bytes run(SimulatedAdaptor& adaptor, const std::vector<Bytes>& sizes, const Extents& input = {}) {
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kForward, 1, input);
+  std::vector<TensorId> tensors;
+  for (const Bytes size : sizes) tensors.push_back(adaptor.allocate(size));
+  const Bytes arena = adaptor.engine().snapshot().arena;
+  for (const TensorId tensor : tensors) adaptor.free(tensor);
+  return arena;
+}
+
+std::vector<Bytes> followed_by(Bytes last, std::size_t count, Bytes size) {
+  std::vector<Bytes> sizes(count, size);
+  sizes.push_back(last);
+  return sizes;
+}
+
+void expect_no_fault(SimulatedAdaptor& adaptor) {
+  adaptor.check_books();
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
+TEST(UnlikeRounds, WhatIsMostlyUnexpectedStaysInTheArena) {
+  SimulatedAdaptor adaptor;
+  for (const std::int64_t last : {32, 48, 32, 48}) run(adaptor, followed_by(mib(last), 40, mib(16)));
+  const Counters before = adaptor.engine().snapshot().counters;
+  run(adaptor, std::vector<Bytes>(60, mib(24)));
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_LE(after.diverged.requests - before.diverged.requests, 8);
+  EXPECT_GE(after.gap.requests - before.gap.requests, 52);
+  expect_no_fault(adaptor);
+}
+
+TEST(UnlikeRounds, ASmallOneDoesNotMakeTheArenaGrowToThePlanOfALargeOne) {
+  SimulatedAdaptor adaptor;
+  for (const std::int64_t size : {64, 32, 64, 48, 64}) run(adaptor, followed_by(mib(16), 8, mib(size)));
+  adaptor.engine().release_idle();
+  EXPECT_EQ(adaptor.engine().snapshot().arena, Bytes{});
+  EXPECT_LE(run(adaptor, followed_by(mib(16), 8, mib(32))), mib((16 + 8 * 32) * 9 / 8));
+  EXPECT_EQ(run(adaptor, followed_by(mib(16), 8, mib(64))), mib(16 + 8 * 64)) << "a large one still gets what it needs";
+  expect_no_fault(adaptor);
+}
+
+// An encoder's tensors grow with its own length. After one pair of lengths they might as well grow with the product.
+TEST(UnlikeRounds, WhatOneShapeLeavesOpenIsNotPlannedForTheLargestGuess) {
+  SimulatedAdaptor adaptor;
+  const auto encoder = [](std::int64_t length) {
+    std::vector<Bytes> sizes;
+    for (std::int64_t width = 2048; width < 2048 + 20 * 64; width += 64) sizes.push_back(Bytes{16 * width * length});
+    return sizes;
+  };
+  const std::vector<Bytes> largest = encoder(1024);
+  const Bytes needed = std::accumulate(largest.begin(), largest.end(), Bytes{});
+  run(adaptor, encoder(192), {16, 192, 64});
+  EXPECT_LE(run(adaptor, largest, {16, 1024, 256}).value, needed.value * 9 / 8);
+  EXPECT_LE(run(adaptor, encoder(640), {16, 640, 192}).value, needed.value * 9 / 8);
+  const Counters before = adaptor.engine().snapshot().counters;
+  run(adaptor, encoder(960), {16, 960, 128});
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - before.planned.requests, 20);
+  expect_no_fault(adaptor);
+}
+
+TEST(UnlikeRounds, WhatIsLeftToUpstreamDoesNotLeaveTheArenaIdleBesideIt) {
+  SimulatedAdaptor adaptor;
+  for (int i = 0; i < 4; ++i) EXPECT_LE(run(adaptor, std::vector<Bytes>(40, mib(16))), mib(640));
+  EXPECT_EQ(adaptor.engine().snapshot().arena, mib(640));
+  std::mt19937 random(5);
+  Bytes arena = mib(640);
+  for (int i = 0; i < 24 && arena.value > 0; ++i) {
+    std::vector<Bytes> sizes;
+    for (int k = 0; k < 40; ++k) sizes.push_back(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096});
+    run(adaptor, sizes);
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    arena = adaptor.engine().snapshot().arena;
+  }
+  EXPECT_EQ(arena, Bytes{});
+  expect_no_fault(adaptor);
+}
+
+}  // namespace
+}  // namespace ebbtide::simulation
