@@ -53,6 +53,7 @@ void ExpectedSizes::note_input(const InputSizes& sizes) {
   may_predict_ = true;
   candidates_.assign(expected_.size(), {});
   trusts_input_ = sizes.says_something();
+  mixes_tensors_ = sizes.mixes_tensors();
   if (!trusts_input_) return;
   if (!sizes.is_known_input()) note_other_shape();
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {

@@ -48,16 +48,24 @@ bool InputSizes::is_known_input() const {
   return std::any_of(known_.begin(), known_.end(), [this](std::size_t k) { return program_.inputs[k] == input_; });
 }
 
+bool InputSizes::mixes_tensors() const {
+  for (std::size_t p = varying_.empty() ? 0 : varying_.front() + 1; !varying_.empty() && p < varying_.back(); ++p) {
+    if (are_same_extent(p, 0)) return true;
+  }
+  return false;
+}
+
+bool InputSizes::are_same_extent(std::size_t a, std::size_t b) const {
+  return input_[a] == input_[b] && std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
+           return program_.inputs[k][a] == program_.inputs[k][b];
+         });
+}
+
 void InputSizes::find_varying() {
-  const auto is_same = [this](std::size_t a, std::size_t b) {
-    return input_[a] == input_[b] && std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
-             return program_.inputs[k][a] == program_.inputs[k][b];
-           });
-  };
   for (std::size_t p = 0; p < input_.size() && varying_.size() < kMaxVarying; ++p) {
     const bool varies = std::any_of(known_.begin(), known_.end(),
                                     [&](std::size_t k) { return program_.inputs[k][p] != input_[p]; });
-    const bool is_new = std::none_of(varying_.begin(), varying_.end(), [&](std::size_t q) { return is_same(p, q); });
+    const bool is_new = std::none_of(varying_.begin(), varying_.end(), [&](std::size_t q) { return are_same_extent(p, q); });
     if (varies && is_new) varying_.push_back(p);
   }
 }

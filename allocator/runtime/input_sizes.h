@@ -23,6 +23,9 @@ class InputSizes {
   bool says_something() const { return !known_.empty(); }
   // A round with this very input was observed.
   bool is_known_input() const;
+  // Extents of several tensors vary, an encoder's and a decoder's: what is one's grows with its own, and no size tells
+  // whose it is. (Each tensor begins with the batch.)
+  bool mixes_tensors() const;
   struct Candidates {
     std::vector<Bytes> sizes;  // that the class may have in this round, the likeliest first
     bool proven = false;       // several shapes agree, or divisibility leaves no doubt: it has one of these sizes
@@ -40,6 +43,7 @@ class InputSizes {
     std::int64_t padding = 1;    // long extents are rounded up to a multiple of it; of a square, one of the two
   };
 
+  bool are_same_extent(std::size_t a, std::size_t b) const;
   void find_varying();
   void find_related();
   bool is_plain(std::uint32_t size_class) const;

@@ -46,9 +46,10 @@ bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
   return height_ <= arena_.extent() || height_ <= arena_.limit();
 }
 
-// The one shape known leaves open what many sizes follow from (of an encoder and a decoder, one length or the other or
+// The shapes known leave open what many sizes follow from (of an encoder and a decoder, one length or the other or
 // both): a plan for the likeliest may ask for several times what the round needs, and the arena would grow to that.
 bool RoundServer::is_guesswork() const {
+  if (!matcher_.mixes_tensors()) return false;
   Bytes expected;
   Bytes least;
   for (std::uint32_t i = 0; i < program_->nodes.size(); ++i) {

@@ -67,11 +67,11 @@ TEST(UnlikeRounds, WhatOneShapeLeavesOpenIsNotPlannedForTheLargestGuess) {
   };
   const std::vector<Bytes> largest = encoder(1024);
   const Bytes needed = std::accumulate(largest.begin(), largest.end(), Bytes{});
-  run(adaptor, encoder(192), {16, 192, 64});
-  EXPECT_LE(run(adaptor, largest, {16, 1024, 256}).value, needed.value * 9 / 8);
-  EXPECT_LE(run(adaptor, encoder(640), {16, 640, 192}).value, needed.value * 9 / 8);
+  run(adaptor, encoder(192), {16, 192, 16, 64});
+  EXPECT_LE(run(adaptor, largest, {16, 1024, 16, 256}).value, needed.value * 9 / 8);
+  EXPECT_LE(run(adaptor, encoder(640), {16, 640, 16, 192}).value, needed.value * 9 / 8);
   const Counters before = adaptor.engine().snapshot().counters;
-  run(adaptor, encoder(960), {16, 960, 128});
+  run(adaptor, encoder(960), {16, 960, 16, 128});
   EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - before.planned.requests, 20);
   expect_no_fault(adaptor);
 }
