@@ -53,8 +53,9 @@ void finish() {
   if (reads > 0) {
     std::fprintf(stderr,
                  "ebbtide dryrun: the program read %lld value(s) that a simulated device does not "
-                 "compute, as zero; first: %s\n",
-                 static_cast<long long>(reads), simulator.first_uncomputed_read().c_str());
+                 "compute, as typical ones (%s); first: %s\n",
+                 static_cast<long long>(reads), to_text(simulator.settings().typical).c_str(),
+                 simulator.first_uncomputed_read().c_str());
   }
   const Settings& settings = simulator.settings();
   if (!settings.report_path.empty()) {
@@ -98,8 +99,10 @@ std::string make_report() {
   add(json, "copies", counters.copies);
   add(json, "communicators", counters.communicators);
   add(json, "uncomputed_reads", counters.uncomputed_reads);
+  add(json, "typical_choices", counters.typical_choices);
   add(json, "unimplemented_calls", counters.unimplemented_calls);
   add(json, "peak_pinned_bytes", simulator.peak_pinned().value);
+  json += "  \"typical\": " + quoted(to_text(simulator.settings().typical)) + ",\n";
   json += "  \"first_uncomputed_read\": " + quoted(simulator.first_uncomputed_read()) + ",\n";
   json += "  \"torch\": " + (report_section == nullptr ? std::string("null") : report_section());
   json += ",\n  \"time\": " + time_report(simulator.timeline());
