@@ -58,6 +58,8 @@ class Offloaded(Unpickled):
     def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
         self.lm = _causal_lm.find_causal_lm(model)
         self.root = self.lm if self.lm is not None else model
+        if chosen == AUTO and options.hbm is None:
+            options = dataclasses.replace(options, fetches_early=True)
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
