@@ -71,6 +71,8 @@ int ebbtide_dryrun_put(void* target, const void* source, size_t size) {
   return Simulator::instance().put(target, source, size) ? 0 : -1;
 }
 
+void ebbtide_dryrun_at_end(void (*call)(void)) { ebbtide::dryrun::set_ending(call); }
+
 void ebbtide_dryrun_fail(int64_t nth, unsigned kinds) { ebbtide::dryrun::make_fail(nth, kinds); }
 
 int64_t ebbtide_dryrun_fallible_calls(void) { return ebbtide::dryrun::fallible_calls(); }

@@ -34,6 +34,10 @@ EBBTIDE_DRYRUN_API int ebbtide_dryrun_content(const void* pointer, size_t size);
  * virtual time. -1: not memory of a simulated device. */
 EBBTIDE_DRYRUN_API int ebbtide_dryrun_put(void* target, const void* source, size_t size);
 
+/* Called when the program is ended after its last step (EBBTIDE_DRYRUN_STEPS): its own handlers
+ * at exit are not. One at a time; NULL: none. */
+EBBTIDE_DRYRUN_API void ebbtide_dryrun_at_end(void (*call)(void));
+
 /* The nth call from now on of these kinds (a sum: 1 device memory, 2 events, 4 copies, 8 pinning) fails,
  * once; 0: none does. Then: how many such calls there have been since. */
 EBBTIDE_DRYRUN_API void ebbtide_dryrun_fail(int64_t nth, unsigned kinds);

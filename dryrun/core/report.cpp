@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
@@ -14,6 +15,7 @@ namespace {
 
 std::string (*report_section)() = nullptr;
 pid_t reporting_process = 0;
+std::atomic<Ending> ending = nullptr;
 
 std::string quoted(const std::string& text) {
   std::string result = "\"";
@@ -71,9 +73,13 @@ void finish() {
 
 void end_program() {
   finish();
+  const Ending last = ending;
+  if (last != nullptr) last();
   std::fflush(nullptr);
   _exit(0);  // the program's own handlers expect a run that came to its end
 }
+
+void set_ending(Ending call) { ending = call; }
 
 void set_report_section(std::string (*make)()) { report_section = make; }
 
