@@ -156,7 +156,7 @@ def fit(
     step: Annotated[int, typer.Option(help="Lengths are multiples of this.")] = 1024,
     setting: Annotated[
         list[str],
-        typer.Option(help="Only this: as it is, expandable segments or offload; again for more."),
+        typer.Option(help="Only this: as it is, expandable segments, EBBTIDE=1 or offload; again for more."),
     ] = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
