@@ -21,6 +21,7 @@ import torch
 
 from .._marks import _tensors
 from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ._layer_find import find_layers
 from ._pickling import Hook
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Moment:
         self._event: Any = None
         if device.type == "cuda":
             self._event = torch.cuda.Event(enable_timing=True)
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(device))
 
     @property
     def is_known(self) -> bool:
@@ -70,7 +71,8 @@ class AutoAlpha:
         self._device = next(offloaded.root.parameters()).device
         self._is_measured = is_measured
         self._begun: list[_Begun] = []
-        self._ended: _Moment | None = None
+        self._layers_begun: _Moment | None = None
+        self._ended: _Moment | None = None  # behind the last layer: the head hides no layer's copies
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
@@ -78,9 +80,11 @@ class AutoAlpha:
 
     def install(self) -> None:
         root = self._offloaded.root
+        layers = list(find_layers(root).values())
         self._hooks = [
             root.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
-            root.register_forward_hook(Hook(self._end)),
+            layers[0].register_forward_pre_hook(Hook(self._begin_layers)),
+            layers[-1].register_forward_hook(Hook(self._end)),
         ]
 
     def undo(self) -> None:
@@ -94,6 +98,7 @@ class AutoAlpha:
         device = next(module.parameters()).device
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._ended, self._search = device, [], None, None
+            self._layers_begun = None
         if self._search is not None:
             self._measure()
         elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
@@ -104,13 +109,17 @@ class AutoAlpha:
         alpha = self._offloaded.options.alpha
         self._begun.append(_Begun(_Moment(self._device), elements, alpha))
 
+    def _begin_layers(self, module: torch.nn.Module, *_: Any) -> None:
+        if module.training and torch.is_grad_enabled() and self._search is None:
+            self._layers_begun = _Moment(self._device)
+
     def _end(self, module: torch.nn.Module, *_: Any) -> None:
         if module.training and torch.is_grad_enabled() and self._search is None:
             self._ended = _Moment(self._device)
 
     def _choose(self) -> None:
         offloaded = self._offloaded
-        assert offloaded.layers is not None and self._ended is not None
+        assert offloaded.layers is not None and self._ended is not None and self._layers_begun is not None
         store = offloaded.stores(self._device)
         stats = getattr(store, "stats", lambda: None)()
         tallies = offloaded.layers.counts()
@@ -118,7 +127,7 @@ class AutoAlpha:
         if stats is None or not swapped or stats.copying_out_ns <= 0:
             self.undo()
             return
-        layer_time = self._ended.seconds_after(self._begun[-1].moment) / len(tallies)
+        layer_time = self._ended.seconds_after(self._layers_begun) / len(tallies)
         link_bytes = stats.swapped_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
             self._most, self.limit = _shares(tallies, link_bytes, stats.host_budget_bytes)
@@ -188,7 +197,7 @@ def _shares(
     """Each layer's share for the least recomputation, and what limits it.
 
     Assumed: a byte takes as long to compute again in every layer. Layers that stay on the device are
-    none of it.
+    none of it: of these the largest share stays, as much as is swapped of others.
     """
     indices = [i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes]
     costs = []
@@ -197,7 +206,8 @@ def _shares(
         rest = tally.recomputed_bytes / tally.calls
         costs.append(LayerCost(tally.swapped_bytes / tally.calls, rest, rest, link_bytes, _PIECES))
     choice = choose(costs, host_bytes, device_bytes=0)
-    shares = [0.0] * len(tallies)
-    for i, layer in zip(indices, choice.layers, strict=True):
-        shares[i] = layer.swapped / _PIECES
+    found = [layer.swapped / _PIECES for layer in choice.layers]
+    shares = [max(found, default=0.0)] * len(tallies)
+    for i, share in zip(indices, found, strict=True):
+        shares[i] = share
     return tuple(shares), choice.limits[0] if choice.limits else ""
