@@ -57,7 +57,7 @@ void AutoAlpha::choose(State& state) {
   if (stats.copying_out_ns <= 0) return settle(state, 1);
   const double layer_seconds =
       ended_->seconds_after(begun_.back().moment) / static_cast<double>(state.layers());
-  const double rate = static_cast<double>(stats.swapped_out_bytes) /
+  const double rate = static_cast<double>(stats.timed_out_bytes) /
                       (static_cast<double>(stats.copying_out_ns) / 1e9);
   const Limits limits{rate * layer_seconds, static_cast<double>(stats.host_budget_bytes)};
   const bool is_measured = rule_ == AlphaRule::kAuto;

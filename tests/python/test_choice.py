@@ -129,6 +129,14 @@ def test_the_search_ends_within_one_percent_of_the_best_share(seconds_to_wait, h
     assert step(search.best()) <= 1.01 * best
 
 
+def test_of_shares_that_are_as_fast_the_smallest_is_chosen():
+    search = AlphaSearch()
+    for part, seconds in ((0, 1.1), (1, 1.0), (0.5, 1.004), (0.25, 1.006)):
+        search.note(part, seconds)
+    assert search.best() == 0.5
+    assert AlphaSearch().best() == 1
+
+
 def test_swapping_hides_from_where_memo_says():
     # MEMO, figure 1b: 7B, 8 x A800, tensor parallel 8: from 192K tokens
     tokens = crossover(MEMO_7B, _devices.load("a800-80g"), ranks=8)

@@ -128,7 +128,7 @@ class AutoAlpha:
             self.undo()
             return
         layer_time = self._ended.seconds_after(self._layers_begun) / len(tallies)
-        link_bytes = stats.swapped_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
+        link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
             self._most, self.limit = _shares(tallies, link_bytes, stats.host_budget_bytes)
         else:
