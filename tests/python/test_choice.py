@@ -155,3 +155,20 @@ def test_attention_is_most_of_a_forward_where_memo_says():
     # figure 6: more than 90 % of a layer's forward computation above 576K (7B, 8 ranks)
     time = layer_time(MEMO_7B, 576 * 1024, _devices.load("a800-80g"), ranks=8)
     assert time.attention / (time.attention + time.matrix + time.other) > 0.9
+
+
+def test_a_choice_tells_how_far_it_may_be_from_the_best(monkeypatch):
+    auto = pytest.importorskip("ebbtide._offload._auto_alpha")
+    tally = pytest.importorskip("ebbtide._offload._layer_tally").Tally
+
+    def layer(rest, swapped=10):
+        return tally("layer", calls=1, swapped_bytes=swapped, recomputed_bytes=rest)
+
+    # alike layers: exact; the last one stays on the device, and keeps as much as the others swap
+    shares, limit, gap = auto._shares([layer(640), layer(640), layer(640, swapped=0)], 330, 1e9)
+    assert shares == (0.5, 0.5, 0.5) and (limit, gap) == ("link", 0)
+    # the host holds one piece less than is wanted of layers that differ
+    shares, limit, gap = auto._shares([layer(640), layer(6400)], 1e9, 20 + 645)
+    assert limit == "host" and 0 < gap < 0.02
+    stored = 640 * shares[0] + 6400 * shares[1]
+    assert stored <= 645 and gap == pytest.approx((645 - stored) / (7040 - stored))

@@ -76,6 +76,7 @@ class AutoAlpha:
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
+        self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
         self.limit = ""  # what keeps alpha from being larger: "link", "host", "time"; "": nothing
 
     def install(self) -> None:
@@ -130,7 +131,7 @@ class AutoAlpha:
         layer_time = self._ended.seconds_after(self._layers_begun) / len(tallies)
         link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
-            self._most, self.limit = _shares(tallies, link_bytes, stats.host_budget_bytes)
+            self._most, self.limit, self.gap = _shares(tallies, link_bytes, stats.host_budget_bytes)
         else:
             alpha, self.limit = memo_alpha(
                 always=max(tally.swapped_bytes / tally.calls for tally in swapped),
@@ -193,8 +194,9 @@ class AutoAlpha:
 
 def _shares(
     tallies: Sequence[Tally], link_bytes: float, host_bytes: float
-) -> tuple[tuple[float, ...], str]:
-    """Each layer's share for the least recomputation, and what limits it.
+) -> tuple[tuple[float, ...], str, float]:
+    """Each layer's share for the least recomputation, what limits it, and the part of the recomputation that
+    a better choice might spare (Choice.gap_seconds).
 
     Assumed: a byte takes as long to compute again in every layer. Layers that stay on the device are
     none of it: of these the largest share stays, as much as is swapped of others.
@@ -210,4 +212,5 @@ def _shares(
     shares = [max(found, default=0.0)] * len(tallies)
     for i, share in zip(indices, found, strict=True):
         shares[i] = share
-    return tuple(shares), choice.limits[0] if choice.limits else ""
+    gap = choice.gap_seconds / choice.recompute_seconds if choice.recompute_seconds > 0 else 0.0
+    return tuple(shares), choice.limits[0] if choice.limits else "", gap

@@ -75,6 +75,11 @@ class Offloaded(Unpickled):
         return "" if self._auto_alpha is None else self._auto_alpha.limit
 
     @property
+    def gap(self) -> float:
+        """Of what is recomputed, the part that a better choice of layers might spare at most; 0: none is better."""
+        return 0.0 if self._auto_alpha is None else self._auto_alpha.gap
+
+    @property
     def name(self) -> str:
         return type(self.root).__name__
 
