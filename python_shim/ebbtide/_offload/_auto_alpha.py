@@ -131,6 +131,9 @@ class AutoAlpha:
         layer_time = self._ended.seconds_after(self._layers_begun) / len(tallies)
         link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
+            # Copies of the last layer that is swapped have the next one's time too, if that stays.
+            behind = len(swapped) + (len(swapped) < len(tallies))
+            link_bytes *= behind / len(swapped)
             self._most, self.limit, self.gap = _shares(tallies, link_bytes, stats.host_budget_bytes)
         else:
             alpha, self.limit = memo_alpha(
