@@ -55,6 +55,7 @@ int64_t ebbtide_dryrun_counter(const char* name) {
       {"communicators", &counters.communicators},
       {"uncomputed_reads", &counters.uncomputed_reads},
       {"typical_choices", &counters.typical_choices},
+      {"large_integers", &counters.large_integers},
       {"unimplemented_calls", &counters.unimplemented_calls},
   };
   for (const auto& [key, value] : table) {

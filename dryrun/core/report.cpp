@@ -106,6 +106,7 @@ std::string make_report() {
   add(json, "communicators", counters.communicators);
   add(json, "uncomputed_reads", counters.uncomputed_reads);
   add(json, "typical_choices", counters.typical_choices);
+  add(json, "large_integers", counters.large_integers);
   add(json, "unimplemented_calls", counters.unimplemented_calls);
   add(json, "peak_pinned_bytes", simulator.peak_pinned().value);
   json += "  \"typical\": " + quoted(to_text(simulator.settings().typical)) + ",\n";

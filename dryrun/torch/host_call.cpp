@@ -46,7 +46,9 @@ void collect_tensor(const at::Tensor& tensor, ArgumentRole role, CallTensors& te
   }
   if (tensors.first == nullptr) tensors.first = tensor.unsafeGetTensorImpl();
   tensors.on_device = true;
-  tensors.is_computable = tensors.is_computable && is_computable(tensor);
+  const bool is_small = is_computable(tensor);
+  tensors.is_computable = tensors.is_computable && is_small;
+  tensors.has_large_integers |= !is_small && c10::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);
   if (role != ArgumentRole::kRead) tensors.written.push_back(tensor);
 }
 

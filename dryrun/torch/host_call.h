@@ -35,6 +35,7 @@ struct CallTensors {
   bool on_device = false;           // at least one plain device tensor
   bool is_foreign = false;          // a tensor that the companion does not understand
   bool is_computable = true;        // all of them are small enough
+  bool has_large_integers = false;  // integers among those that are not; masks of booleans are common
   std::vector<at::Tensor> written;  // in-place and out arguments on a device
   const c10::TensorImpl* first = nullptr;
 };

@@ -126,7 +126,7 @@ def summary(report: dict[str, Any]) -> str:
                 )
         lines.append(line)
     lines += [f"ebbtide dryrun: {line}" for line in _foresight.time_lines(report)]
-    lines.append(f"ebbtide dryrun: {_typical.line(report)}")
+    lines += [f"ebbtide dryrun: {line}" for line in [_typical.line(report), *_typical.large_line(report)]]
     return "\n".join(lines)
 
 

@@ -34,6 +34,17 @@ def line(report: dict[str, Any]) -> str:
     return f"{text}, taken as: {', '.join(taken)} (--typical)"
 
 
+def large_line(report: dict[str, Any]) -> list[str]:
+    """That integers were too large to be computed, and what to do; nothing if none were."""
+    count = report["large_integers"]
+    if not count:
+        return []
+    return [
+        f"{count} operators on integers above the compute limit were not computed, and read as zero: if the program's "
+        "course depends on them, set EBBTIDE_DRYRUN_COMPUTE_LIMIT=1GiB or more"
+    ]
+
+
 def typical(tensor: Any, value: Any) -> Any:
     """Say what a tensor typically holds, where a program's course depends on it; returns the tensor.
 

@@ -102,6 +102,23 @@ def test_the_summary_names_what_was_read_and_as_what_it_was_taken():
     )
 
 
+def test_integers_that_are_too_large_are_counted_and_the_limit_is_named(tmp_path):
+    done = simulate(
+        """
+        experts = torch.randn(4096, 4, device="cuda").topk(2)[1]
+        mask = torch.nn.functional.one_hot(experts, 4)
+        print(json.dumps([len((mask.sum((0, 1)) > 0).nonzero()), mask.numel() * 8]))
+        """,
+        tmp_path,
+        EBBTIDE_DRYRUN_COMPUTE_LIMIT="200KiB",
+    )
+    hit, size = done.answer()
+    assert hit == 0 and size == 256 * 1024  # no expert has a token: the mask is zeros
+    assert done.report["large_integers"] > 0
+    (line,) = _typical.large_line(done.report)
+    assert "EBBTIDE_DRYRUN_COMPUTE_LIMIT" in line and _typical.large_line({"large_integers": 0}) == []
+
+
 def test_a_wrong_setting_is_one_line(tmp_path):
     done = simulate("print(torch.cuda.device_count())", tmp_path, EBBTIDE_DRYRUN_TYPICAL="loss=1")
     assert 'EBBTIDE_DRYRUN_TYPICAL=loss=1: "loss=1": known are number' in done.stderr
