@@ -59,9 +59,9 @@ Result<TypicalValues> parse_typical(std::string_view text) {
 
 std::string to_text(const TypicalValues& typical) {
   char text[160];
-  std::snprintf(text, sizeof text, "number=%g,low=%g,high=%g,choice=%s,found_inf=%g", typical.number,
-                typical.low, typical.high, typical.spreads_choices ? "even" : "first",
-                typical.found_inf);
+  std::snprintf(text, sizeof text, "number=%g,low=%g,high=%g,choice=%s,found_inf=%g",
+                typical.number, typical.low, typical.high,
+                typical.spreads_choices ? "even" : "first", typical.found_inf);
   return text;
 }
 

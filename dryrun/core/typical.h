@@ -16,26 +16,28 @@ namespace ebbtide::dryrun {
 
 // Invariant: low < high, both finite.
 struct TypicalValues {
-  double number = 1;            // a floating-point tensor of one element: a loss, a norm
-  double low = 0;               // elements of larger ones are spread evenly
-  double high = 1;              // between these two
-  bool spreads_choices = true;  // topk, argmax, multinomial ...: evenly over what there is to choose
-  double found_inf = 0;         // of a gradient scaler: 0: the step is taken
+  double number = 1;  // a floating-point tensor of one element: a loss, a norm
+  double low = 0;     // elements of larger ones are spread evenly
+  double high = 1;    // between these two
+  bool spreads_choices =
+      true;              // topk, argmax, multinomial ...: evenly over what there is to choose
+  double found_inf = 0;  // of a gradient scaler: 0: the step is taken
 
-  // The element at `index` of a tensor of several: the multiples of the golden ratio, modulo one, fill
-  // an interval evenly however many of them are taken (H. Weyl, 1916).
+  // The element at `index` of a tensor of several: the multiples of the golden ratio, modulo one,
+  // fill an interval evenly however many of them are taken (H. Weyl, 1916).
   double element(std::int64_t index) const {
     constexpr double kGoldenRatio = 0.6180339887498949;
     const double share = kGoldenRatio * static_cast<double>(index + 1);
     return low + (high - low) * (share - static_cast<double>(static_cast<std::int64_t>(share)));
   }
-  // Which of `candidates` comes `slot`-th in row `row` of a choice of `chosen`. The rows together name
-  // each candidate equally often, to one; no row names one twice. Requires: chosen <= candidates, or
-  // that a row may repeat what it names.
+  // Which of `candidates` comes `slot`-th in row `row` of a choice of `chosen`. The rows together
+  // name each candidate equally often, to one; no row names one twice. Requires: chosen <=
+  // candidates, or that a row may repeat what it names.
   std::int64_t choice(std::int64_t row, std::int64_t slot, std::int64_t chosen,
                       std::int64_t candidates) const {
     if (!spreads_choices) return slot % candidates;
-    // What is sorted whole begins one further in each row, so that the first of each are spread, too.
+    // What is sorted whole begins one further in each row, so that the first of each are spread,
+    // too.
     const std::int64_t step = chosen < candidates ? chosen : 1;
     return (row * step + slot) % candidates;
   }

@@ -191,11 +191,11 @@ void run_functional(const Call& call, const CallTensors& tensors) {
     choose(call, arguments);
     return;
   }
-  const bool is_computable =
+  const bool is_possible =
       tensors.is_computable || is_computable_from_typical(facts, arguments);
   call.run();
   std::optional<HostResults> results;
-  if (is_computable && !facts.fails_on_cpu && has_wanted_result(call, arguments)) {
+  if (is_possible && !facts.fails_on_cpu && has_wanted_result(call, arguments)) {
     results = call_on_host(call.op, call.facts, arguments);
   }
   if (results) {

@@ -68,7 +68,8 @@ void put_typical(const void* tensor_impl, void* bytes, std::size_t size, std::si
 
 at::Tensor typical_like(const at::Tensor& tensor) {
   const HostScope scope;
-  at::Tensor host = at::empty(tensor.sizes(), tensor.options().device(at::kCPU).requires_grad(false));
+  at::Tensor host =
+      at::empty(tensor.sizes(), tensor.options().device(at::kCPU).requires_grad(false));
   put_typical(tensor.unsafeGetTensorImpl(), host.data_ptr(), host.nbytes(), 0);
   return host;
 }
@@ -85,8 +86,7 @@ void put_choices(const at::Tensor& indices, const at::Tensor& among, std::int64_
   for (std::int64_t outer = 0; outer < rows.outer; ++outer) {
     for (std::int64_t slot = 0; slot < rows.slots; ++slot) {
       for (std::int64_t inner = 0; inner < rows.inner; ++inner) {
-        *chosen++ =
-            typical().choice(outer * rows.inner + inner, slot, rows.slots, candidates);
+        *chosen++ = typical().choice(outer * rows.inner + inner, slot, rows.slots, candidates);
       }
     }
   }

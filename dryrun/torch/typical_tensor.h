@@ -8,8 +8,8 @@
 
 namespace ebbtide::dryrun {
 
-// Puts them into `size` bytes of what is a copy of the tensor's memory, beginning `offset` bytes behind
-// its first element. Integers and booleans become zero. The form is that of OperatorContext.
+// Puts them into `size` bytes of what is a copy of the tensor's memory, beginning `offset` bytes
+// behind its first element. Integers and booleans become zero. The form is that of OperatorContext.
 void put_typical(const void* tensor_impl, void* bytes, std::size_t size, std::size_t offset);
 
 // A host tensor of the same shape full of them. Requires: floating point.

@@ -48,7 +48,8 @@ def settings(host: str | None, only: Sequence[str] = ()) -> list[Setting]:
         Setting("expandable segments", expandable, same_bytes_as="as it is", compacts=True),
         Setting(
             "EBBTIDE=1",
-            {"EBBTIDE": "1", "EBBTIDE_STRICT": "1"},  # strict: without it a run without Ebbtide would pass for one with it
+            # Strict: or a run without Ebbtide could pass for one with it.
+            {"EBBTIDE": "1", "EBBTIDE_STRICT": "1"},
             same_bytes_as="as it is",
             compacts=True,
             begins_with="expandable segments",

@@ -26,8 +26,8 @@ std::vector<int> loads(int rows, int chosen, int candidates) {
 }
 
 TEST(TypicalValues, ChoicesNameEachCandidateEquallyOften) {
-  for (const auto& [rows, chosen, candidates] :
-       std::vector<std::array<int, 3>>{{64, 2, 8}, {7, 2, 8}, {100, 3, 7}, {5, 1, 32000}, {9, 6, 6}}) {
+  for (const auto& [rows, chosen, candidates] : std::vector<std::array<int, 3>>{
+           {64, 2, 8}, {7, 2, 8}, {100, 3, 7}, {5, 1, 32000}, {9, 6, 6}}) {
     const std::vector<int> times = loads(rows, chosen, candidates);
     const auto [least, most] = std::minmax_element(times.begin(), times.end());
     EXPECT_LE(*most - *least, 1) << rows << " rows, " << chosen << " of " << candidates;
@@ -65,10 +65,15 @@ TEST(TypicalValues, TextGivesWhatItSaysAndIsWrittenBack) {
 }
 
 TEST(TypicalValues, WrongTextIsNamedWithARemedy) {
-  for (const auto& [text, word] : std::vector<std::pair<const char*, const char*>>{
-           {"loss=1", "known are"}, {"number", "a number"}, {"number=1x", "a number"},
-           {"choice=random", "choice=even"}, {"found_inf=2", "found_inf=0"},
-           {"low=1", "less than"}, {"high=inf", "finite"}, {"number=1,,", "known are"}}) {
+  for (const auto& [text, word] :
+       std::vector<std::pair<const char*, const char*>>{{"loss=1", "known are"},
+                                                        {"number", "a number"},
+                                                        {"number=1x", "a number"},
+                                                        {"choice=random", "choice=even"},
+                                                        {"found_inf=2", "found_inf=0"},
+                                                        {"low=1", "less than"},
+                                                        {"high=inf", "finite"},
+                                                        {"number=1,,", "known are"}}) {
     const auto parsed = parse_typical(text);
     ASSERT_FALSE(parsed.ok()) << text;
     EXPECT_NE(parsed.error().message.find(word), std::string::npos) << parsed.error().message;
