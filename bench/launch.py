@@ -72,8 +72,8 @@ def run(
 
 def _is_warning(line: str) -> bool:
     """A value that was read though nothing computed it means that the program ran astray."""
-    if "reads of values that were not computed" in line:
-        return "dryrun: 0 reads" not in line
+    if "values read that were not computed" in line:
+        return "not computed: 0" not in line
     return line.startswith(("ebbtide warning", "ebbtide error"))
 
 

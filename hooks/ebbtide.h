@@ -157,6 +157,7 @@ typedef struct ebbtide_swap_stats {
   int64_t copying_out_ns, copying_in_ns, exposed_out_ns, exposed_in_ns;
   int64_t unmeasured_copies;       /* copies not timed, because too many were under way */
   int64_t host_waits;              /* after errors and at the end only */
+  int64_t timed_out_bytes;         /* of the copies whose time is in copying_out_ns */
 } ebbtide_swap_stats;
 
 /* Buffers with sizes and lifetimes, and once planned, their offsets: the planner by itself, see

@@ -39,6 +39,7 @@ ebbtide_swap_stats stats_of(const SwapTable::Entry& entry) {
   s.exposed_in_ns = from.in.exposed_ns;
   s.unmeasured_copies = from.out.unmeasured + from.in.unmeasured;
   s.host_waits = from.host_waits;
+  s.timed_out_bytes = from.out.timed_bytes;
   return s;
 }
 

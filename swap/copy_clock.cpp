@@ -54,6 +54,7 @@ bool CopyClock::collect_one(Pending& pending) {
   } else {
     const std::int64_t length = std::max(*copying, std::int64_t{0});
     pending.sum->copying_ns += length;
+    pending.sum->timed_bytes += span.bytes.value;
     const std::optional<std::int64_t> exposed =
         span.reached.value == 0 ? std::nullopt : device_.elapsed_ns(span.reached, span.end);
     const std::int64_t stood_still = std::clamp(exposed.value_or(0), std::int64_t{0}, length);

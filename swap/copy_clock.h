@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 
+#include "allocator/base/units.h"
 #include "allocator/device/copy_device.h"
 #include "swap/event_pool.h"
 #include "swap/swap_log.h"
@@ -13,6 +14,7 @@ namespace ebbtide {
 // One direction's sums, in nanoseconds of the device's clock.
 struct CopyTime {
   std::int64_t copying_ns = 0;  // copies under way
+  std::int64_t timed_bytes = 0;  // copied in that time: those under way still are not in it
   std::int64_t exposed_ns = 0;  // of that, the compute stream stood still: not hidden
   std::int64_t unmeasured = 0;  // copies that were not timed: too many at once
 };
@@ -39,6 +41,7 @@ class CopyClock {
   struct Span {
     EventId start, end;  // around the copy, on its stream
     EventId reached;     // on the compute stream, before it waited for `end`; 0: it never did
+    Bytes bytes = {};
   };
   // Takes over the events; they go back to the pool.
   void add(const Span& span, CopyTime& sum, SwapLog::Copy copy = {});

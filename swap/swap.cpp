@@ -227,6 +227,7 @@ Status Swap::release(Ticket ticket) {
     clock_.add(entry->in, stats_.in, {ticket.value, true});
   }
   log_.released(ticket.value, entry->bytes);
+  entry->out.bytes = entry->bytes;
   clock_.add(entry->out, stats_.out, {ticket.value, false});
   places_.give_back(entry->offset, entry->bytes);
   if (planner_.end(entry->turn)) stats_.rounds += 1;

@@ -15,6 +15,8 @@ namespace ebbtide::dryrun {
 namespace {
 
 constexpr std::size_t kZeroProbe = 4096;
+// Larger copies to the host carry zeros where nothing was computed.
+constexpr std::size_t kTypicalLimit = std::size_t{1} << 20;
 
 bool is_zero(const char* bytes, std::size_t size) {
   static const char kZeros[kZeroProbe] = {};
@@ -36,22 +38,27 @@ Content Simulator::content(const void* pointer, std::size_t size) {
   return contents_.least(to_address(pointer), size);
 }
 
-void Simulator::materialise(void* pointer, std::size_t size) {
+std::vector<ByteRange> Simulator::materialise(void* pointer, std::size_t size) {
   const std::lock_guard lock(mutex_);
-  bool has_holes = false;
+  std::vector<ByteRange> holes;
   contents_.for_each(to_address(pointer), size,
                      [&](std::uintptr_t begin, std::size_t length, Content content) {
                        if (content != Content::kNotComputed) return;
-                       std::memset(to_pointer(begin), 0, length);
-                       has_holes = true;
+                       holes.push_back({static_cast<char*>(to_pointer(begin)), length});
                      });
-  if (!has_holes) return;
-  std::vector<std::pair<std::uintptr_t, std::size_t>> holes;
-  contents_.for_each(to_address(pointer), size,
-                     [&](std::uintptr_t begin, std::size_t length, Content content) {
-                       if (content == Content::kNotComputed) holes.emplace_back(begin, length);
-                     });
-  for (const auto& [begin, length] : holes) contents_.mark(begin, length, Content::kDerived);
+  for (const ByteRange& hole : holes) {
+    std::memset(hole.begin, 0, hole.size);
+    contents_.mark(to_address(hole.begin), hole.size, Content::kDerived);
+  }
+  return holes;
+}
+
+bool Simulator::put(void* target, const void* source, std::size_t size) {
+  const std::lock_guard lock(mutex_);
+  if (memory_of(to_address(target)) == nullptr) return false;
+  std::memcpy(target, source, size);
+  contents_.mark(to_address(target), size, Content::kDerived);
+  return true;
 }
 
 void Simulator::fill(void* target, int value, std::size_t size) {
@@ -76,6 +83,7 @@ void Simulator::copy(void* target, const void* source, std::size_t size) {
   const std::uintptr_t to = to_address(target);
   const std::uintptr_t from = to_address(source);
   bool read_uncomputed = false;
+  std::vector<ByteRange> typical;
   {
     const std::lock_guard lock(mutex_);
     const std::int64_t limit =
@@ -92,11 +100,16 @@ void Simulator::copy(void* target, const void* source, std::size_t size) {
     } else if (context.reads_scratch) {
       read_scratch(to, size);
     } else {
-      read_uncomputed = copy_to_host(to, from, size, moves) && !context.is_quiet;
+      read_uncomputed = copy_to_host(to, from, size, moves, typical) && !context.is_quiet;
       if (context.is_quiet && contents_.least(from, size) == Content::kNotComputed) {
         read_scratch(to, size);
       }
     }
+  }
+  // Our lock is free: this is the companion's code.
+  for (const ByteRange& range : typical) {
+    const auto offset = static_cast<std::size_t>(range.begin - static_cast<char*>(target));
+    context.put_typical(context.subject, range.begin, range.size, offset);
   }
   if (read_uncomputed) note_uncomputed_read(size);
 }
@@ -139,18 +152,24 @@ void Simulator::copy_on_device(std::uintptr_t target, std::uintptr_t source, std
 }
 
 bool Simulator::copy_to_host(std::uintptr_t target, std::uintptr_t source, std::size_t size,
-                             bool moves) {
+                             bool moves, std::vector<ByteRange>& typical) {
   if (is_registered(target)) {
     copy_to_stash(target, source, size);
     return false;
   }
   bool complete = true;
   const bool pinned = is_pinned(target);
+  // What is larger is on its way out and back (offloading, a checkpoint), or nobody looks at it.
+  const std::size_t limit = pinned ? kZeroProbe : kTypicalLimit;
+  const bool is_looked_at =
+      size <= limit && operator_context().put_typical != nullptr && !operator_context().is_quiet;
   contents_.for_each(source, size, [&](std::uintptr_t begin, std::size_t length, Content content) {
     void* to = to_pointer(target + (begin - source));
     if (content != Content::kComputed) complete = false;
     if (content != Content::kNotComputed) {
       std::memcpy(to, to_pointer(begin), length);
+    } else if (is_looked_at) {
+      typical.push_back({static_cast<char*>(to), length});
     } else if (pinned || !moves) {
       // Offloading must not cost the host what it would cost the real program: untouched pages are
       // zeros too.

@@ -19,6 +19,8 @@ struct Counters {
   std::atomic<std::int64_t> copies{0};
   std::atomic<std::int64_t> communicators{0};
   std::atomic<std::int64_t> uncomputed_reads{0};
+  std::atomic<std::int64_t> typical_choices{0};  // operators that chose among what was not computed
+  std::atomic<std::int64_t> large_integers{0};  // operators on integers above the compute limit
   std::atomic<std::int64_t> unimplemented_calls{0};
 };
 

@@ -33,7 +33,7 @@ class DeviceFile {
     complain(pointer, "must be a number from " + text(least) + " to " + text(most));
     return 0;
   }
-  // A rate, e.g. bytes in one second: anything above zero.
+  // A rate, e.g. bytes in one second: from one on.
   double rate(const char* pointer) { return number(pointer, 1, 1e21); }
   double share(const char* name) {
     return number(("/efficiency/" + std::string(name) + "/value").c_str(), 1e-6, 1);

@@ -54,6 +54,8 @@ int64_t ebbtide_dryrun_counter(const char* name) {
       {"copies", &counters.copies},
       {"communicators", &counters.communicators},
       {"uncomputed_reads", &counters.uncomputed_reads},
+      {"typical_choices", &counters.typical_choices},
+      {"large_integers", &counters.large_integers},
       {"unimplemented_calls", &counters.unimplemented_calls},
   };
   for (const auto& [key, value] : table) {
@@ -65,6 +67,12 @@ int64_t ebbtide_dryrun_counter(const char* name) {
 int ebbtide_dryrun_content(const void* pointer, size_t size) {
   return static_cast<int>(Simulator::instance().content(pointer, size));
 }
+
+int ebbtide_dryrun_put(void* target, const void* source, size_t size) {
+  return Simulator::instance().put(target, source, size) ? 0 : -1;
+}
+
+void ebbtide_dryrun_at_end(void (*call)(void)) { ebbtide::dryrun::set_ending(call); }
 
 void ebbtide_dryrun_fail(int64_t nth, unsigned kinds) { ebbtide::dryrun::make_fail(nth, kinds); }
 

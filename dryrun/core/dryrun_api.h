@@ -30,6 +30,14 @@ EBBTIDE_DRYRUN_API int64_t ebbtide_dryrun_counter(const char* name);
 /* What a range holds: 0 not computed, 1 derived from what was not, 2 computed. */
 EBBTIDE_DRYRUN_API int ebbtide_dryrun_content(const void* pointer, size_t size);
 
+/* Device memory holds these bytes from now on, as values derived from what was not computed. Takes no
+ * virtual time. -1: not memory of a simulated device. */
+EBBTIDE_DRYRUN_API int ebbtide_dryrun_put(void* target, const void* source, size_t size);
+
+/* Called when the program is ended after its last step (EBBTIDE_DRYRUN_STEPS): its own handlers
+ * at exit are not. One at a time; NULL: none. */
+EBBTIDE_DRYRUN_API void ebbtide_dryrun_at_end(void (*call)(void));
+
 /* The nth call from now on of these kinds (a sum: 1 device memory, 2 events, 4 copies, 8 pinning) fails,
  * once; 0: none does. Then: how many such calls there have been since. */
 EBBTIDE_DRYRUN_API void ebbtide_dryrun_fail(int64_t nth, unsigned kinds);

@@ -16,6 +16,10 @@ struct OperatorContext {
   // What it works on, and a function that writes that as text. Used for reports only.
   const void* subject = nullptr;
   void (*describe)(const void* subject, char* text, std::size_t capacity) = nullptr;
+  // Writes typical values (core/typical.h) for `size` bytes of the subject, `offset` bytes behind its
+  // first; nullptr: zeros stand for what was not computed.
+  void (*put_typical)(const void* subject, void* bytes, std::size_t size,
+                      std::size_t offset) = nullptr;
   // True in an operator that is no copy and no read of a value: what it reads back is its own
   // scratch memory, which no kernel has written. It sees zeros, or the count below.
   bool reads_scratch = false;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
@@ -14,6 +15,7 @@ namespace {
 
 std::string (*report_section)() = nullptr;
 pid_t reporting_process = 0;
+std::atomic<Ending> ending = nullptr;
 
 std::string quoted(const std::string& text) {
   std::string result = "\"";
@@ -53,8 +55,9 @@ void finish() {
   if (reads > 0) {
     std::fprintf(stderr,
                  "ebbtide dryrun: the program read %lld value(s) that a simulated device does not "
-                 "compute, as zero; first: %s\n",
-                 static_cast<long long>(reads), simulator.first_uncomputed_read().c_str());
+                 "compute, as typical ones (%s); first: %s\n",
+                 static_cast<long long>(reads), to_text(simulator.settings().typical).c_str(),
+                 simulator.first_uncomputed_read().c_str());
   }
   const Settings& settings = simulator.settings();
   if (!settings.report_path.empty()) {
@@ -70,9 +73,13 @@ void finish() {
 
 void end_program() {
   finish();
+  const Ending last = ending;
+  if (last != nullptr) last();
   std::fflush(nullptr);
   _exit(0);  // the program's own handlers expect a run that came to its end
 }
+
+void set_ending(Ending call) { ending = call; }
 
 void set_report_section(std::string (*make)()) { report_section = make; }
 
@@ -98,8 +105,11 @@ std::string make_report() {
   add(json, "copies", counters.copies);
   add(json, "communicators", counters.communicators);
   add(json, "uncomputed_reads", counters.uncomputed_reads);
+  add(json, "typical_choices", counters.typical_choices);
+  add(json, "large_integers", counters.large_integers);
   add(json, "unimplemented_calls", counters.unimplemented_calls);
   add(json, "peak_pinned_bytes", simulator.peak_pinned().value);
+  json += "  \"typical\": " + quoted(to_text(simulator.settings().typical)) + ",\n";
   json += "  \"first_uncomputed_read\": " + quoted(simulator.first_uncomputed_read()) + ",\n";
   json += "  \"torch\": " + (report_section == nullptr ? std::string("null") : report_section());
   json += ",\n  \"time\": " + time_report(simulator.timeline());

@@ -107,6 +107,14 @@ Result<Settings> read_settings() {
                    std::string("EBBTIDE_DRYRUN_STEPS=") + steps + ": write a number, from 1 on"};
     }
   }
+  if (const char* typical = variable("EBBTIDE_DRYRUN_TYPICAL")) {
+    Result<TypicalValues> parsed = parse_typical(typical);
+    if (!parsed) {
+      return Error{ErrorCode::kInvalidArgument,
+                   std::string("EBBTIDE_DRYRUN_TYPICAL=") + typical + ": " + parsed.error().message};
+    }
+    settings.typical = parsed.value();
+  }
   if (const char* bare = variable("EBBTIDE_DRYRUN_BARE")) {
     settings.is_bare = std::string_view(bare) == "1";
     if (!settings.is_bare && std::string_view(bare) != "0") {

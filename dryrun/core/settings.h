@@ -11,6 +11,7 @@
 //   EBBTIDE_DRYRUN_TIMELINE       file for the streams' timeline, as JSON, at exit
 //   EBBTIDE_DRYRUN_STEPS          the program ends after so many training steps (default: by itself)
 //   EBBTIDE_DRYRUN_RANKS          processes that share links with this one (default: 1)
+//   EBBTIDE_DRYRUN_TYPICAL        what stands for values that are not computed (core/typical.h)
 //   EBBTIDE_DRYRUN_BARE           1: kernels do nothing and no more is done, no time and no values
 //                                 (what a dry run is measured against)
 //   EBBTIDE_DRYRUN_COMPUTE_LIMIT  largest tensor that is computed and copied for real (64MiB)
@@ -24,6 +25,7 @@
 #include "allocator/base/result.h"
 #include "allocator/base/units.h"
 #include "dryrun/core/device_model.h"
+#include "dryrun/core/typical.h"
 
 namespace ebbtide::dryrun {
 
@@ -38,6 +40,7 @@ struct Settings {
   int last_step = 0;          // the program is ended after so many training steps; 0: it is not
   int ranks = 1;              // processes like this one, each on devices of its own
   bool is_bare = false;       // no virtual time, no values
+  TypicalValues typical;
   Bytes compute_limit{std::int64_t{64} << 20};
 };
 

@@ -29,6 +29,11 @@ struct PointerFacts {
   Bytes size;
 };
 
+struct ByteRange {
+  char* begin;
+  std::size_t size;
+};
+
 struct DeviceUse {
   Bytes capacity, used, peak;
 };
@@ -72,15 +77,18 @@ class EBBTIDE_DRYRUN_API Simulator {
   bool unregister_host(void* pointer);
   PointerFacts facts(const void* pointer);
 
-  // Copies and fills, as streams would do them in program order. What was not computed reads as
-  // zero.
+  // Copies and fills, as streams would do them in program order. What was not computed reads as what
+  // the operator's context puts there, or as zero.
   void copy(void* target, const void* source, std::size_t size);
   void fill(void* target, int value, std::size_t size);
 
   void mark(const void* pointer, std::size_t size, Content content);
   Content content(const void* pointer, std::size_t size);
-  // Fills what was not computed with zeros, so that the bytes can be read in place.
-  void materialise(void* pointer, std::size_t size);
+  // Fills what was not computed with zeros, so that the bytes can be read in place; they count as
+  // derived. Returns where that was.
+  std::vector<ByteRange> materialise(void* pointer, std::size_t size);
+  // Device memory holds these bytes from now on, as derived ones; false: it is none.
+  bool put(void* target, const void* source, std::size_t size);
 
   // "aten::_local_scalar_dense (float32 [1])" of the first read of what was not computed; "" if
   // none.
@@ -101,8 +109,9 @@ class EBBTIDE_DRYRUN_API Simulator {
   void copy_from_stash(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
   void copy_to_device(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
   void copy_on_device(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
-  // Returns whether something that was not computed was read.
-  bool copy_to_host(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves);
+  // Returns whether something that was not computed was read; adds where typical values belong.
+  bool copy_to_host(std::uintptr_t target, std::uintptr_t source, std::size_t size, bool moves,
+                    std::vector<ByteRange>& typical);
   void read_scratch(std::uintptr_t target, std::size_t size);
   void note_uncomputed_read(std::size_t size);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dryrun/core/simulator.h"
+#include "dryrun/torch/typical_tensor.h"
 
 namespace ebbtide::dryrun {
 
@@ -106,7 +107,12 @@ at::Tensor host_alias(const at::Tensor& tensor, bool materialise) {
     static char nothing = 0;
     return at::from_blob(&nothing, tensor.sizes(), tensor.strides(), options);
   }
-  if (materialise) Simulator::instance().materialise(extent.begin, extent.size);
+  if (materialise) {
+    for (const ByteRange& hole : Simulator::instance().materialise(extent.begin, extent.size)) {
+      put_typical(tensor.unsafeGetTensorImpl(), hole.begin, hole.size,
+                  static_cast<std::size_t>(hole.begin - extent.begin));
+    }
+  }
   return at::from_blob(extent.begin, tensor.sizes(), tensor.strides(), options);
 }
 

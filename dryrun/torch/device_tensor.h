@@ -21,7 +21,8 @@ bool is_computable(const at::Tensor& tensor);
 Content content_of(const at::Tensor& tensor);
 void mark(const at::Tensor& tensor, Content content);
 
-// A CPU tensor over the same memory. `materialise` first fills what was not computed with zeros.
+// A CPU tensor over the same memory. `materialise` first fills what was not computed with
+// typical values, or with zeros if it is no floating-point tensor.
 at::Tensor host_alias(const at::Tensor& tensor, bool materialise);
 
 // Fills with zeros at no cost. Requires: tensor.is_non_overlapping_and_dense().

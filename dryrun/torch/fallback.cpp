@@ -21,6 +21,7 @@
 #include "dryrun/torch/python_dispatch.h"
 #include "dryrun/torch/step_watch.h"
 #include "dryrun/torch/torch_report.h"
+#include "dryrun/torch/typical_tensor.h"
 
 namespace ebbtide::dryrun {
 
@@ -42,6 +43,7 @@ class ContextScope {
     context.name = facts.name.c_str();
     context.subject = tensors.first;
     context.describe = &describe_tensor;
+    context.put_typical = &put_typical;
     context.copy_limit = -1;
     context.launches = 0;
     context.is_in_backward = is_in_backward();
@@ -102,10 +104,17 @@ void forget_returned(const Call& call) {
   });
 }
 
+// Counts an operator that counts or chooses among integers, and was too large to be: what reads as zero
+// then may lead a program astray (experts without a token) though it reads no value itself.
+void note_large_integers(const CallTensors& tensors) {
+  if (tensors.has_large_integers) ++Simulator::instance().counters().large_integers;
+}
+
 // Whether a result's values are wanted, given what the inputs are worth.
 bool is_wanted(const OperatorFacts& facts, const at::Tensor& result, Content inputs) {
   if (is_exact(result)) return true;
-  return facts.computes_floats && inputs == Content::kComputed && is_computable(result);
+  const bool is_known = inputs == Content::kComputed || facts.follows_typical;
+  return facts.computes_floats && is_known && is_computable(result);
 }
 
 void put_returned(const Call& call, const HostResults& results) {
@@ -141,16 +150,54 @@ bool has_wanted_result(const Call& call, const Stack& arguments) {
   return has_exact || (call.facts.computes_floats && reads_only_computed(call.facts, arguments));
 }
 
+// Whether an operator chooses among values of which no kernel has computed any.
+bool chooses_among_unknown(const Call& call, const Stack& arguments) {
+  if (!call.facts.choice || !arguments.front().isTensor()) return false;
+  const at::Tensor among = arguments.front().toTensor();
+  if (!is_plain_device_tensor(among) || is_exact(among)) return false;
+  return !is_computable(among) || content_of(among) != Content::kComputed;
+}
+
+void choose(const Call& call, const Stack& arguments) {
+  const Choice& choice = *call.facts.choice;
+  const std::size_t begin = call.stack->size() - call.facts.return_count;
+  const at::Tensor indices = (*call.stack)[begin + choice.result].toTensor();
+  if (!is_plain_device_tensor(indices) || !is_computable(indices)) return;
+  std::int64_t dim = -1;
+  if (choice.dim >= 0) {
+    const c10::IValue& argument = arguments[static_cast<std::size_t>(choice.dim)];
+    if (argument.isInt()) dim = argument.toInt();
+    if (argument.isNone()) {  // of all elements as one row: the first is as good as any
+      fill_zero(indices);
+      mark(indices, Content::kDerived);
+      return;
+    }
+  }
+  put_choices(indices, arguments.front().toTensor(), dim);
+}
+
 void run_functional(const Call& call, const CallTensors& tensors) {
-  if (!tensors.is_computable || call.facts.fails_on_cpu) {
+  const OperatorFacts& facts = call.facts;
+  if (!facts.choice && !facts.compares && (!tensors.is_computable || facts.fails_on_cpu)) {
     call.run();
     forget_returned(call);
+    note_large_integers(tensors);
     return;
   }
   const Stack arguments = call.arguments();
+  if (chooses_among_unknown(call, arguments)) {
+    call.run();
+    forget_returned(call);
+    choose(call, arguments);
+    return;
+  }
+  const bool is_possible =
+      tensors.is_computable || is_computable_from_typical(facts, arguments);
   call.run();
   std::optional<HostResults> results;
-  if (has_wanted_result(call, arguments)) results = call_on_host(call.op, call.facts, arguments);
+  if (is_possible && !facts.fails_on_cpu && has_wanted_result(call, arguments)) {
+    results = call_on_host(call.op, call.facts, arguments);
+  }
   if (results) {
     put_returned(call, *results);
   } else {
@@ -182,13 +229,15 @@ void run_writing(const Call& call, const CallTensors& tensors, ContextScope& sco
   std::optional<HostResults> results;
   if (tensors.is_computable && (all_exact || call.facts.computes_floats)) {
     const Stack arguments = call.arguments();
-    if (all_exact || reads_only_computed(call.facts, arguments)) {
+    if (all_exact || call.facts.follows_typical || reads_only_computed(call.facts, arguments)) {
       results = call_on_host(call.op, call.facts, arguments);
     }
   }
   if (!results) {
     call.run();
     forget_written(tensors);
+    note_large_integers(tensors);
+    if (call.facts.checks_finite) put_found_inf(tensors.written.back());
     return;
   }
   std::int64_t count = -1;

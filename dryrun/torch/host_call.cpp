@@ -3,12 +3,12 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/List.h>
 #include <ATen/ops/empty.h>
-#include <ATen/record_function.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
 
+#include "dryrun/core/simulator.h"
 #include "dryrun/torch/device_tensor.h"
+#include "dryrun/torch/typical_tensor.h"
 
 namespace ebbtide::dryrun {
 
@@ -21,18 +21,6 @@ at::Generator host_generator() {
   static thread_local at::Generator generator = at::detail::createCPUGenerator(kSeed);
   return generator;
 }
-
-// Keeps host calls out of autograd, modes, profiles and our own fallback.
-class HostScope {
- public:
-  HostScope() = default;
-
- private:
-  at::AutoDispatchBelowADInplaceOrView below_autograd_;
-  c10::impl::ExcludeDispatchKeyGuard below_us_{c10::DispatchKeySet(
-      {c10::DispatchKey::Fake, c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot})};
-  at::DisableRecordFunctionGuard unrecorded_;
-};
 
 template <typename Visit>
 void for_each_tensor(const c10::IValue& value, Visit&& visit) {
@@ -58,7 +46,9 @@ void collect_tensor(const at::Tensor& tensor, ArgumentRole role, CallTensors& te
   }
   if (tensors.first == nullptr) tensors.first = tensor.unsafeGetTensorImpl();
   tensors.on_device = true;
-  tensors.is_computable = tensors.is_computable && is_computable(tensor);
+  const bool is_small = is_computable(tensor);
+  tensors.is_computable = tensors.is_computable && is_small;
+  tensors.has_large_integers |= !is_small && c10::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);
   if (role != ArgumentRole::kRead) tensors.written.push_back(tensor);
 }
 
@@ -89,8 +79,14 @@ class HostArguments {
       results_.written.push_back(host_alias(tensor, /*materialise=*/false).clone());
       return results_.written.back();
     }
+    if (role == ArgumentRole::kRead && !is_computable(tensor) &&
+        content_of(tensor) != Content::kComputed) {
+      results_.content = Content::kDerived;
+      return typical_like(tensor);
+    }
     results_.content = std::min(results_.content, as_derived(content_of(tensor)));
     at::Tensor alias = host_alias(tensor, /*materialise=*/true);
+    if (facts_.counts_as_double && is_exact(tensor)) alias = alias.to(at::kDouble);
     if (role == ArgumentRole::kRead) return alias;
     results_.written.push_back(alias.clone());
     return results_.written.back();
@@ -128,6 +124,11 @@ bool is_generator_slot(const c10::Argument& argument) {
 
 }  // namespace
 
+HostScope::HostScope()
+    : below_us_(c10::DispatchKeySet({c10::DispatchKey::Fake, c10::DispatchKey::Python,
+                                     c10::DispatchKey::PythonTLSSnapshot})) {}
+HostScope::~HostScope() = default;
+
 CallTensors collect_tensors(const OperatorFacts& facts, const Stack& stack,
                             std::size_t argument_count) {
   CallTensors tensors;
@@ -138,6 +139,19 @@ CallTensors collect_tensors(const OperatorFacts& facts, const Stack& stack,
     });
   }
   return tensors;
+}
+
+bool is_computable_from_typical(const OperatorFacts& facts, const Stack& arguments) {
+  if (!facts.compares) return false;
+  // As many as take the limit's bytes in float32: they are put on the host for the call.
+  const std::int64_t limit = Simulator::instance().settings().compute_limit.value / 4;
+  bool result = true;
+  for (const c10::IValue& argument : arguments) {
+    for_each_tensor(argument, [&](const at::Tensor& tensor) {
+      result = result && tensor.numel() <= limit && !tensor.is_complex();
+    });
+  }
+  return result;
 }
 
 bool reads_only_computed(const OperatorFacts& facts, const Stack& arguments) {

@@ -35,7 +35,17 @@ const Names kFloatOperators{
     "aten::clamp",       "aten::clamp_min", "aten::clamp_max",    "aten::minimum", "aten::maximum",
     "aten::sum",         "aten::cumsum",    "aten::index_select", "aten::floor",   "aten::ceil",
     "aten::round",       "aten::trunc",     "aten::flip",         "aten::roll",    "aten::max",
-    "aten::min",         "aten::amax",      "aten::amin",         "aten::prod"};
+    "aten::min",         "aten::amax",      "aten::amin",         "aten::prod",        "aten::_amp_update_scale"};
+
+const Names kComparingOperators{"aten::eq", "aten::ne", "aten::lt", "aten::le",      "aten::gt",
+                                "aten::ge", "aten::isnan", "aten::isinf", "aten::isposinf", "aten::isneginf", "aten::signbit"};
+const Names kGroupedProducts{"aten::_grouped_mm", "aten::_scaled_grouped_mm",
+                             "aten::_scaled_grouped_mm_v2"};
+// Which result of theirs holds indices; "dim" is the argument's name in all of them.
+const std::unordered_map<std::string_view, std::size_t> kChoices{
+    {"aten::topk", 1},   {"aten::sort", 1},   {"aten::max", 1},       {"aten::min", 1},
+    {"aten::mode", 1},   {"aten::median", 1}, {"aten::nanmedian", 1}, {"aten::kthvalue", 1},
+    {"aten::argmax", 0}, {"aten::argmin", 0}, {"aten::multinomial", 0}};
 
 // Read one of their arguments at the places that another names.
 const Names kLookingUpOperators{"aten::embedding",         "aten::index_select",
@@ -56,6 +66,7 @@ int argument_named(const c10::FunctionSchema& schema, std::initializer_list<cons
 
 void read_costs(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.is_embedding = base == "aten::embedding";
+  facts.is_grouped_product = kGroupedProducts.contains(base);
   facts.updates_parameters = base.starts_with("aten::_fused_ad") ||
                              base.starts_with("aten::_fused_sgd") ||
                              base == "aten::addcdiv_" || base == "aten::_foreach_addcdiv_";
@@ -70,6 +81,17 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
   at.longest = argument_named(schema, {"max_k", "max_seqlen_k"});
   at.is_backward = base.ends_with("_backward");
   facts.attention = at;
+}
+
+void read_values(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
+  facts.compares = kComparingOperators.contains(base);
+  facts.checks_finite = base == "aten::_amp_foreach_non_finite_check_and_unscale_";
+  facts.follows_typical = base == "aten::_amp_update_scale_";
+  facts.counts_as_double = base == "aten::histc";
+  const auto found = kChoices.find(base);
+  if (found == kChoices.end() || facts.writes || schema.returns().size() <= found->second) return;
+  const auto dim = schema.argumentIndexWithName("dim");
+  facts.choice = Choice{found->second, dim ? *dim : -1};
 }
 
 bool returns_only_views(const c10::FunctionSchema& schema) {
@@ -121,6 +143,7 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   facts->draws_random = op.hasTag(at::Tag::nondeterministic_seeded);
   std::string_view base = op.operator_name().name;
   read_costs(op.schema(), base, *facts);
+  read_values(op.schema(), base, *facts);
   facts->overwrites = kOverwritingOperators.contains(base);
   facts->decides_size = kSizeDecidingOperators.contains(base);
   if (base.ends_with('_')) base.remove_suffix(1);

@@ -27,6 +27,12 @@ struct AttentionArguments {
   bool is_backward = false;
 };
 
+// An operator that says where its argument's largest, smallest or drawn elements are.
+struct Choice {
+  std::size_t result = 0;  // which of its results holds the indices
+  int dim = -1;            // argument that names the dimension; -1: it is the last one
+};
+
 struct OperatorFacts {
   std::string name;  // with overload: "aten::add_.Tensor"
   OperatorKind kind = OperatorKind::kTransparent;
@@ -43,6 +49,12 @@ struct OperatorFacts {
   bool is_embedding = false;
   bool updates_parameters = false;  // an optimizer's own operator
   int looked_up = -1;               // argument of which only what the others name is read; -1: none
+  bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
+  bool compares = false;            // element by element, with booleans as results
+  bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument
+  bool follows_typical = false;     // is computed from what is derived of typical values, too
+  bool counts_as_double = false;    // the host has it for floating-point numbers only
+  std::optional<Choice> choice;
   std::optional<AttentionArguments> attention;
 };
 

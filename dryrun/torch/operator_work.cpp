@@ -43,6 +43,9 @@ NumberKind numbers_of(at::ScalarType type) {
       return NumberKind::kFloat16;
     case at::kBFloat16:
       return NumberKind::kBFloat16;
+    case at::kFloat8_e4m3fn:
+    case at::kFloat8_e5m2:
+      return NumberKind::kFloat8;
     default:
       return NumberKind::kFloat32;
   }
@@ -75,6 +78,18 @@ Work attention(const OperatorFacts& facts, const c10::IValue* arguments) {
           .is_backward = at.is_backward};
 }
 
+// One product for each group: of rows (2D x 3D), of columns (3D x 2D), or of what is summed over (2D x
+// 2D). Where the groups end does not matter: together they have all of it.
+Work grouped_product(const c10::IValue* arguments) {
+  const at::Tensor a = arguments[0].toTensor();
+  const at::Tensor b = arguments[1].toTensor();
+  const double groups = a.dim() == 3 && b.dim() == 3 ? static_cast<double>(a.size(0)) : 1;
+  const double pairs = static_cast<double>(a.size(-2)) * static_cast<double>(b.size(-1));
+  return {.activity = Activity::kMatrix,
+          .flops = groups * 2 * pairs * static_cast<double>(a.size(-1)),
+          .numbers = numbers_of(a.scalar_type())};
+}
+
 }  // namespace
 
 OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
@@ -82,6 +97,7 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
     : facts_(facts) {
   const c10::IValue* arguments = stack.data() + (stack.size() - argument_count);
   if (facts.attention) work_ = attention(facts, arguments);
+  if (facts.is_grouped_product) work_ = grouped_product(arguments);
   for (std::size_t i = 0; i < argument_count; ++i) {
     if (static_cast<int>(i) == facts.looked_up) continue;
     const double bytes = bytes_of(arguments[i]);

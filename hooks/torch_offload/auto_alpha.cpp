@@ -57,12 +57,14 @@ void AutoAlpha::choose(State& state) {
   if (stats.copying_out_ns <= 0) return settle(state, 1);
   const double layer_seconds =
       ended_->seconds_after(begun_.back().moment) / static_cast<double>(state.layers());
-  const double rate = static_cast<double>(stats.swapped_out_bytes) /
+  const double rate = static_cast<double>(stats.timed_out_bytes) /
                       (static_cast<double>(stats.copying_out_ns) / 1e9);
   const Limits limits{rate * layer_seconds, static_cast<double>(stats.host_budget_bytes)};
   const bool is_measured = rule_ == AlphaRule::kAuto;
   Shares found = is_measured ? layer_shares(costs, limits) : memo_shares(costs, limits);
-  most_ = {std::vector<double>(state.layers(), 0.0), std::move(found.limit)};
+  // Of layers that stay on the device as much stays as is swapped of others.
+  const auto largest = std::max_element(found.of_layer.begin(), found.of_layer.end());
+  most_ = {std::vector<double>(state.layers(), *largest), std::move(found.limit)};
   for (std::size_t i = 0; i < indices.size(); ++i) most_.of_layer[indices[i]] = found.of_layer[i];
   const bool swaps = std::any_of(found.of_layer.begin(), found.of_layer.end(),
                                  [](double share) { return share > 0; });

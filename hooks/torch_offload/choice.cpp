@@ -55,21 +55,29 @@ void AlphaSearch::note(double part, double seconds) {
   seconds_[static_cast<int>(std::lround(part * kShareParts))] = seconds;
 }
 
-int AlphaSearch::best_number() const {
+int AlphaSearch::fastest() const {
   const auto least = std::min_element(
       seconds_.begin(), seconds_.end(),
       [](const auto& one, const auto& other) { return one.second < other.second; });
   return least == seconds_.end() ? kShareParts : least->first;
 }
 
-double AlphaSearch::best() const { return static_cast<double>(best_number()) / kShareParts; }
+double AlphaSearch::best() const {
+  int best = fastest();
+  if (seconds_.empty()) return 1;
+  const double enough = seconds_.at(best) * (1 + kWorth);
+  for (const auto& [share, seconds] : seconds_) {
+    if (seconds <= enough) best = std::min(best, share);
+  }
+  return static_cast<double>(best) / kShareParts;
+}
 
 std::optional<double> AlphaSearch::following() const {
   for (const int end : {0, kShareParts}) {
     if (seconds_.count(end) == 0) return static_cast<double>(end) / kShareParts;
   }
   if (seconds_.size() >= kMostProbes) return std::nullopt;
-  const auto best = seconds_.find(best_number());
+  const auto best = seconds_.find(fastest());
   std::pair<int, int> widest;
   const auto consider = [&](int low, int high) {
     if (high - low > widest.second - widest.first) widest = {low, high};
@@ -85,7 +93,7 @@ std::optional<double> AlphaSearch::following() const {
 // through a point on one side of the two, and one of them. Without such a point it may fall as far
 // as the rest of it did.
 bool AlphaSearch::is_worth_halving(int low, int high) const {
-  const double least = seconds_.at(best_number());
+  const double least = seconds_.at(fastest());
   const auto at_low = seconds_.find(low), at_high = seconds_.find(high);
   double bound = -std::numeric_limits<double>::infinity();
   if (at_low != seconds_.begin()) {

@@ -29,7 +29,7 @@ std::string seconds_text(std::int64_t ns) {
 std::string limit_text(const std::string& limit) {
   if (limit == "link") return ": the link carries no more during a layer's forward";
   if (limit == "host") return ": the host budget holds no more";
-  return limit == "time" ? ": more was slower" : "";
+  return limit == "time" ? ": more gained nothing" : "";
 }
 
 std::string per_call(const LayerStats& layer) {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._offload._tag import tag
     from ._stats import Stats
     from ._trainer import TrainerCallback
+    from ._typical import typical
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "stats",
     "step",
     "tag",
+    "typical",
     "wait_for_plans",
     "warmup",
 ]
@@ -46,6 +48,7 @@ _LATE = {
     "TrainerCallback": "._trainer",
     "offload": "._offload._api",
     "tag": "._offload._tag",
+    "typical": "._typical",
 }
 
 

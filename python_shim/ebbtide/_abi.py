@@ -196,6 +196,7 @@ class SwapStatsStruct(c.Structure):
         ("exposed_in_ns", c.c_int64),
         ("unmeasured_copies", c.c_int64),
         ("host_waits", c.c_int64),
+        ("timed_out_bytes", c.c_int64),
     ]
 
 

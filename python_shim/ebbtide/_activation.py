@@ -83,6 +83,14 @@ def _finish() -> None:
             sys.modules["ebbtide._offload._report"].at_exit.write()
 
 
+def _finish_after_last_step(library: ctypes.CDLL) -> None:
+    # `ebbtide dryrun --steps` ends a program without Python's handlers: plan and report are wanted all the same.
+    at_end = getattr(ctypes.CDLL(None), "ebbtide_dryrun_at_end", None)
+    if at_end is not None:
+        at_end.argtypes, at_end.restype = [ctypes.c_void_p], None
+        at_end(ctypes.cast(library.ebbtide_finish, ctypes.c_void_p))
+
+
 def _disable() -> None:
     _marks.disable()
     _owners.disable()
@@ -123,4 +131,5 @@ def activate() -> None:
             if os.environ.get("EBBTIDE_TRACE"):
                 _owners.install()
             atexit.register(_finish)
+            _finish_after_last_step(library)
             os.register_at_fork(after_in_child=_forget_in_child)

@@ -102,6 +102,14 @@ def dryrun(
     rank: Annotated[
         str, typer.Option(help="Which of them runs: a number, or all, one after the other.")
     ] = "0",
+    typical: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            help="What stands for values that are not computed: number (1; a loss, a norm), low and high (0, 1; "
+            "elements of larger tensors), choice (even, first; routers, argmax), found_inf (0).",
+        ),
+    ] = "",
 ) -> None:
     """Run a training program on a simulated GPU: memory is exact, time is predicted, results are none.
 
@@ -127,6 +135,7 @@ def dryrun(
             steps,
             ranks,
             rank,
+            typical,
         )
     )
 
@@ -147,7 +156,7 @@ def fit(
     step: Annotated[int, typer.Option(help="Lengths are multiples of this.")] = 1024,
     setting: Annotated[
         list[str],
-        typer.Option(help="Only this: as it is, expandable segments or offload; again for more."),
+        typer.Option(help="Only this: as it is, expandable segments, EBBTIDE=1 or offload; again for more."),
     ] = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:

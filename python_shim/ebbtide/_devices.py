@@ -33,6 +33,23 @@ _OVERHEADS = ("operator", "kernel", "copy", "collective", "peer_hop", "network_h
 _AMONG_RANKS = frozenset({"node", "peer_link", "network", "collective", "peer_hop", "network_hop"})
 
 
+# What only the simulated GPU reads; all are whole numbers.
+_FACTS: Mapping[str, int] = {  # the least that is allowed
+    "compute_capability.0": 1,
+    "compute_capability.1": 0,
+    "multiprocessors": 1,
+    "l2_bytes": 1,
+    "shared_bytes_per_block": 1,
+    "shared_bytes_per_multiprocessor": 1,
+    "threads_per_multiprocessor": 1,
+    "blocks_per_multiprocessor": 1,
+    "clock_khz": 1,
+    "memory_clock_khz": 1,
+    "memory_bus_bits": 1,
+}
+_MOST_WHOLE = (1 << 31) - 1
+
+
 class DeviceFileError(Exception):
     """An unknown device or a malformed file, told in one line."""
 
@@ -116,6 +133,9 @@ class _Reader:
     def at(self, key: str) -> Any:
         value = self._root
         for part in key.split("."):
+            if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+                value = value[int(part)]
+                continue
             if not isinstance(value, dict) or part not in value:
                 raise DeviceFileError(
                     f"{self._path}: {key} is missing: copy it from the file of a similar device in "
@@ -132,6 +152,12 @@ class _Reader:
                 f"{self._path}: {key} must be a number from {least:g} to {most:g}"
             )
         return float(value)
+
+    def whole(self, key: str, least: int = 1, most: int = _MOST_WHOLE) -> int:
+        number = self.number(key, least, most)
+        if number != int(number):
+            raise DeviceFileError(f"{self._path}: {key} must be a whole number")
+        return int(number)
 
     def rate(self, key: str) -> float:
         return self.number(key, 1, 1e21)
@@ -157,8 +183,12 @@ def load(option: str) -> Device:
     if not isinstance(root, dict):
         raise DeviceFileError(f"{path}: not a JSON object")
     read = _Reader(path, root)
-    if not isinstance(read.at("name"), str):
+    if not isinstance(read.at("name"), str) or not read.at("name"):
         raise DeviceFileError(f"{path}: name must be a text")
+    for key, least in _FACTS.items():
+        read.whole(key, least)
+    read.rate("node.network")
+    overheads = {name: read.number(f"overhead_seconds.{name}.value", 0, 1) for name in _OVERHEADS}
     shares = {name: read.number(f"efficiency.{name}.value", 1e-6, 1) for name in _SHARES}
     return Device(
         option=path.stem,
@@ -168,10 +198,10 @@ def load(option: str) -> Device:
         memory_bandwidth=read.rate("memory_bandwidth"),
         to_host=read.rate("host_link.to_host"),
         to_device=read.rate("host_link.to_device"),
-        devices_per_link=int(read.number("host_link.devices_per_link", 1, 1024)),
+        devices_per_link=read.whole("host_link.devices_per_link"),
         peer_bandwidth=read.rate("peer_link.bandwidth"),
-        devices_per_node=int(read.number("node.devices", 1, 16)),
+        devices_per_node=read.whole("node.devices", 1, 16),
         share=shares,
-        operator_seconds=read.number("overhead_seconds.operator.value", 0, 1),
+        operator_seconds=overheads["operator"],
         sources=_sources(root),
     )

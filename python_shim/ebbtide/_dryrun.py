@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _devices, _foresight, _native, _ranks, _timeline
+from . import _devices, _foresight, _native, _ranks, _timeline, _typical
 
 DEFAULT_DEVICE = "h200"
 
@@ -126,11 +126,7 @@ def summary(report: dict[str, Any]) -> str:
                 )
         lines.append(line)
     lines += [f"ebbtide dryrun: {line}" for line in _foresight.time_lines(report)]
-    reads = report["uncomputed_reads"]
-    lines.append(
-        f"ebbtide dryrun: {reads} reads of values that were not computed"
-        + (f", first: {report['first_uncomputed_read']}" if reads else "")
-    )
+    lines += [f"ebbtide dryrun: {line}" for line in [_typical.line(report), *_typical.large_line(report)]]
     return "\n".join(lines)
 
 
@@ -205,12 +201,14 @@ def run(
     steps: int = 0,
     ranks: int | None = None,
     rank: str = "0",
+    typical: str = "",
 ) -> int:
     """Runs `command` on simulated devices, prints the summary, returns the command's exit status.
 
     `timeline_path`: a file for the streams' timeline, see _timeline. `steps`: the program is ended
     after so many training steps; 0: it is not. `ranks`: of a distributed program, of which `rank` (a number,
-    or "all" for one after the other) runs, alone; None: it is none.
+    or "all" for one after the other) runs, alone; None: it is none. `typical`: what stands for values
+    that are not computed, see _typical.
 
     Wrong arguments and missing parts are one line on stderr and status 2.
     """
@@ -220,6 +218,8 @@ def run(
         check_torch()
         variables = environment(device, capacity, None, count)
         variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
+        if typical:
+            variables["EBBTIDE_DRYRUN_TYPICAL"] = typical
         if ranks is not None:
             if count != 1:
                 raise DryrunError("--count: with --ranks each rank has the device of its number")

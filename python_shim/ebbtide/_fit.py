@@ -40,13 +40,21 @@ class Fit:
 
 
 def settings(host: str | None, only: Sequence[str] = ()) -> list[Setting]:
-    """As the program is, with torch's better allocator, and with offload; or those named. FitError."""
+    """As the program is, with torch's better allocator, with ours, and with offload; or those named. FitError."""
     budget = {"EBBTIDE_HOST": host} if host else {}
     expandable = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
     found = [
         Setting("as it is", {}),
-        Setting("expandable segments", expandable, same_bytes_as="as it is"),
-        Setting("offload", {**expandable, "EBBTIDE_OFFLOAD": "0", **budget}),
+        Setting("expandable segments", expandable, same_bytes_as="as it is", compacts=True),
+        Setting(
+            "EBBTIDE=1",
+            # Strict: or a run without Ebbtide could pass for one with it.
+            {"EBBTIDE": "1", "EBBTIDE_STRICT": "1"},
+            same_bytes_as="as it is",
+            compacts=True,
+            begins_with="expandable segments",
+        ),
+        Setting("offload", {**expandable, "EBBTIDE_OFFLOAD": "0", **budget}, compacts=True),
     ]
     known = [setting.name for setting in found]
     for name in only:
@@ -101,6 +109,32 @@ def check(plan: Plan) -> None:
     _dryrun.check_torch()
 
 
+class _Answers:
+    """Where each setting's search ended on each device, for searches that begin there. Thread-safe."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._ends: dict[tuple[str, str], concurrent.futures.Future[list[int]]] = {
+            (setting.name, device): concurrent.futures.Future()
+            for setting in plan.settings()
+            for device in plan.devices
+        }
+
+    def tell(self, setting: str, device: str, ends: list[int]) -> None:
+        if not self._ends[setting, device].done():
+            self._ends[setting, device].set_result(ends)
+
+    def give_up(self, setting: str) -> None:
+        """Nobody waits for what is not coming any more."""
+        for name, device in self._ends:
+            if name == setting:
+                self.tell(name, device, [])
+
+    def wait(self, setting: str | None, device: str) -> list[int]:
+        """Empty if that setting is not searched, or has no answer."""
+        found = self._ends.get((setting or "", device))
+        return found.result() if found is not None else []
+
+
 class _Measured:
     """Peaks at the first lengths, by setting; settings that need the same bytes share one's runs."""
 
@@ -141,12 +175,13 @@ def find(plan: Plan, say: Callable[[str], None], found: Callable[[Fit], None]) -
             say(f"{time.monotonic() - begin:4.0f} s  {line}")
 
     chosen = plan.settings()
+    answers = _Answers(plan)
     pool = concurrent.futures.ThreadPoolExecutor(len(chosen))
     try:
         timed(f"peaks at lengths {', '.join(map(str, plan.first_lengths()))}, without a limit")
         measured = _Measured(plan, runner)
         jobs = {
-            pool.submit(_Setting(plan, runner, setting, timed, found).find, measured): setting
+            pool.submit(_Setting(plan, runner, setting, answers, timed, found).find, measured): setting
             for setting in reversed(chosen)
         }
         _wait(jobs, timed)
@@ -178,13 +213,20 @@ class _Setting:
         plan: Plan,
         runner: Runner,
         setting: Setting,
+        answers: _Answers,
         say: Callable[[str], None],
         found: Callable[[Fit], None],
     ) -> None:
-        self._plan, self._runner, self._setting = plan, runner, setting
+        self._plan, self._runner, self._setting, self._answers = plan, runner, setting, answers
         self._say, self._found = say, found
 
     def find(self, measured: _Measured) -> None:
+        try:
+            self._find(measured)
+        finally:
+            self._answers.give_up(self._setting.name)
+
+    def _find(self, measured: _Measured) -> None:
         runs = measured.runs(self._setting)
         self._say(f"{self._setting.name}: needs {_gib(runs[0].live)} at {runs[0].length}, "
                   f"{_gib(runs[-1].live)} at {runs[-1].length}")
@@ -197,12 +239,13 @@ class _Setting:
                 self._budget(),
                 self._plan.most,
                 self._plan.step,
-                compacts="PYTORCH_CUDA_ALLOC_CONF" in self._setting.variables,
-                known=known.get(capacity, ()),
+                compacts=self._setting.compacts,
+                known=known.get(capacity) or self._answers.wait(self._setting.begins_with, device),
             )
             self._run(search, device)
             ends = [run.length for run in (search.best, search.fails) if run is not None]
             known.setdefault(capacity, ends)
+            self._answers.tell(self._setting.name, device, ends)
 
     def _budget(self) -> int | None:
         text = self._setting.variables.get("EBBTIDE_HOST")

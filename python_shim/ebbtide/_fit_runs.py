@@ -32,12 +32,15 @@ class FitError(Exception):
 class Setting:
     """Variables under which the program runs.
 
-    `same_bytes_as`: another setting with the same tensors, told apart by its allocator alone.
+    `same_bytes_as`: another setting with the same tensors, told apart by its allocator alone. `compacts`: that
+    can use nearly all that is not live. `begins_with`: another setting, whose answer is tried first.
     """
 
     name: str
     variables: Mapping[str, str]
     same_bytes_as: str | None = None
+    compacts: bool = False
+    begins_with: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,6 +133,21 @@ def benchmarks(build: pathlib.Path, rows: str, minutes: float) -> list[dict[str,
     return results
 
 
+def foresight(build: pathlib.Path, minutes: float) -> dict[str, Any]:
+    """bench/foresight_check.py: dry runs beside real ones, each row with pass or fail."""
+    say("dry runs against this GPU: peak memory, step time")
+    report = build / "foresight.json"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "bench/foresight_check.py", "--minutes", f"{minutes:g}", "--json", str(report)]
+    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    if report.exists():
+        found: dict[str, Any] = json.loads(report.read_text())
+        return found
+    said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+    print(f"SKIPPED dry runs against this GPU: {said[-1]}")
+    return {"rows": [], "passed": 0, "failed": 0, "skipped": 1, "reason": said[-1]}
+
+
 def result_path(described: dict[str, Any]) -> pathlib.Path:
     device = re.sub(r"[^a-z0-9]+", "-", described["device"].lower()).strip("-")
     name = f"{described['date'][:10]}-{device}.json"
@@ -147,6 +162,7 @@ def main() -> int:
     parser.add_argument("--rows", default="1,2,3,4,5,6,7", help="benchmark rows")
     parser.add_argument("--minutes", type=float, default=8, help="time for benchmarks")
     parser.add_argument("--skip-benchmarks", action="store_true")
+    parser.add_argument("--foresight-minutes", type=float, default=10, help="for dry runs against real ones; 0: none")
     options = parser.parse_args()
     described: dict[str, Any] = {"schema": 1, **describe()}
     path = result_path(described)
@@ -156,6 +172,10 @@ def main() -> int:
         described[outcome] = sum(group[outcome] for group in groups.values())
     # Written before the benchmarks too: a run that is cut off keeps its test results.
     path.write_text(json.dumps(described, indent=1) + "\n")
+    if options.foresight_minutes > 0:
+        found = described["foresight"] = foresight(options.build, options.foresight_minutes)
+        path.write_text(json.dumps(described, indent=1) + "\n")
+        say(f"dry runs: {found['passed']} rows as predicted, {found['failed']} not, {found['skipped']} skipped")
     if not options.skip_benchmarks:
         described["benchmarks"] = benchmarks(options.build, options.rows, options.minutes)
         path.write_text(json.dumps(described, indent=1) + "\n")

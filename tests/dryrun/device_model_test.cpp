@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
+#include <string>
+#include <vector>
 
 namespace ebbtide::dryrun {
 namespace {
@@ -75,6 +79,102 @@ TEST(DeviceModel, AMalformedFileIsOneLineThatNamesFileAndKey) {
             "memory_bandwidth must be a number from 1 to 1e+21");
   EXPECT_EQ(complaint_about("\"NVIDIA H200\"", "7"), "name must be a text");
   EXPECT_EQ(complaint_about("{", "["), "not a JSON object");
+}
+
+// A key that a file must have, as a JSON pointer, and a number beyond what it may be.
+struct Key {
+  std::string pointer;
+  double too_much;
+};
+
+std::vector<Key> number_keys() {
+  std::vector<Key> keys{{"/memory_bytes", 1e15}, {"/host_link/devices_per_link", 0},
+                        {"/node/devices", 17},   {"/compute_capability/1", -1}};
+  for (const char* fact :
+       {"compute_capability/0", "multiprocessors", "l2_bytes", "shared_bytes_per_block",
+        "shared_bytes_per_multiprocessor", "threads_per_multiprocessor",
+        "blocks_per_multiprocessor", "clock_khz", "memory_clock_khz", "memory_bus_bits"}) {
+    keys.push_back({std::string("/").append(fact), 3e9});
+  }
+  for (const char* rate : {"peak_flops/float64", "peak_flops/float32", "peak_flops/tfloat32",
+                           "peak_flops/float16", "peak_flops/bfloat16", "peak_flops/float8",
+                           "memory_bandwidth", "host_link/to_host", "host_link/to_device",
+                           "peer_link/bandwidth", "node/network"}) {
+    keys.push_back({std::string("/").append(rate), 0});
+  }
+  for (const char* share :
+       {"matrix", "attention_forward", "attention_backward", "memory", "host_link",
+        "host_link_both", "host_link_pageable", "peer_link", "network"}) {
+    keys.push_back({std::string("/efficiency/").append(share).append("/value"), 1.01});
+  }
+  for (const char* overhead :
+       {"operator", "kernel", "copy", "collective", "peer_hop", "network_hop"}) {
+    keys.push_back({std::string("/overhead_seconds/").append(overhead).append("/value"), -1e-6});
+  }
+  return keys;
+}
+
+nlohmann::json h200_file() {
+  std::ifstream source(std::string(kFolder) + "/h200.json");
+  return nlohmann::json::parse(source);
+}
+
+std::string complaint_about(const nlohmann::json& root) {
+  const auto path = std::filesystem::path(testing::TempDir()) / "edited.json";
+  std::ofstream(path) << root;
+  const auto model = load_device_model(path.string(), kFolder);
+  return model.ok() ? "it loads" : model.error().message;
+}
+
+// "FILE: KEY <said>", in one line.
+void expect_complaint(const nlohmann::json& root, std::string pointer, const std::string& said) {
+  pointer.erase(0, 1);
+  std::ranges::replace(pointer, '/', '.');
+  const std::string complaint = complaint_about(root);
+  const auto path = std::filesystem::path(testing::TempDir()) / "edited.json";
+  EXPECT_EQ(complaint.find(path.string() + ": " + pointer + " " + said), 0U) << complaint;
+  EXPECT_EQ(complaint.find('\n'), std::string::npos) << complaint;
+}
+
+TEST(DeviceModel, EachKeyThatIsMissingOfAWrongTypeOrOutOfRangeIsNamed) {
+  const nlohmann::json whole = h200_file();
+  ASSERT_NE(number_keys().size(), 0U);
+  for (const Key& key : number_keys()) {
+    const nlohmann::json::json_pointer where(key.pointer);
+    nlohmann::json root = whole;
+    root[where] = "fast";
+    expect_complaint(root, key.pointer, "must be a number from ");
+    root[where] = nullptr;
+    expect_complaint(root, key.pointer, "must be a number from ");
+    root[where] = key.too_much;
+    expect_complaint(root, key.pointer, "must be a number from ");
+    root = whole;
+    if (root[where.parent_pointer()].is_array()) {
+      root[where.parent_pointer()] = nlohmann::json::array();
+      expect_complaint(root, "/compute_capability/0", "is missing: copy it from the file of ");
+      continue;
+    }
+    root[where.parent_pointer()].erase(where.back());
+    expect_complaint(root, key.pointer, "is missing: copy it from the file of a similar device");
+    if (where.parent_pointer().empty()) continue;
+    root[where.parent_pointer()] = 7;  // what should hold the key is no object
+    if (where.parent_pointer().parent_pointer().empty()) {
+      EXPECT_NE(complaint_about(root).find("is missing"), std::string::npos);
+    } else {
+      expect_complaint(root, key.pointer, "is missing: copy it from the file of a similar device");
+    }
+  }
+}
+
+TEST(DeviceModel, ANameThatIsMissingEmptyOrNoTextIsNamed) {
+  for (const nlohmann::json& name : {nlohmann::json(""), nlohmann::json(7), nlohmann::json()}) {
+    nlohmann::json root = h200_file();
+    root["name"] = name;
+    expect_complaint(root, "/name", "must be a text");
+  }
+  nlohmann::json root = h200_file();
+  root.erase("name");
+  expect_complaint(root, "/name", "is missing: copy it from the file of a similar device");
 }
 
 TEST(DeviceModel, APathThatIsNotThereSaysSo) {

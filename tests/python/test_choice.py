@@ -129,6 +129,14 @@ def test_the_search_ends_within_one_percent_of_the_best_share(seconds_to_wait, h
     assert step(search.best()) <= 1.01 * best
 
 
+def test_of_shares_that_are_as_fast_the_smallest_is_chosen():
+    search = AlphaSearch()
+    for part, seconds in ((0, 1.1), (1, 1.0), (0.5, 1.004), (0.25, 1.006)):
+        search.note(part, seconds)
+    assert search.best() == 0.5
+    assert AlphaSearch().best() == 1
+
+
 def test_swapping_hides_from_where_memo_says():
     # MEMO, figure 1b: 7B, 8 x A800, tensor parallel 8: from 192K tokens
     tokens = crossover(MEMO_7B, _devices.load("a800-80g"), ranks=8)
@@ -147,3 +155,20 @@ def test_attention_is_most_of_a_forward_where_memo_says():
     # figure 6: more than 90 % of a layer's forward computation above 576K (7B, 8 ranks)
     time = layer_time(MEMO_7B, 576 * 1024, _devices.load("a800-80g"), ranks=8)
     assert time.attention / (time.attention + time.matrix + time.other) > 0.9
+
+
+def test_a_choice_tells_how_far_it_may_be_from_the_best(monkeypatch):
+    auto = pytest.importorskip("ebbtide._offload._auto_alpha")
+    tally = pytest.importorskip("ebbtide._offload._layer_tally").Tally
+
+    def layer(rest, swapped=10):
+        return tally("layer", calls=1, swapped_bytes=swapped, recomputed_bytes=rest)
+
+    # alike layers: exact; the last one stays on the device, and keeps as much as the others swap
+    shares, limit, gap = auto._shares([layer(640), layer(640), layer(640, swapped=0)], 330, 1e9)
+    assert shares == (0.5, 0.5, 0.5) and (limit, gap) == ("link", 0)
+    # the host holds one piece less than is wanted of layers that differ
+    shares, limit, gap = auto._shares([layer(640), layer(6400)], 1e9, 20 + 645)
+    assert limit == "host" and 0 < gap < 0.02
+    stored = 640 * shares[0] + 6400 * shares[1]
+    assert stored <= 645 and gap == pytest.approx((645 - stored) / (7040 - stored))

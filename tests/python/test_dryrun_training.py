@@ -50,7 +50,7 @@ def test_a_module_trains(tmp_path):
         """,
         tmp_path,
     )
-    assert done.answer() == [0, 0.0, 1]
+    assert done.answer() == [0, 1.0, 1]  # a loss reads as its typical value
     assert done.report["kernel_launches"] > 50
     assert done.report["unimplemented_calls"] == 0
 

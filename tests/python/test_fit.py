@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from dryrun_run import ROOT, simulated_environment
-from ebbtide._fit import FitError, Plan, check
+from ebbtide._fit import FitError, Plan, check, settings
 from ebbtide._fit_runs import Run, judged
 from ebbtide._fit_search import Curve, Search
 
@@ -90,6 +90,24 @@ def test_a_like_device_is_confirmed_at_the_same_lengths():
     first, _ = search(quadratic, 80 * GIB, overhead=1.1)
     again, tried = search(quadratic, 80 * GIB, overhead=1.1, known=[first.best.length, first.fails.length])
     assert tried == 2 and again.best.length == first.best.length and again.fails.length == first.fails.length
+
+
+def test_a_better_allocator_begins_where_the_one_before_it_ended():
+    # GIVEN where the search ended with an allocator that needs 2 % more than what is live
+    first, _ = search(quadratic, 80 * GIB, overhead=1.02)
+    ends = [first.best.length, first.fails.length]
+    # THEN one that needs as much is settled by these two, and one that needs less soon after
+    assert search(quadratic, 80 * GIB, overhead=1.02, known=ends)[1] == 2
+    better, tried = search(quadratic, 80 * GIB, overhead=1.0, known=ends)
+    assert tried <= 4 and better.best.length >= first.best.length
+
+
+def test_settings_are_in_order_and_ours_needs_ebbtide_to_start():
+    found = {setting.name: setting for setting in settings("128GiB")}
+    assert list(found) == ["as it is", "expandable segments", "EBBTIDE=1", "offload"]
+    ours = found["EBBTIDE=1"]
+    assert ours.variables["EBBTIDE"] == "1" and ours.variables["EBBTIDE_STRICT"] == "1"
+    assert (ours.same_bytes_as, ours.begins_with) == ("as it is", "expandable segments")
 
 
 def test_no_length_beyond_the_longest_of_interest_is_tried():
@@ -213,10 +231,12 @@ def test_a_program_that_never_steps_is_one_line(tmp_path):
 
 def test_the_longest_length_of_a_small_program_is_found(tmp_path):
     # 1 MiB a unit of length: the numbers, their products and the products' gradients
-    done = fit(tmp_path, 3, "--device", "rtx4090", "--json", "--step", "64", "--most", "8192", "--setting", "as it is")
+    chosen = ["as it is", "EBBTIDE=1"]
+    more = [word for name in chosen for word in ("--setting", name)]
+    done = fit(tmp_path, 3, "--device", "rtx4090", "--json", "--step", "64", "--most", "8192", *more)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert [row["setting"] for row in rows] == ["as it is"]
+    assert [row["setting"] for row in rows] == chosen
     most = 24209 / 2  # MiB; two of the three are alive at once at least
     for row in rows:
         assert 0.5 * min(most, 8192) <= row["longest"] <= most

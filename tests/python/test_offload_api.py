@@ -323,12 +323,12 @@ def clock(monkeypatch):
 
 
 def let_forward_take(model, clock, seconds):
-    """`seconds()` of `clock` pass in each of the model's forwards."""
+    """`seconds()` of `clock` pass in each of the model's forwards, between its first layer and the last."""
 
     def pass_by(*_):
         clock.seconds += seconds()
 
-    model.model.register_forward_hook(pass_by)
+    model.model.layers[-1].register_forward_pre_hook(pass_by)
 
 
 @pytest.mark.parametrize(("forward", "alpha", "limit"), [(3600, 1, ""), (0, 0, "link")])

@@ -281,6 +281,7 @@ def test_times_add_up(store):
     saved.release()
     stats = store.stats()
     assert stats.copying_out_ns > 0
+    assert 0 < stats.timed_out_bytes <= stats.swapped_out_bytes
     assert stats.copying_in_ns > 0
     assert 0 <= stats.exposed_ns <= stats.copying_out_ns + stats.copying_in_ns
     assert stats.hidden_ns + stats.exposed_ns == stats.copying_out_ns + stats.copying_in_ns

@@ -21,6 +21,7 @@ import torch
 
 from .._marks import _tensors
 from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ._layer_find import find_layers
 from ._pickling import Hook
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Moment:
         self._event: Any = None
         if device.type == "cuda":
             self._event = torch.cuda.Event(enable_timing=True)
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(device))
 
     @property
     def is_known(self) -> bool:
@@ -70,17 +71,21 @@ class AutoAlpha:
         self._device = next(offloaded.root.parameters()).device
         self._is_measured = is_measured
         self._begun: list[_Begun] = []
-        self._ended: _Moment | None = None
+        self._layers_begun: _Moment | None = None
+        self._ended: _Moment | None = None  # behind the last layer: the head hides no layer's copies
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
+        self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
         self.limit = ""  # what keeps alpha from being larger: "link", "host", "time"; "": nothing
 
     def install(self) -> None:
         root = self._offloaded.root
+        layers = list(find_layers(root).values())
         self._hooks = [
             root.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
-            root.register_forward_hook(Hook(self._end)),
+            layers[0].register_forward_pre_hook(Hook(self._begin_layers)),
+            layers[-1].register_forward_hook(Hook(self._end)),
         ]
 
     def undo(self) -> None:
@@ -94,6 +99,7 @@ class AutoAlpha:
         device = next(module.parameters()).device
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._ended, self._search = device, [], None, None
+            self._layers_begun = None
         if self._search is not None:
             self._measure()
         elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
@@ -104,13 +110,17 @@ class AutoAlpha:
         alpha = self._offloaded.options.alpha
         self._begun.append(_Begun(_Moment(self._device), elements, alpha))
 
+    def _begin_layers(self, module: torch.nn.Module, *_: Any) -> None:
+        if module.training and torch.is_grad_enabled() and self._search is None:
+            self._layers_begun = _Moment(self._device)
+
     def _end(self, module: torch.nn.Module, *_: Any) -> None:
         if module.training and torch.is_grad_enabled() and self._search is None:
             self._ended = _Moment(self._device)
 
     def _choose(self) -> None:
         offloaded = self._offloaded
-        assert offloaded.layers is not None and self._ended is not None
+        assert offloaded.layers is not None and self._ended is not None and self._layers_begun is not None
         store = offloaded.stores(self._device)
         stats = getattr(store, "stats", lambda: None)()
         tallies = offloaded.layers.counts()
@@ -118,10 +128,13 @@ class AutoAlpha:
         if stats is None or not swapped or stats.copying_out_ns <= 0:
             self.undo()
             return
-        layer_time = self._ended.seconds_after(self._begun[-1].moment) / len(tallies)
-        link_bytes = stats.swapped_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
+        layer_time = self._ended.seconds_after(self._layers_begun) / len(tallies)
+        link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
-            self._most, self.limit = _shares(tallies, link_bytes, stats.host_budget_bytes)
+            # Copies of the last layer that is swapped have the next one's time too, if that stays.
+            behind = len(swapped) + (len(swapped) < len(tallies))
+            link_bytes *= behind / len(swapped)
+            self._most, self.limit, self.gap = _shares(tallies, link_bytes, stats.host_budget_bytes)
         else:
             alpha, self.limit = memo_alpha(
                 always=max(tally.swapped_bytes / tally.calls for tally in swapped),
@@ -184,11 +197,12 @@ class AutoAlpha:
 
 def _shares(
     tallies: Sequence[Tally], link_bytes: float, host_bytes: float
-) -> tuple[tuple[float, ...], str]:
-    """Each layer's share for the least recomputation, and what limits it.
+) -> tuple[tuple[float, ...], str, float]:
+    """Each layer's share for the least recomputation, what limits it, and the part of the recomputation that
+    a better choice might spare (Choice.gap_seconds).
 
     Assumed: a byte takes as long to compute again in every layer. Layers that stay on the device are
-    none of it.
+    none of it: of these the largest share stays, as much as is swapped of others.
     """
     indices = [i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes]
     costs = []
@@ -197,7 +211,9 @@ def _shares(
         rest = tally.recomputed_bytes / tally.calls
         costs.append(LayerCost(tally.swapped_bytes / tally.calls, rest, rest, link_bytes, _PIECES))
     choice = choose(costs, host_bytes, device_bytes=0)
-    shares = [0.0] * len(tallies)
-    for i, layer in zip(indices, choice.layers, strict=True):
-        shares[i] = layer.swapped / _PIECES
-    return tuple(shares), choice.limits[0] if choice.limits else ""
+    found = [layer.swapped / _PIECES for layer in choice.layers]
+    shares = [max(found, default=0.0)] * len(tallies)
+    for i, share in zip(indices, found, strict=True):
+        shares[i] = share
+    gap = choice.gap_seconds / choice.recompute_seconds if choice.recompute_seconds > 0 else 0.0
+    return tuple(shares), choice.limits[0] if choice.limits else "", gap

@@ -83,7 +83,7 @@ class AlphaSearch:
 
     _GRID = 64
     _MOST_PROBES = 6
-    _WORTH = 0.005  # a gain below this is not looked for
+    _WORTH = 0.005  # a gain below this is not looked for, nor paid for with more copies
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
@@ -92,9 +92,12 @@ class AlphaSearch:
         self._seconds[round(part * self._GRID)] = seconds
 
     def best(self) -> float:
+        """The smallest share whose step is as good as the shortest: it waits less for copies, and takes less
+        of the host's memory."""
         if not self._seconds:
             return 1.0
-        return min(self._seconds, key=lambda share: (self._seconds[share], share)) / self._GRID
+        enough = min(self._seconds.values()) * (1 + self._WORTH)
+        return min(share for share, seconds in self._seconds.items() if seconds <= enough) / self._GRID
 
     def following(self) -> float | None:
         """The part to try next; None: `best` is the answer."""
@@ -104,7 +107,7 @@ class AlphaSearch:
         if len(self._seconds) >= self._MOST_PROBES:
             return None
         shares = sorted(self._seconds)
-        at = shares.index(round(self.best() * self._GRID))
+        at = shares.index(min(shares, key=lambda share: (self._seconds[share], share)))
         beside = [
             (high - low, low, high)
             for low, high in zip(shares, shares[1:], strict=False)

@@ -10,6 +10,7 @@ from ._gradient_sums import GradientSums
 from ._layer_forward import Rows
 from ._layer_recompute import Recomputation
 from ._layer_record import LayerRecord, Piece
+from ._layer_room import has_room
 
 Gradients = list[torch.Tensor | None]
 
@@ -58,13 +59,18 @@ class _Backward:
         if not record.repeats_attention:
             record.attention.put_back(self._take_parts())
         record.prefetch_before()
+        previous = self._previous()
+        if previous is not None and record.fetches_early and has_room(self._x, previous.first_bytes()):
+            previous.prefetch()
         dparts, attention = record.attention.backward(dout, self._stand_ins, out)
         del out, dout
         record.drop_out()
         # Or they would come behind all that the previous layer begins with. Attention's output and its
         # gradient are gone: half of their room is enough.
         record.prefetch_before(room=self._x.nbytes)
-        self._prefetch_previous()
+        if previous is not None:
+            previous.prefetch()  # nothing happens where it has come back already
+        del previous
         before = self._before(dx, dparts)
         record.drop_x()
         return dx, [_sum(gradients) for gradients in zip(after, attention, before, strict=True)]
@@ -80,14 +86,16 @@ class _Backward:
         record.tally.attention_forwards += 1
         return record.attention.repeat(self._take_parts())
 
-    def _prefetch_previous(self) -> None:
-        """The layer before begins its backward when this one ends. Its input and attention's output
-        land only now that this layer's attention is through: before, they would be part of the peak.
+    def _previous(self) -> LayerRecord | None:
+        """The layer before begins its backward when this one ends.
+
+        Its input and attention's output land when this layer's attention is through: before, they would
+        be part of the peak. But a slow link cannot bring them while the before parts run alone: where
+        there is room, they may come early.
         """
         previous = self._record.previous
         record = previous() if previous is not None else None
-        if record is not None and not record.used:
-            record.prefetch()
+        return None if record is None or record.used else record
 
     def _after(
         self, dy: torch.Tensor, dx: torch.Tensor, out: torch.Tensor

@@ -190,6 +190,7 @@ class CutLayer(Unpickled):
             tally=Tally(self.tally.name) if share is None else self.tally,
             externals=self._externals(call),
             repeats_attention=repeats,
+            fetches_early=self._shared.options.fetches_early,
             rest_allowance=math.inf if share is None else share.rest_allowance,
             rest_per_token=0.0 if share is None else share.rest_per_token,
             at_attention=place.store.layer_ended if place and self._is_quick else _nothing,
@@ -205,7 +206,7 @@ class CutLayer(Unpickled):
     def _policies(self, spans: Sequence[Span]) -> Sequence[Policy]:
         if self._shared.policies is not None:
             return self._shared.policies(self._index, spans)
-        return choose_policies(spans, self._shared.options.alpha)
+        return choose_policies(spans, self._shared.options.alpha_of_layer(self._index))
 
     def _stores(self, place: Place | None, share: Share | None) -> Stores:
         kept = TallyingStore(KeepStore() if place is None else place.kept, self.tally)

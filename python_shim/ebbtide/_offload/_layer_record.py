@@ -107,6 +107,7 @@ class LayerRecord:
         tally: Tally,
         externals: Externals,
         repeats_attention: bool,
+        fetches_early: bool,
         rest_allowance: float,
         rest_per_token: float,
         at_attention: Callable[[], None],
@@ -115,6 +116,7 @@ class LayerRecord:
         self.cut, self.call, self.parameters = cut, call, parameters
         self.pieces, self.stores, self.tally = pieces, stores, tally
         self.externals, self.repeats_attention = externals, repeats_attention
+        self.fetches_early = fetches_early  # the layer before gets its input back as soon as there is room
         self.autocast = Autocast(device)
         self.random = RandomStates(device)
         self.witnesses: list[Witness] = []
@@ -211,6 +213,14 @@ class LayerRecord:
         self.prefetch_after()
         if not self.repeats_attention:
             self.attention.prefetch()
+
+    def first_bytes(self) -> int:
+        """Bytes that `prefetch` asks for."""
+        rows = [rows.saved for rows in (self.out, self.x) if rows is not None]
+        first = next((piece for piece in self.pieces if piece.saved_after or piece.parts), None)
+        if first is not None:
+            rows += [*first.saved_after, *(part.saved for part in first.parts)]
+        return sum(saved.size_bytes for saved in rows)
 
     def prefetch_before(self, done: int = 0, room: int = 0) -> None:
         """Ask for what the next saved before part needs, behind the first `done` pieces; and for those

@@ -44,6 +44,7 @@ class OffloadStats:
     layers: tuple[LayerStats, ...]
     host: SwapStats | None  # None: nothing goes to host memory
     limit: str = ""  # what keeps a chosen alpha from being larger: "link", "host", "time"
+    gap: float = 0.0  # of what is recomputed, the part that another choice might spare at most
 
     @staticmethod
     def of(offloaded: Offloaded) -> OffloadStats:
@@ -56,6 +57,7 @@ class OffloadStats:
             layers=tuple(map(LayerStats.of, tallies)),
             host=_sum(offloaded.stores.all()),
             limit=offloaded.limit,
+            gap=offloaded.gap,
         )
 
 

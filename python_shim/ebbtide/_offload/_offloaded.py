@@ -58,6 +58,8 @@ class Offloaded(Unpickled):
     def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
         self.lm = _causal_lm.find_causal_lm(model)
         self.root = self.lm if self.lm is not None else model
+        if chosen == AUTO and options.hbm is None:
+            options = dataclasses.replace(options, fetches_early=True)
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
@@ -71,6 +73,11 @@ class Offloaded(Unpickled):
     def limit(self) -> str:
         """What keeps a chosen alpha from being larger; "" if nothing does, or alpha was given."""
         return "" if self._auto_alpha is None else self._auto_alpha.limit
+
+    @property
+    def gap(self) -> float:
+        """Of what is recomputed, the part that a better choice of layers might spare at most; 0: none is better."""
+        return 0.0 if self._auto_alpha is None else self._auto_alpha.gap
 
     @property
     def name(self) -> str:

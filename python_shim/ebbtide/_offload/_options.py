@@ -33,6 +33,8 @@ class Options:
     attention      "save" its output, or "recompute" it in backward
     label_smoothing, z_loss   terms of the loss, for programs that would need whole logits for them
     logits         whether an evaluation with labels returns whole logits; None: where they are small
+    fetches_early  in backward a layer's input and attention's output come back before the attention of the
+                   layer behind it has run, where the device has room; else behind it. For alpha="auto"
     strict         what cannot be done is an error, not a line and a way around
     """
 
@@ -46,6 +48,7 @@ class Options:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     logits: bool | None = None
+    fetches_early: bool = False
     strict: bool = False
 
     def alpha_of_layer(self, index: int) -> float:

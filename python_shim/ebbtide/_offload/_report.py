@@ -48,9 +48,10 @@ def _limit(model: OffloadStats) -> str:
     why = {
         "link": "the link carries no more during a layer's forward",
         "host": "the host budget holds no more",
-        "time": "more was slower",
+        "time": "more gained nothing",
     }
-    return f": {why[model.limit]}" if model.limit else ""
+    gap = f", {100 * model.gap:.1f} % from the bound of the choice" if model.gap >= 0.001 else ""
+    return f": {why[model.limit]}{gap}" if model.limit else ""
 
 
 def _per_call(layer: LayerStats) -> str:

@@ -44,6 +44,7 @@ class SwapStats:
     exposed_in_ns: int
     unmeasured_copies: int
     host_waits: int
+    timed_out_bytes: int
 
     @property
     def hidden_ns(self) -> int:

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <functional>
+#include <map>
 
 #include "hooks/torch_offload/choice.h"
 
@@ -79,6 +80,15 @@ TEST(AlphaChoice, TheSearchStopsWhereNoShareBetweenCouldMatter) {
   const Found line = search([](double part) { return 2 - part; });
   EXPECT_EQ(line.best, 1);
   EXPECT_EQ(line.probes, 3U);
+}
+
+TEST(AlphaChoice, OfSharesThatAreAsFastTheSmallestIsChosen) {
+  AlphaSearch search;
+  for (const auto& [part, seconds] :
+       std::map<double, double>{{0, 1.1}, {1, 1.0}, {0.5, 1.004}, {0.25, 1.006}}) {
+    search.note(part, seconds);
+  }
+  EXPECT_EQ(search.best(), 0.5);
 }
 
 TEST(AlphaChoice, WithoutAnyMeasurementAllThatTheLimitsAllowStands) {
