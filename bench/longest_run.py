@@ -23,7 +23,7 @@ import torch
 
 WAYS = ("plain", "checkpointing", "save_on_cpu", "trl", "ours")
 _KI = 1024
-_PATIENCE_S, _TRIFLE_BYTES = 2.0, 1 << 20  # how long a failed step's memory is waited for; how much is none
+_PATIENCE_S, _TRIFLE_BYTES = 120.0, 1 << 20  # how long a failed step's memory is waited for; how much is none
 
 
 def make_model(options: argparse.Namespace) -> Any:
@@ -99,6 +99,7 @@ class Trainer:
             self._optimizer.zero_grad()
 
     def runs_at(self, tokens: int) -> bool:
+        self._forget_step()
         torch.cuda.reset_peak_memory_stats()
         swapped = swapped_out_bytes()
         try:
@@ -108,17 +109,20 @@ class Trainer:
             return True
         except torch.OutOfMemoryError:
             return False
-        finally:
-            self._forget_step()
 
     def _forget_step(self) -> None:
-        """Of a failed backward, autograd's thread lets go a moment after the error has reached this one."""
+        """Of the one before, which may have failed: of a failed backward, autograd's thread lets go only
+        after the error has reached this one, and on a busy machine that takes its time. Going on before
+        would measure a smaller device. Raises RuntimeError if it never lets go."""
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             self._model.zero_grad()
             gc.collect()
-            if torch.cuda.memory_allocated() - self._at_rest < _TRIFLE_BYTES or time.monotonic() > deadline:
+            left = torch.cuda.memory_allocated() - self._at_rest
+            if left < _TRIFLE_BYTES:
                 break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"a failed step still holds {left >> 20} MiB after {_PATIENCE_S:.0f} s")
             time.sleep(0.02)
         torch.cuda.empty_cache()
 
