@@ -72,30 +72,62 @@ std::int64_t TorchCudaStatistics::Estimate::slack(Bytes size) {
   return rounding + (is_oversize(size) ? kLargestOversizeRest : kLargestRest);
 }
 
-void TorchCudaStatistics::placed(Bytes size) noexcept {
-  const std::lock_guard lock(lock_);
-  end_still();
+TorchCudaStatistics::Block TorchCudaStatistics::block_of(Bytes size, bool may_be_oversize) {
   const Bytes rounded = align_up(size, kBlockGrain);
+  return {size, rounded, may_be_oversize && is_oversize(rounded)};
+}
+
+void TorchCudaStatistics::add(const Block& block) {
   blocks_.increase(1);
-  bytes_.increase(as_size(rounded));
-  requested_.increase(as_size(size));
-  if (is_oversize(rounded)) oversize_.increase(1);
-  if (may_be_peak()) sample();
+  bytes_.increase(as_size(block.rounded));
+  requested_.increase(as_size(block.requested));
+  if (block.is_oversize) oversize_.increase(1);
   note_room();
 }
 
-void TorchCudaStatistics::released(Bytes size) noexcept {
-  const std::lock_guard lock(lock_);
-  end_still();
-  if (may_be_peak()) sample();
-  const Bytes rounded = align_up(size, kBlockGrain);
+void TorchCudaStatistics::remove(const Block& block) {
   blocks_.decrease(1);
-  bytes_.decrease(as_size(rounded));
-  requested_.decrease(as_size(size));
-  if (is_oversize(rounded)) oversize_.decrease(1);
+  bytes_.decrease(as_size(block.rounded));
+  requested_.decrease(as_size(block.requested));
+  if (block.is_oversize) oversize_.decrease(1);
   unseen_allocated_.lowest = std::min(unseen_allocated_.lowest, bytes_.current);
   unseen_requested_.lowest = std::min(unseen_requested_.lowest, requested_.current);
   note_room();
+}
+
+bool TorchCudaStatistics::try_place(const Block& block) {
+  if (!lock_.try_enter()) return false;
+  const bool is_plain = !is_still_ && !may_be_peak(block.rounded);
+  if (is_plain) add(block);
+  lock_.leave();
+  return is_plain;
+}
+
+bool TorchCudaStatistics::try_release(const Block& block) {
+  if (!lock_.try_enter()) return false;
+  const bool is_plain = !is_still_ && !may_be_peak();
+  if (is_plain) remove(block);
+  lock_.leave();
+  return is_plain;
+}
+
+void TorchCudaStatistics::placed(Bytes size) noexcept {
+  const Block block = block_of(size, true);
+  if (try_place(block)) return;
+  const std::lock_guard lock(lock_);
+  end_still();
+  add(block);
+  if (may_be_peak()) sample();
+}
+
+void TorchCudaStatistics::released(Bytes size) noexcept {
+  // Torch is asked for its limit where there is such a block at all. Only who calls this changes their number.
+  const Block block = block_of(size, oversize_.current > 0);
+  if (try_release(block)) return;
+  const std::lock_guard lock(lock_);
+  end_still();
+  if (may_be_peak()) sample();
+  remove(block);
 }
 
 void TorchCudaStatistics::look() noexcept {
@@ -119,7 +151,7 @@ void TorchCudaStatistics::end_still() {
   is_still_ = false;
 }
 
-std::unique_lock<std::mutex> TorchCudaStatistics::hold() {
+std::unique_lock<BiasedLock> TorchCudaStatistics::hold() {
   std::unique_lock lock(lock_);
   if (in_use_) {
     sample();
@@ -158,8 +190,8 @@ void TorchCudaStatistics::empty_cache_unseen(c10::cuda::CUDACachingAllocator::CU
   hidden_syncs_.fetch_add(1, std::memory_order_relaxed);
 }
 
-bool TorchCudaStatistics::may_be_peak() const {
-  return bytes_.current + estimate_.value() + kUnseen > peaks_[kAllocatedBytes][0];
+bool TorchCudaStatistics::may_be_peak(Bytes more) const {
+  return bytes_.current + more.value + estimate_.value() + kUnseen > peaks_[kAllocatedBytes][0];
 }
 
 void TorchCudaStatistics::note_room() {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include "allocator/base/biased_lock.h"
 #include "allocator/base/units.h"
 #include "allocator/runtime/arena_observer.h"
 
@@ -24,7 +25,8 @@ inline constexpr std::size_t kAggregate = 0;  // in torch's numbers: of the smal
 // While nothing in the arena changes, upstream's own peak tells everything, and its blocks need not be looked at one by
 // one: such a stretch begins when one of them may be a new peak. Upstream's peaks are reset then and kept here.
 //
-// Thread-safe; takes upstream's lock with its own. Before the first piece it is upstream's word for word.
+// Thread-safe; takes upstream's lock with its own. Of the arena's blocks, whose engine tells of them one at a time, most take
+// none. Before the first piece it is upstream's word for word.
 class TorchCudaStatistics {
  public:
   using Stats = c10::cuda::CUDACachingAllocator::DeviceStats;
@@ -32,20 +34,22 @@ class TorchCudaStatistics {
   TorchCudaStatistics(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device)
       : upstream_(upstream), device_(static_cast<c10::DeviceIndex>(device)) {}
 
-  // A block of the arena begins and ends; `size` as requested.
+  // A block of the arena begins and ends; `size` as requested. One call of either at a time: with the engine's lock.
   void placed(Bytes size) noexcept;
   void released(Bytes size) noexcept;
   // Upstream served a large block; one of those goes. These mostly take no lock.
   void note_upstream(Bytes size) noexcept {
     if (!in_use_.load(std::memory_order_relaxed)) return;
-    if (estimate_.add(size) > room_.load(std::memory_order_relaxed)) look();
+    const std::int64_t allocated = estimate_.add(size);
+    lock_.wait_until_left();
+    if (allocated > room_.load(std::memory_order_relaxed)) look();
   }
   void forget_upstream(Bytes size) noexcept {
     if (in_use_.load(std::memory_order_relaxed)) estimate_.remove(size);
   }
 
   // Nobody may see a piece counted twice: hold while one is taken from upstream or given back, and tell.
-  std::unique_lock<std::mutex> hold();
+  std::unique_lock<BiasedLock> hold();
   void piece_taken(Bytes size);
   void piece_returned(Bytes size);
 
@@ -79,12 +83,12 @@ class TorchCudaStatistics {
    public:
     std::int64_t add(Bytes size) {
       const std::int64_t change = align_up(size, kBlockGrain).value + slack(size);
-      return correction_.load(std::memory_order_relaxed) + added_.fetch_add(change, std::memory_order_relaxed) + change -
-             removed_.load(std::memory_order_relaxed);
+      const std::int64_t added = added_.fetch_add(change, std::memory_order_seq_cst) + change;  // see note_upstream
+      return correction_.load(std::memory_order_relaxed) + added - removed_.load(std::memory_order_relaxed);
     }
     void remove(Bytes size) { removed_.fetch_add(align_up(size, kBlockGrain).value, std::memory_order_relaxed); }
     std::int64_t value() const {
-      return correction_.load(std::memory_order_relaxed) + added_.load(std::memory_order_relaxed) -
+      return correction_.load(std::memory_order_relaxed) + added_.load(std::memory_order_seq_cst) -
              removed_.load(std::memory_order_relaxed);
     }
     void begin_look() { added_before_ = added_.load(std::memory_order_acquire); }
@@ -100,6 +104,17 @@ class TorchCudaStatistics {
     std::int64_t added_before_ = 0;
   };
 
+  // Of one block of the arena.
+  struct Block {
+    Bytes requested, rounded;
+    bool is_oversize = false;
+  };
+  static Block block_of(Bytes size, bool may_be_oversize);
+  // False when it cannot be done without the lock.
+  bool try_place(const Block& block);
+  bool try_release(const Block& block);
+  void add(const Block& block);
+  void remove(const Block& block);
   Stats merged(const Stats& upstream) const;
   void look() noexcept;
   Stats sample();
@@ -111,14 +126,14 @@ class TorchCudaStatistics {
   };
   void note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Stat& of_arena);
   void note_room();
-  bool may_be_peak() const;
+  bool may_be_peak(Bytes more = {}) const;
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const c10::DeviceIndex device_;
   std::atomic<bool> in_use_{false};
   Estimate estimate_;
   std::atomic<std::int64_t> room_{0};    // of the estimate: above it there may be a new peak
-  std::mutex lock_;  // guards what follows
+  BiasedLock lock_;  // guards what follows; its frequent side is placed() and released()
   Stat blocks_, bytes_, requested_, oversize_;           // of the arena's tensors
   Stat pieces_, piece_bytes_, oversize_pieces_;          // of what upstream gave for them
   std::array<std::array<std::int64_t, kTypes>, kCorrected> peaks_{};

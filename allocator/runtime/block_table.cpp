@@ -8,75 +8,80 @@
 namespace ebbtide {
 namespace {
 
-Offset end_of(const std::pair<const Offset, Block>& entry) { return entry.first + entry.second.size; }
+Offset end_of(const BlockTable::Entry& entry) { return entry.first + entry.second.size; }
 
 }  // namespace
 
-BlockTable::Map::const_iterator BlockTable::first_from(Offset offset) const {
-  if (last_.offset != offset) last_ = {offset, blocks_.lower_bound(offset)};
+ExtentIndex::Place BlockTable::place_of(Offset offset) const {
+  if (last_.offset != offset) last_ = {offset, extents_.place_of(offset)};
   return last_.found;
-}
-
-bool BlockTable::is_free(Offset offset, Bytes size) const {
-  const auto next = blocks_.lower_bound(offset);
-  if (next != blocks_.end() && next->first < offset + size) return false;
-  return next == blocks_.begin() || end_of(*std::prev(next)) <= offset;
 }
 
 void BlockTable::insert(Offset offset, Block block) {
   EBBTIDE_CHECK_OP(block.size.value, >, 0);
-  const auto next = first_from(offset);
+  const ExtentIndex::Place place = place_of(offset);
+  const Offset end = offset + block.size;
   // Two live tensors never share a byte: this check is never compiled out.
-  if (next != blocks_.end()) {
-    EBBTIDE_CHECK_OP((offset + block.size).value, <=, next->first.value);
+  if (const ExtentIndex::Extent* next = extents_.at(place)) {
+    EBBTIDE_CHECK_OP(end.value, <=, next->begin.value);
   }
-  if (next != blocks_.begin()) {
-    EBBTIDE_CHECK_OP(end_of(*std::prev(next)).value, <=, offset.value);
+  if (const ExtentIndex::Extent* previous = extents_.before(place)) {
+    EBBTIDE_CHECK_OP(previous->end.value, <=, offset.value);
   }
   last_ = {};
   live_bytes_ += block.size;
-  if (spare_.empty()) {
-    blocks_.emplace_hint(next, offset, std::move(block));
-    return;
+  if (unused_.empty()) {
+    unused_.push_back(static_cast<std::uint32_t>(entries_.size()));
+    entries_.emplace_back();
   }
-  Map::node_type node = std::move(spare_.back());
-  spare_.pop_back();
-  node.key() = offset;
-  node.mapped() = std::move(block);
-  blocks_.insert(next, std::move(node));
+  const std::uint32_t number = unused_.back();
+  unused_.pop_back();
+  entries_[number].first = offset;
+  entries_[number].second = std::move(block);
+  extents_.insert(place, {offset, end, number});
 }
 
 std::optional<Block> BlockTable::erase(Offset offset) {
-  const auto found = blocks_.find(offset);
-  if (found == blocks_.end()) return std::nullopt;
+  const ExtentIndex::Place place = place_of(offset);
+  const ExtentIndex::Extent* found = extents_.at(place);
+  if (found == nullptr || found->begin != offset) return std::nullopt;
   last_ = {};
-  Block block = std::move(found->second);
-  live_bytes_ -= block.size;
-  spare_.push_back(blocks_.extract(found));
-  return block;
+  const std::uint32_t number = found->holder;
+  extents_.erase(place);
+  unused_.push_back(number);
+  live_bytes_ -= entries_[number].second.size;
+  return std::move(entries_[number].second);
 }
 
 Block* BlockTable::find(Offset offset) {
-  const auto found = blocks_.find(offset);
-  return found == blocks_.end() ? nullptr : &found->second;
+  const ExtentIndex::Extent* found = extents_.at(place_of(offset));
+  return found == nullptr || found->begin != offset ? nullptr : &entries_[found->holder].second;
+}
+
+const BlockTable::Entry* BlockTable::holding_entry(Offset offset, Bytes size) const {
+  const ExtentIndex::Place place = place_of(offset);
+  const ExtentIndex::Extent* previous = extents_.before(place);
+  if (previous != nullptr && previous->end > offset) return &entries_[previous->holder];
+  const ExtentIndex::Extent* next = extents_.at(place);
+  return next != nullptr && next->begin < offset + size ? &entries_[next->holder] : nullptr;
 }
 
 const Block* BlockTable::holder(Offset offset, Bytes size) const {
-  auto at = first_from(offset);
-  if (at != blocks_.begin() && end_of(*std::prev(at)) > offset) --at;
-  return at != blocks_.end() && at->first < offset + size ? &at->second : nullptr;
+  const Entry* entry = holding_entry(offset, size);
+  return entry == nullptr ? nullptr : &entry->second;
 }
 
 std::optional<Offset> BlockTable::lowest_gap(Bytes size, Bytes alignment, Offset end,
                                              const std::vector<Range>& avoid) const {
   Offset place{0};
-  auto block = blocks_.begin();
+  auto block = begin();
+  const auto last = this->end();
   auto range = avoid.begin();
   while (place + size <= end) {
     // Skip what lies wholly below, then step over the first thing in the way; both lists are sorted.
-    while (block != blocks_.end() && end_of(*block) <= place) ++block;
+    while (block != last && end_of(*block) <= place) ++block;
     while (range != avoid.end() && range->end <= place) ++range;
-    const bool block_in_way = block != blocks_.end() && block->first < place + size;
+    const bool block_in_way = block != last && (*block).first < place + size;
     const bool range_in_way = range != avoid.end() && range->begin < place + size;
     if (!block_in_way && !range_in_way) return place;
     Offset next = place;
@@ -91,7 +96,7 @@ Offset BlockTable::tightest_place(Bytes size, Bytes alignment) const {
   std::optional<Offset> best;
   Bytes least;
   Offset gap{0};
-  for (const auto& entry : blocks_) {
+  for (const Entry& entry : *this) {
     const Bytes room = entry.first - gap;
     if (room >= size && (!best || room < least)) {
       best = gap;
@@ -103,13 +108,14 @@ Offset BlockTable::tightest_place(Bytes size, Bytes alignment) const {
 }
 
 Offset BlockTable::highest_end() const {
-  return blocks_.empty() ? Offset{0} : end_of(*blocks_.rbegin());
+  const ExtentIndex::Extent* last = extents_.last();
+  return last == nullptr ? Offset{0} : last->end;
 }
 
 bool BlockTable::is_valid() const {
   Bytes sum;
   Offset end{0};
-  for (const auto& entry : blocks_) {
+  for (const Entry& entry : *this) {
     if (entry.first < end || entry.second.size <= Bytes{0}) return false;
     end = end_of(entry);
     sum += entry.second.size;

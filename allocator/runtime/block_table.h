@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "allocator/base/units.h"
 #include "allocator/device/stream_fences.h"
+#include "allocator/runtime/extent_index.h"
 
 namespace ebbtide {
 
@@ -39,16 +40,13 @@ struct Block : BlockRecord {
 
 // Disjoint half-open byte ranges of an arena, each with the block that holds it.
 //
-// Owned by the arena, guarded by its owner. Cost: O(log n) a call, no heap allocation once warm.
+// Owned by the arena, guarded by its owner. Cost: ExtentIndex's; no heap allocation once warm. A pointer or reference to a
+// block is good until the next insert().
 // Invariants: (1) live blocks never overlap; (2) live_bytes is the sum of their sizes.
 class BlockTable {
  public:
-  BlockTable() = default;
-  BlockTable(const BlockTable&) = delete;  // last_ points into it
-  BlockTable& operator=(const BlockTable&) = delete;
-
   // True when no live block holds a byte of [offset, offset + size).
-  bool is_free(Offset offset, Bytes size) const;
+  bool is_free(Offset offset, Bytes size) const { return holder(offset, size) == nullptr; }
 
   // Requires: is_free(offset, block.size) and block.size > 0.
   void insert(Offset offset, Block block);
@@ -59,6 +57,9 @@ class BlockTable {
   Block* find(Offset offset);
   // The lowest block that holds a byte of [offset, offset + size); null when the range is free.
   const Block* holder(Offset offset, Bytes size) const;
+  // The same with where it begins.
+  using Entry = std::pair<Offset, Block>;
+  const Entry* holding_entry(Offset offset, Bytes size) const;
 
   // The lowest offset below `end` at which `size` bytes are free, multiples of `alignment`, staying
   // clear of `avoid` (sorted, disjoint ranges) too.
@@ -69,29 +70,43 @@ class BlockTable {
   Offset tightest_place(Bytes size, Bytes alignment) const;
 
   Bytes live_bytes() const { return live_bytes_; }
-  std::size_t count() const { return blocks_.size(); }
+  std::size_t count() const { return entries_.size() - unused_.size(); }
   // One past the highest live byte.
   Offset highest_end() const;
   bool is_valid() const;
 
-  const std::map<Offset, Block>& blocks() const { return blocks_; }
-  // For changing what a block says of itself; its size must stay.
-  std::map<Offset, Block>& blocks() { return blocks_; }
+  // All blocks with where they begin, by offset. What a block says of itself may be changed; its size must stay.
+  template <typename Table, typename Value>
+  class Steps {
+   public:
+    Steps(Table* table, ExtentIndex::Iterator at) : table_(table), at_(at) {}
+    Value& operator*() const { return table_->entries_[(*at_).holder]; }
+    Steps& operator++() { return ++at_, *this; }
+    bool operator==(const Steps& other) const { return at_ == other.at_; }
+
+   private:
+    Table* table_;
+    ExtentIndex::Iterator at_;
+  };
+  using Iterator = Steps<BlockTable, Entry>;
+  using ConstIterator = Steps<const BlockTable, const Entry>;
+  Iterator begin() { return {this, extents_.begin()}; }
+  Iterator end() { return {this, extents_.end()}; }
+  ConstIterator begin() const { return {this, extents_.begin()}; }
+  ConstIterator end() const { return {this, extents_.end()}; }
 
  private:
-  using Map = std::map<Offset, Block>;
+  ExtentIndex::Place place_of(Offset offset) const;
 
-  // The first block at or above `offset`.
-  Map::const_iterator first_from(Offset offset) const;
-
-  Map blocks_;
+  ExtentIndex extents_;               // holders are indices of entries_
+  std::vector<Entry> entries_;
+  std::vector<std::uint32_t> unused_; // of entries_
   // What was looked up last, until a block comes or goes: who takes a place has just asked who holds it.
   struct LookUp {
     Offset offset{-1};
-    Map::const_iterator found;
+    ExtentIndex::Place found;
   };
   mutable LookUp last_;
-  std::vector<Map::node_type> spare_;  // nodes of erased blocks, reused so that a hook needs no heap
   Bytes live_bytes_;
 };
 

@@ -140,9 +140,7 @@ void* Engine::hand_out(Offset offset, Bytes size, StreamId stream, Placement pla
 }
 
 Placing Engine::place(Bytes size) {
-  Placing placing;
-  if (options_.observe_only) return placing;
-  placing = server_.place(size, recorder_);
+  Placing placing = options_.observe_only ? Placing{} : server_.place(size, recorder_);
   if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
   // What is followed on trial is not served.
   if (backoff(recorder_.round().kind).is_on_trial()) placing = {Placing::Kind::kUpstream, {}, placing.root, placing.node, {}, {}};
@@ -300,18 +298,15 @@ Engine::Extent Engine::block_at(const void* address) const noexcept {
   const std::lock_guard lock(lock_);
   if (!arena_.contains(address)) return {};
   const Offset offset = arena_.offset_of(address);
-  const auto& blocks = arena_.blocks().blocks();
-  auto after = blocks.upper_bound(offset);
-  if (after == blocks.begin()) return {};
-  const auto& [begin, block] = *std::prev(after);
-  if (offset >= begin + block.size) return {};
-  return {arena_.address(begin), block.size};
+  const BlockTable::Entry* entry = arena_.blocks().holding_entry(offset, Bytes{1});
+  if (entry == nullptr) return {};
+  return {arena_.address(entry->first), entry->second.size};
 }
 
 std::vector<Engine::LiveBlock> Engine::live_blocks() const {
   const std::lock_guard lock(lock_);
   std::vector<LiveBlock> live;
-  for (const auto& [offset, block] : arena_.blocks().blocks()) {
+  for (const auto& [offset, block] : arena_.blocks()) {
     live.push_back({arena_.address(offset), block.size, block.origin, true});
   }
   upstream_.for_each([&](const void* address, const UpstreamBlock& block) {

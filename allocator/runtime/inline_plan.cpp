@@ -32,12 +32,11 @@ Tick end_of(const Block& block, const Program& program, Tick now) {
 // True when nothing that is alive now will still be in the way when `birth` comes.
 bool will_be_free(const Home& home, Tick birth, const Program& program, const Arena& arena, Tick now) {
   const Offset end = home.offset + home.size;
-  const auto& blocks = arena.blocks().blocks();
-  auto at = blocks.upper_bound(home.offset);
-  if (at != blocks.begin()) --at;
-  for (; at != blocks.end() && at->first < end; ++at) {
-    const bool overlaps = home.offset < at->first + at->second.size;
-    if (overlaps && end_of(at->second, program, now) > birth) return false;
+  for (Offset at = home.offset; at < end;) {
+    const BlockTable::Entry* entry = arena.blocks().holding_entry(at, end - at);
+    if (entry == nullptr) return true;
+    if (end_of(entry->second, program, now) > birth) return false;
+    at = entry->first + entry->second.size;
   }
   return true;
 }
@@ -157,7 +156,7 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
     if (has_home && will_be_free(home->second, Tick{i}, program, arena, now)) buffer.fixed = home->second.offset;
     problem.buffers.push_back(std::move(buffer));
   }
-  for (const auto& [offset, block] : arena.blocks().blocks()) {
+  for (const auto& [offset, block] : arena.blocks()) {
     const Tick end = std::max(clipped(end_of(block, program, now), count), now + 1);
     Buffer buffer = buffer_of(block.size, Tick{0}, end, alignment);
     buffer.fixed = offset;

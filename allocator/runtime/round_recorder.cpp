@@ -70,7 +70,7 @@ void RoundRecorder::leave_out_withdrawn(BlockTable& arena, UpstreamBlocks& upstr
   const auto rename = [this, &fewer](BlockRecord& block) {
     if (block.origin.round == round_.serial) block.origin.request = static_cast<std::uint32_t>(fewer(block.origin.request));
   };
-  for (auto& [offset, block] : arena.blocks()) rename(block);
+  for (auto& [offset, block] : arena) rename(block);
   upstream.for_each([&rename](const void*, UpstreamBlock& block) { rename(block); });
   withdrawn_.clear();
 }
@@ -117,7 +117,7 @@ void RoundRecorder::resolve(const ProgramBook& book) {
 
 void RoundRecorder::find_survivors(BlockTable& arena, UpstreamBlocks& upstream, const ProgramBook& book) {
   round_.survivors.clear();
-  for (auto& [offset, block] : arena.blocks()) add_survivor(block, offset, book);
+  for (auto& [offset, block] : arena) add_survivor(block, offset, book);
   upstream.for_each([&](const void*, UpstreamBlock& block) { add_survivor(block, std::nullopt, book); });
 }
 

@@ -90,27 +90,38 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
     return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
   if (!is_following()) return unplanned(size);
-  const Node& node = program_->nodes[match->node];
-  if (node.unplanned) return {Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
-  Placing placing = planned(match->node, size);
-  const bool must_grow = placing.kind == Placing::Kind::kPlanned && placing.offset + size > Offset{arena_.extent().value};
-  if (must_grow && plan_lower(match->node, recorder.round())) placing = planned(match->node, size);
-  if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(match->node, size, recorder.round())) {
-    placing = planned(match->node, size);
+  return place_node(match->node, size, recorder.round());
+}
+
+// One result, made where the caller wants it: this is on the way of every request.
+Placing RoundServer::place_node(std::uint32_t index, Bytes size, const Round& round) {
+  const Node& node = program_->nodes[index];
+  Placing placing;
+  if (!node.unplanned) {
+    try_planned(index, size, placing);
+    const bool must_grow = !placing.cause && placing.offset + size > Offset{arena_.extent().value};
+    if (must_grow && plan_lower(index, round)) try_planned(index, size, placing);
+    if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(index, size, round)) try_planned(index, size, placing);
+    if (placing.cause) placing = in_gap(size, *placing.cause, placing.holder);
   }
-  if (placing.cause) placing = in_gap(size, *placing.cause, placing.holder);
   placing.root = node.root;
-  placing.node = static_cast<std::int32_t>(match->node);
+  placing.node = static_cast<std::int32_t>(index);
   return placing;
 }
 
 // Where the plan has it, or why it cannot be there.
-Placing RoundServer::planned(std::uint32_t node, Bytes size) const {
+void RoundServer::try_planned(std::uint32_t node, Bytes size, Placing& placing) const {
   const Place place = planned_place(node);
-  if (size > place.slot) return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kOutgrown, {}};
-  const Block* holder = arena_.holder(place.offset, size);
-  if (holder == nullptr) return {Placing::Kind::kPlanned, place.offset, {}, -1, {}, {}};
-  return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kPlaceTaken, holder->origin};
+  const Block* holder = size > place.slot ? nullptr : arena_.holder(place.offset, size);
+  placing.kind = Placing::Kind::kPlanned;
+  placing.offset = place.offset;
+  placing.cause.reset();
+  if (size > place.slot) {
+    placing.cause = Divergence::kOutgrown;
+  } else if (holder != nullptr) {
+    placing.cause = Divergence::kPlaceTaken;
+    placing.holder = holder->origin;
+  }
 }
 
 // Any program has a request that this one might be: only what is of the size that was expected speaks for it.
@@ -226,7 +237,7 @@ void RoundServer::follow(const Program& program, const Round& round) {
     const std::optional<Match> match = matcher_.match(request.size);
     roots.push_back(match ? program.nodes[match->node].root : RootId{});
   }
-  for (auto& [offset, block] : arena_.blocks().blocks()) {
+  for (auto& [offset, block] : arena_.blocks()) {
     // What took any place when memory was out was not written down: its request is past the last one.
     if (block.origin.round == round.serial && block.origin.request < roots.size()) block.root = roots[block.origin.request];
   }

@@ -77,7 +77,8 @@ class RoundServer {
   };
 
   Place planned_place(std::uint32_t node) const;
-  Placing planned(std::uint32_t node, Bytes size) const;
+  Placing place_node(std::uint32_t index, Bytes size, const Round& round);
+  void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
   Placing recognise(Bytes size);
   Placing unplanned(Bytes size) const;
   Placing in_gap(Bytes size, Divergence cause, Origin holder = {});

@@ -89,9 +89,10 @@ bool RoundServer::has_displaced() const {
     return std::any_of(book_->squatters.begin(), book_->squatters.end(),
                        [&](const Home& squatter) { return squatter.offset == offset && squatter.size == block.size; });
   };
-  return std::any_of(arena_.blocks().blocks().begin(), arena_.blocks().blocks().end(), [&](const auto& entry) {
-    return entry.second.size > large && !is_known(entry.first, entry.second);
-  });
+  for (const auto& [offset, block] : arena_.blocks()) {
+    if (block.size > large && !is_known(offset, block)) return true;
+  }
+  return false;
 }
 
 // Of two tensors of one size that come one after the other only one did: a mask is used as it is where others are padded
@@ -100,7 +101,7 @@ void RoundServer::take_second_twin(const Round& round) {
   const std::uint32_t first = *matcher_.lone_twin();
   const std::uint32_t request = static_cast<std::uint32_t>(round.requests.size()) - 1;
   if (matcher_.expected(first).value < height_.value / kWorthPart || program_->nodes[first].survives()) return;
-  for (auto& [offset, block] : arena_.blocks().blocks()) {
+  for (auto& [offset, block] : arena_.blocks()) {
     if (block.origin.round != round.serial || block.origin.request != request) continue;
     block.root = program_->nodes[first + 1].root;
     must_replan_ = true;

@@ -74,5 +74,6 @@ def a_history_keeps_the_newest_entries_and_draws() -> None:
     from torch.cuda import _memory_viz
 
     assert "<html" in _memory_viz.trace_plot(snapshot) or "<script" in _memory_viz.trace_plot(snapshot)
+    assert "<script" in _memory_viz.segment_plot(snapshot)
     assert _memory_viz.segsum(snapshot) and _memory_viz.trace(snapshot)
     assert torch.cuda.memory._snapshot()["device_traces"][0] == []

@@ -6,7 +6,7 @@ import importlib.util
 import os
 
 import torch
-from conformance_checks.shared import POOLED, assert_consistent
+from conformance_checks.shared import METRICS, POOLED, POOLS, assert_consistent
 from conformance_rig import MIB, check, stat, take, used
 
 
@@ -19,6 +19,22 @@ def every_number_is_consistent() -> None:
     assert_consistent()
     kept.clear()
     assert_consistent()
+
+
+@check("statistics")
+def every_key_is_there() -> None:
+    kept = take(24)
+    counters = ("num_alloc_retries", "num_ooms", "num_sync_all_streams", "num_device_alloc", "num_device_free")
+    unpooled = [f"{name}.{metric}" for name in ("oversize_allocations", "oversize_segments") for metric in METRICS]
+    pooled = [f"{name}.{pool}.{metric}" for name in POOLED for pool in POOLS for metric in METRICS]
+    stats = torch.cuda.memory_stats()
+    assert {*counters, *unpooled, *pooled, "max_split_size"} <= stats.keys()
+    wrong = {key: value for key, value in stats.items() if value < 0 and key != "max_split_size"}
+    assert not wrong, wrong
+    for name in ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes"):
+        for pool in ("all", "large_pool"):
+            assert stats[f"{name}.{pool}.peak"] >= stats[f"{name}.{pool}.current"] >= kept.numel(), (name, pool)
+    assert torch.cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"]["current"] == stats["allocated_bytes.all.current"]
 
 
 @check("statistics")

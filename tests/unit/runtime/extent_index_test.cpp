@@ -1,0 +1,103 @@
+#include "allocator/runtime/extent_index.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <random>
+
+namespace ebbtide {
+namespace {
+
+constexpr std::int64_t kStep = 10;  // a range is up to so long, and begins at a multiple
+
+// The index beside a map of the same ranges.
+class Both {
+ public:
+  void insert(std::int64_t begin, std::int64_t size, std::uint32_t holder) {
+    index_.insert(index_.place_of(Offset{begin}), {Offset{begin}, Offset{begin + size}, holder});
+    map_[begin] = {begin + size, holder};
+  }
+  void erase(std::int64_t begin) {
+    index_.erase(index_.place_of(Offset{begin}));
+    map_.erase(begin);
+  }
+  bool has(std::int64_t begin) const { return map_.contains(begin); }
+  std::size_t count() const { return map_.size(); }
+
+  void expect_same_neighbours(std::int64_t offset) const {
+    const auto next = map_.lower_bound(offset);
+    const ExtentIndex::Place place = index_.place_of(Offset{offset});
+    expect_same(index_.at(place), next == map_.end() ? nullptr : &*next);
+    expect_same(index_.before(place), next == map_.begin() ? nullptr : &*std::prev(next));
+  }
+  void expect_same_order() const {
+    auto expected = map_.begin();
+    for (const ExtentIndex::Extent& extent : index_) {
+      ASSERT_NE(expected, map_.end());
+      expect_same(&extent, &*expected++);
+    }
+    EXPECT_EQ(expected, map_.end());
+    expect_same(index_.last(), map_.empty() ? nullptr : &*map_.rbegin());
+  }
+
+ private:
+  struct Rest {
+    std::int64_t end = 0;
+    std::uint32_t holder = 0;
+  };
+  static void expect_same(const ExtentIndex::Extent* found, const std::pair<const std::int64_t, Rest>* expected) {
+    ASSERT_EQ(found == nullptr, expected == nullptr);
+    if (found == nullptr) return;
+    EXPECT_EQ(found->begin.value, expected->first);
+    EXPECT_EQ(found->end.value, expected->second.end);
+    EXPECT_EQ(found->holder, expected->second.holder);
+  }
+
+  ExtentIndex index_;
+  std::map<std::int64_t, Rest> map_;
+};
+
+TEST(ExtentIndex, AnEmptyOneHasNoRange) {
+  Both both;
+  both.expect_same_neighbours(0);
+  both.expect_same_order();
+}
+
+// It grows to many chunks, shrinks to nothing, and grows again from what it kept.
+TEST(ExtentIndex, FindsWhatAMapFinds) {
+  std::mt19937 random(3);
+  Both both;
+  for (const std::uint32_t places : {2000U, 1U, 300U}) {
+    for (std::uint32_t i = 0; i < 3 * places; ++i) {
+      const std::int64_t begin = kStep * static_cast<std::int64_t>(random() % places);
+      if (both.has(begin) && i > 2 * places) both.erase(begin);
+      if (!both.has(begin) && i <= 2 * places) both.insert(begin, 1 + static_cast<std::int64_t>(random() % kStep), i);
+      both.expect_same_neighbours(static_cast<std::int64_t>(random() % (kStep * places + kStep)));
+    }
+    both.expect_same_order();
+    for (std::int64_t begin = 0; begin < kStep * places; begin += kStep) {
+      if (both.has(begin)) both.erase(begin);
+      if (begin % 97 == 0) both.expect_same_order();
+    }
+    ASSERT_EQ(both.count(), 0U);
+    both.expect_same_order();
+  }
+}
+
+TEST(ExtentIndex, RangesThatComeInOrderAndGoInOrderAreFound) {
+  Both both;
+  for (std::int64_t i = 0; i < 1000; ++i) both.insert(i * kStep, kStep, 0);
+  for (std::int64_t i = -1; i > -1000; --i) both.insert(i * kStep, kStep, 1);
+  both.expect_same_order();
+  for (std::int64_t i = -999; i < 1000; ++i) {
+    both.expect_same_neighbours(i * kStep);
+    both.erase(i * kStep);
+    both.expect_same_neighbours(i * kStep);
+  }
+  both.expect_same_order();
+}
+
+}  // namespace
+}  // namespace ebbtide
