@@ -94,7 +94,11 @@ class Runner:
             variables["EBBTIDE_DRYRUN_STEPS"] = str(STEPS)
             variables["EBBTIDE_REPORT"] = variables["EBBTIDE_OOM"] = "off"
             command = [part.replace(PLACE, str(length)) for part in self._command]
-            status, said = self._call(command, {**os.environ, **variables, **setting.variables})
+            environment = {**os.environ, **variables, **setting.variables}
+            status, said = self._call(command, environment)
+            if status == -signal.SIGABRT and not report.exists():
+                # A thread of autograd's that still holds the error of a full device may abort an ending interpreter.
+                status, said = self._call(command, environment)
             found = json.loads(report.read_text()) if report.exists() else None
         return judged(length, status, said, found)
 

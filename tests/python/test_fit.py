@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from dryrun_run import ROOT, simulated_environment
 from ebbtide._fit import FitError, Plan, check, settings
-from ebbtide._fit_runs import Run, judged
+from ebbtide._fit_runs import Run, Runner, Setting, judged
 from ebbtide._fit_search import Curve, Search
 
 GIB = 1 << 30
@@ -241,3 +242,16 @@ def test_the_longest_length_of_a_small_program_is_found(tmp_path):
     for row in rows:
         assert 0.5 * min(most, 8192) <= row["longest"] <= most
         assert row["time"]["step_seconds"] > 0
+
+
+@pytest.mark.parametrize(("end", "tries"), [("os.abort()", 2), ("sys.exit(1)", 1)])
+def test_a_run_that_was_aborted_without_a_report_is_tried_once_more(tmp_path, end, tries):
+    # GIVEN a program that ends before it uses a device
+    seen = tmp_path / "seen"
+    program = f"import os, sys; open({str(seen)!r}, 'a').write({'{}'!r} + ' '); {end}"
+    runner = Runner([sys.executable, "-c", program], deadline=time.monotonic() + 60)
+    # THEN only an abort is taken for chance, and only once
+    with pytest.raises(FitError, match="used no device"):
+        runner.start(512, "h200", None, Setting("as it is", {})).result()
+    runner.close()
+    assert seen.read_text().split() == ["512"] * tries
