@@ -1,6 +1,7 @@
 #include "dryrun/core/device_model.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -13,6 +14,11 @@
 namespace ebbtide::dryrun {
 namespace {
 
+// One for each process: tests run several at once.
+std::filesystem::path scratch_file(const std::string& name) {
+  return std::filesystem::path(testing::TempDir()) / (name + "-" + std::to_string(::getpid()) + ".json");
+}
+
 constexpr char kFolder[] = EBBTIDE_DEVICE_FOLDER;
 
 // A copy of the H200's file with one text replaced by another.
@@ -24,7 +30,7 @@ std::string changed_file(const std::string& from, const std::string& to) {
   const auto at = content.find(from);
   EXPECT_NE(at, std::string::npos) << from;
   content.replace(at, from.size(), to);
-  const auto path = std::filesystem::path(testing::TempDir()) / "changed.json";
+  const auto path = scratch_file("changed");
   std::ofstream(path) << content;
   return path;
 }
@@ -120,9 +126,10 @@ nlohmann::json h200_file() {
 }
 
 std::string complaint_about(const nlohmann::json& root) {
-  const auto path = std::filesystem::path(testing::TempDir()) / "edited.json";
+  const auto path = scratch_file("edited");
   std::ofstream(path) << root;
   const auto model = load_device_model(path.string(), kFolder);
+  std::filesystem::remove(path);
   return model.ok() ? "it loads" : model.error().message;
 }
 
@@ -131,7 +138,7 @@ void expect_complaint(const nlohmann::json& root, std::string pointer, const std
   pointer.erase(0, 1);
   std::ranges::replace(pointer, '/', '.');
   const std::string complaint = complaint_about(root);
-  const auto path = std::filesystem::path(testing::TempDir()) / "edited.json";
+  const auto path = scratch_file("edited");
   EXPECT_EQ(complaint.find(path.string() + ": " + pointer + " " + said), 0U) << complaint;
   EXPECT_EQ(complaint.find('\n'), std::string::npos) << complaint;
 }

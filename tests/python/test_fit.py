@@ -15,6 +15,7 @@ from dryrun_run import ROOT, simulated_environment
 from ebbtide._fit import FitError, Plan, check, settings
 from ebbtide._fit_runs import Run, Runner, Setting, judged
 from ebbtide._fit_search import Curve, Search
+from interrupts import hear_ctrl_c
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -211,13 +212,17 @@ if torch.cuda.mem_get_info()[1] < 30e9:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     ) as process:
-        for line in process.stderr:
-            if "h200: 1 fits" in line:
-                break
-        # WHEN Ctrl-C comes
-        process.send_signal(signal.SIGINT)
-        said, complained = process.communicate(timeout=120)
+        try:
+            for line in process.stderr:
+                if "h200: 1 fits" in line:
+                    break
+            # WHEN Ctrl-C comes
+            process.send_signal(signal.SIGINT)
+            said, complained = process.communicate(timeout=120)
+        finally:
+            process.kill()
     # THEN the first device's row is printed, nothing of the other, and no traceback
     rows = [line.split() for line in said.splitlines()[1:]]
     assert [row[0] for row in rows] == ["h200"] and "1" in rows[0]

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT, our_lines
+from interrupts import hear_ctrl_c
 
 pytest.importorskip("typer", reason="the command needs typer, which is not installed here")
 
@@ -307,7 +308,7 @@ def test_ctrl_c_keeps_the_best_plan_so_far(python_environment, native, tmp_path)
                "100", "-o", str(tmp_path / "plan.csv"), "--json"]
     program = subprocess.Popen(
         command, env=python_environment | {"EBBTIDE_NATIVE_DIR": str(native)}, cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c,
     )
     progress = program.stderr.readline()  # comes after two seconds
     assert re.search(r"planning, \d+ s of 100: height .* gap", progress), progress
