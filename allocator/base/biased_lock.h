@@ -11,6 +11,8 @@ namespace ebbtide {
 // with a plain store, where a mutex takes two atomic operations and two calls. Everybody else locks as usual (it is a Lockable),
 // and then keeps the frequent side out until unlock(): it is told so by try_enter(), and has to lock, too.
 //
+// Who has it may lock it again: what torch calls while memory is made for the arena may free some of it on the same thread.
+//
 // Each side says what it wants before it looks at what the other wants (Dekker's algorithm), so never do both get in.
 class BiasedLock {
  public:
@@ -25,11 +27,12 @@ class BiasedLock {
 
   void lock() {
     others_.lock();
+    if (depth_++ > 0) return;
     is_wanted_.store(true, std::memory_order_seq_cst);
     wait_until_left();
   }
   void unlock() {
-    is_wanted_.store(false, std::memory_order_release);
+    if (--depth_ == 0) is_wanted_.store(false, std::memory_order_release);
     others_.unlock();
   }
 
@@ -40,7 +43,8 @@ class BiasedLock {
   }
 
  private:
-  std::mutex others_;
+  std::recursive_mutex others_;
+  int depth_ = 0;  // how often its holder has it; guarded by others_
   std::atomic<bool> is_inside_{false};  // the frequent side
   std::atomic<bool> is_wanted_{false};  // by others: one has others_
 };

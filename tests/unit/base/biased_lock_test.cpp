@@ -31,6 +31,16 @@ TEST(BiasedLock, TheFrequentSideIsKeptOutWhileItIsLocked) {
   lock.leave();
 }
 
+TEST(BiasedLock, WhoHasItMayLockItAgain) {
+  BiasedLock lock;
+  const std::lock_guard outer(lock);
+  {
+    const std::lock_guard inner(lock);
+    EXPECT_FALSE(lock.try_enter());
+  }
+  EXPECT_FALSE(lock.try_enter()) << "it is still held";
+}
+
 TEST(BiasedLock, NobodySeesAChangeThatIsHalfDone) {
   constexpr std::int64_t kChanges = 20'000;
   constexpr std::int64_t kLooks = 500;
