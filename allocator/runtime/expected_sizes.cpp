@@ -34,20 +34,25 @@ void ExpectedSizes::begin(const Program& program, Bytes smallest) {
   ratios_.clear();
   is_other_shape_ = false;
   distance_.assign(classes, 1);
-  for (std::uint32_t c = 0; c < classes; ++c) {
-    if (!program.is_constant(c)) continue;
-    const SizeTable::Row sizes = program.class_sizes[c];
-    expected_[c] = *std::max_element(sizes.begin(), sizes.end());
-    knowledge_[c] = program.shapes >= 2 ? Knowledge::kSure : Knowledge::kGuess;
-  }
+  expect_constants();
   explained_ = unexplained_ = Bytes{};
   doubts_ = 0;
-  trusts_input_ = false;
+  trusts_input_ = has_new_extent_ = false;
   may_predict_ = true;
   candidates_.assign(classes, {});
 }
 
+void ExpectedSizes::expect_constants() {
+  for (std::uint32_t c = 0; c < expected_.size(); ++c) {
+    if (knowledge_[c] == Knowledge::kSeen || !program_->is_constant(c)) continue;
+    const SizeTable::Row sizes = program_->class_sizes[c];
+    expected_[c] = *std::max_element(sizes.begin(), sizes.end());
+    knowledge_[c] = program_->shapes >= 2 ? Knowledge::kSure : Knowledge::kGuess;
+  }
+}
+
 void ExpectedSizes::note_input(const InputSizes& sizes) {
+  expect_constants();
   explained_ = unexplained_ = Bytes{};
   doubts_ = 0;
   may_predict_ = true;
@@ -56,12 +61,12 @@ void ExpectedSizes::note_input(const InputSizes& sizes) {
   mixes_tensors_ = sizes.mixes_tensors();
   if (!trusts_input_) return;
   if (!sizes.is_known_input()) note_other_shape();
+  has_new_extent_ = sizes.has_new_extent();
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
-    const bool is_parameter_like = program_->is_constant(c);
-    if (knowledge_[c] == Knowledge::kSeen || (is_parameter_like && program_->shapes >= 2)) continue;
+    if (knowledge_[c] == Knowledge::kSeen || (is_constant(c) && program_->shapes >= 2)) continue;
     candidates_[c] = sizes.candidates(c);
     const InputSizes::Candidates& found = candidates_[c];
-    if (found.sizes.empty() || is_parameter_like) continue;
+    if (found.sizes.empty() || is_constant(c)) continue;
     expected_[c] = found.sizes.front();
     knowledge_[c] = found.sizes.size() == 1 && found.proven ? Knowledge::kSure : Knowledge::kGuess;
     news_ = true;
@@ -97,13 +102,14 @@ void ExpectedSizes::judge_input(Bytes size, bool follows) {
 }
 
 void ExpectedSizes::forget_input() {
-  trusts_input_ = false;
+  trusts_input_ = has_new_extent_ = false;
   may_predict_ = true;
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
     if (candidates_[c].sizes.empty()) continue;
     candidates_[c] = {};
     if (knowledge_[c] != Knowledge::kSeen) knowledge_[c] = Knowledge::kNone;
   }
+  expect_constants();
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
     if (knowledge_[c] == Knowledge::kSeen && !program_->is_constant(c)) predict_from(c, expected_[c]);
   }
@@ -117,7 +123,7 @@ bool ExpectedSizes::is_candidate(std::uint32_t size_class, Bytes size) const {
 bool ExpectedSizes::is_nearly_exact(std::uint32_t c, Bytes size) const {
   // A class may hold tensors that were of one size by chance: what several sizes are possible for is not settled.
   if (candidates_[c].sizes.size() >= 2 && is_candidate(c, size)) return true;
-  return !program_->is_constant(c) && knowledge_[c] != Knowledge::kSeen && is_close(size, expected_[c]);
+  return !is_constant(c) && knowledge_[c] != Knowledge::kSeen && is_close(size, expected_[c]);
 }
 
 // What was seen in this round must be met, and what follows from a tensor of like size; a relation to a
@@ -161,9 +167,9 @@ void ExpectedSizes::bind(std::uint32_t size_class, Bytes size) {
   news_ = news_ || expected_[size_class] != size;
   expected_[size_class] = size;
   knowledge_[size_class] = Knowledge::kSeen;
-  if (program_->is_constant(size_class)) return;
+  if (is_constant(size_class)) return;
   if (!candidates_[size_class].sizes.empty()) judge_input(size, is_candidate(size_class, size));
-  predict_from(size_class, size);
+  if (!program_->is_constant(size_class)) predict_from(size_class, size);
 }
 
 void ExpectedSizes::note_ratio(std::uint32_t size_class, Bytes size) {

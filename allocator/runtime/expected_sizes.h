@@ -61,6 +61,11 @@ class ExpectedSizes {
   enum class Knowledge : std::uint8_t { kNone, kGuess, kSure, kSeen };
 
   std::uint32_t class_of(std::uint32_t node) const { return program_->nodes[node].size_class; }
+  // It has one size, whatever the input.
+  bool is_constant(std::uint32_t size_class) const {
+    return program_->is_constant(size_class) && (!has_new_extent_ || program_->is_parameter_like(size_class));
+  }
+  void expect_constants();
   bool is_nearly_exact(std::uint32_t size_class, Bytes size) const;
   void judge_input(Bytes size, bool follows);
   void forget_input();
@@ -85,6 +90,7 @@ class ExpectedSizes {
   int doubts_ = 0;                    // how many did not
   bool trusts_input_ = false;
   bool mixes_tensors_ = false;
+  bool has_new_extent_ = false;       // see InputSizes::has_new_extent()
   bool may_predict_ = true;           // of some class a prediction could still be better than what is expected
   Bytes smallest_;
   bool news_ = false;

@@ -55,6 +55,14 @@ bool InputSizes::mixes_tensors() const {
   return false;
 }
 
+bool InputSizes::has_new_extent() const {
+  return std::any_of(varying_.begin(), varying_.end(), [this](std::size_t p) {
+    return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
+      return program_.inputs[k][p] == program_.inputs[known_.front()][p];
+    });
+  });
+}
+
 bool InputSizes::are_same_extent(std::size_t a, std::size_t b) const {
   return input_[a] == input_[b] && std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
            return program_.inputs[k][a] == program_.inputs[k][b];

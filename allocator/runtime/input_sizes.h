@@ -26,6 +26,9 @@ class InputSizes {
   // Extents of several tensors vary, an encoder's and a decoder's: what is one's grows with its own, and no size tells
   // whose it is. (Each tensor begins with the batch.)
   bool mixes_tensors() const;
+  // An extent differs that was the same in all that was observed (the last batch of an epoch is smaller): what was of one
+  // size so far may be of another now.
+  bool has_new_extent() const;
   struct Candidates {
     std::vector<Bytes> sizes;  // that the class may have in this round, the likeliest first
     bool proven = false;       // several shapes agree, or divisibility leaves no doubt: it has one of these sizes

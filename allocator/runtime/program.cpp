@@ -67,6 +67,14 @@ std::vector<Sample> samples_of(SizeTable::Row xs, SizeTable::Row ys) {
   return samples;
 }
 
+// Seen in several shapes, and of one size in all of them.
+bool are_same(const std::vector<Bytes>& sizes) {
+  const auto present = [](Bytes size) { return size.value != 0; };
+  const auto first = std::find_if(sizes.begin(), sizes.end(), present);
+  return std::count_if(sizes.begin(), sizes.end(), present) >= 2 &&
+         std::all_of(first, sizes.end(), [&](Bytes size) { return size.value == 0 || size == *first; });
+}
+
 }  // namespace
 
 void Program::rebuild_classes() {
@@ -74,21 +82,18 @@ void Program::rebuild_classes() {
   class_sizes.clear(shapes);
   inputs.resize(shapes);
   constant_.clear();
+  parameter_like_.clear();
   for (Node& node : nodes) {
     node.sizes.resize(shapes);
-    // With one shape, equal size says little: a parameter's gradient and an activation may coincide.
-    const bool hint = shapes == 1 && node.constant_hint;
+    const bool same = are_same(node.sizes);
+    // Equal size says little: a parameter's gradient and an activation may coincide.
+    const bool hint = node.constant_hint && (same || shapes == 1);
     const auto [entry, is_new] =
         classes.try_emplace({node.sizes, hint}, static_cast<std::uint32_t>(class_sizes.size()));
     if (is_new) {
       class_sizes.add(node.sizes);
-      const auto present = [](Bytes size) { return size.value != 0; };
-      const auto first = std::find_if(node.sizes.begin(), node.sizes.end(), present);
-      const bool same = shapes >= 2 && first != node.sizes.end() &&
-                        std::count(node.sizes.begin(), node.sizes.end(), *first) >= 2 &&
-                        std::all_of(node.sizes.begin(), node.sizes.end(),
-                                    [&](Bytes size) { return size.value == 0 || size == *first; });
       constant_.push_back(same || hint);
+      parameter_like_.push_back(hint);
     }
     node.size_class = entry->second;
   }
@@ -96,6 +101,8 @@ void Program::rebuild_classes() {
 }
 
 bool Program::is_constant(std::uint32_t size_class) const { return constant_[size_class]; }
+
+bool Program::is_parameter_like(std::uint32_t size_class) const { return parameter_like_[size_class]; }
 
 bool Program::knows_such_batches(const Extents& input) const {
   const auto is_single = [](const Extents& extents) { return extents.front() == 1; };
@@ -105,7 +112,7 @@ bool Program::knows_such_batches(const Extents& input) const {
 }
 
 bool Program::is_valid() const {
-  if (constant_.size() != class_sizes.size() || inputs.size() != shapes) return false;
+  if (constant_.size() != class_sizes.size() || parameter_like_.size() != class_sizes.size() || inputs.size() != shapes) return false;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const Node& node = nodes[i];
     if (node.sizes.size() != shapes || node.size_class >= class_sizes.size()) return false;

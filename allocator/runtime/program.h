@@ -71,6 +71,8 @@ struct Program {
   void rebuild_classes();
   // True when this class had one size in all of several shapes, or looks like a parameter.
   bool is_constant(std::uint32_t size_class) const;
+  // True when it is constant and its size is that of a parameter: it stays so whatever the input.
+  bool is_parameter_like(std::uint32_t size_class) const;
   // Most learnt rounds lack the node: what its size would be in another round is anyone's guess.
   bool is_rare(const Node& node) const { return node.seen * 2 < learnt; }
   // Of a batch of one torch takes other ways than of larger ones: what is broadcast or contiguous already is not copied.
@@ -80,6 +82,7 @@ struct Program {
 
  private:
   std::vector<bool> constant_;
+  std::vector<bool> parameter_like_;
 };
 
 struct Prediction {

@@ -137,6 +137,39 @@ TEST(Matcher, InAnotherShapeARequestOfASizeThatFollowsFromNothingTakesNoNode) {
   EXPECT_EQ(matched(program, kib({50000, 128 * 512, 128 * 1024}), Bytes{}, {128, 256}), (std::vector<int>{kNone, 0, 1}));
 }
 
+// Images of one size beside texts of any length: nothing of the images ever varied until the last, smaller batch.
+Program of_images_and_texts() {
+  const auto of_batch = [](std::int64_t rows) { return std::vector<Bytes>(3, Bytes{rows * 256 * 1000}); };
+  const auto of_texts = [](std::int64_t bytes) { return std::vector<Bytes>{Bytes{bytes * 256 * 33}, Bytes{bytes * 256 * 47}, Bytes{bytes * 256 * 71}}; };
+  Program program = program_of({of_batch(768), of_batch(768), of_texts(2048), of_batch(3072), of_batch(500)});
+  program.nodes[1].constant_hint = true;
+  program.inputs = {{256, 33}, {256, 47}, {256, 71}};
+  program.rebuild_classes();
+  return program;
+}
+
+TEST(Matcher, WhatNeverVariedFollowsAnExtentThatIsNewUnlessItIsAParameter) {
+  const Program program = of_images_and_texts();
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {100, 50});
+  EXPECT_EQ(matcher.expected(0), Bytes{768 * 100 * 1000});
+  EXPECT_EQ(matcher.expected(1), Bytes{768 * 256 * 1000});
+  EXPECT_EQ(matcher.expected(3), Bytes{3072 * 100 * 1000});
+  for (const std::int64_t size : {768 * 100 * 1000, 768 * 256 * 1000, 2048 * 100 * 50, 3072 * 100 * 1000, 500 * 256 * 1000}) {
+    EXPECT_TRUE(matcher.match(Bytes{size})) << size << "; the last one stays as it was, though it is no parameter";
+  }
+}
+
+TEST(Matcher, WhatNeverVariedStaysAsItIsWhereNothingFollowsFromANewExtent) {
+  const Program program = of_images_and_texts();
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {100, 50});
+  for (int unknown = 0; unknown < 4; ++unknown) matcher.match(Bytes{123456789});  // the input is forgotten for it
+  EXPECT_EQ(matcher.expected(0), Bytes{768 * 256 * 1000});
+  matcher.note_input({256, 50});
+  EXPECT_EQ(matcher.expected(3), Bytes{3072 * 256 * 1000}) << "the batch is what it always was";
+}
+
 // Of one size at a batch of two by chance: positions x 2 h and tokens x h.
 TEST(Matcher, TensorsOfOneSizeByChanceAreToldApartInAnotherShape) {
   const Program program = of_tokens({1024, 1024, 1024, 4096});
