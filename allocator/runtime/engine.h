@@ -35,6 +35,7 @@ struct EngineOptions {
   bool observe_only = false;     // record and report, never serve
   bool upstream_caches = true;   // false: upstream holds what is live and nothing else (host memory)
   std::chrono::milliseconds planning_time{2000};  // at most, for improving a plan; a first one is always made
+  std::int64_t inline_planning_steps = 60'000;  // likewise, of one that a request waits for: about 6 ms
   bool (*is_in_backward)() = nullptr;  // whether this thread is inside autograd's backward
   EventSink* sink = nullptr;     // trace; outlives the engine
   ArenaObserver* observer = nullptr;  // told of every block of the arena; outlives the engine

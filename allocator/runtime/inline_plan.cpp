@@ -12,7 +12,6 @@ namespace {
 
 constexpr double kGoodEnoughNow = 1.002;
 constexpr double kPriceOfHomesNow = 1.05;  // height accepted for leaving residents where other programs look for them
-constexpr std::int64_t kInlineSteps = 60'000;  // about 6 ms
 
 Tick clipped(Tick tick, std::size_t nodes) {
   return Tick{std::min(tick.value, static_cast<std::int64_t>(nodes) + 1)};
@@ -87,12 +86,13 @@ bool is_within(const Solution& solution, double factor, Bytes height) {
 
 // One pass, unless that asks for more memory than there is and a better plan would not. Homes are kept as long as
 // that costs little: what this round learns moves them for the others, too.
-Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::uint32_t>& order, Bytes extent) {
+Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::uint32_t>& order, Bytes extent,
+                     std::int64_t improvement_steps) {
   Solution best = place(problem, order);
   const Bytes lowest = std::max(max_load(problem), extent);
   SolveOptions options;
   options.good_enough = kGoodEnoughNow;
-  options.improvement_steps = kInlineSteps;
+  options.improvement_steps = improvement_steps;
   options.warm_orders.push_back(order);
   const auto improve = [&] {
     Result<Solution> better = solve(problem, options);
@@ -118,26 +118,27 @@ bool is_below(Offset bottom, Tick tick, const Solution& solution, const Problem&
 
 // The plan with the successors on top, if the arena must grow for it anyway.
 Solution leaving_room(const Problem& problem, std::size_t nodes, const std::vector<std::uint32_t>& order,
-                      const Successors& successors, Bytes alignment, Bytes extent) {
+                      const Successors& successors, Bytes alignment, Bytes extent,
+                      std::int64_t improvement_steps) {
   if (!successors.nodes.empty()) {
     for (const std::int64_t part : {0, 256, 128, 64}) {
       const Bytes spare = part == 0 ? Bytes{} : align_up(Bytes{max_load(problem).value / part}, alignment);
       const Problem on_top = with_successors_on_top(problem, successors, spare);
       const Bytes top = max_load(on_top) + spare;
       if (top <= extent || !check(on_top).ok()) break;
-      Solution solution = solution_of(on_top, nodes, order, extent);
+      Solution solution = solution_of(on_top, nodes, order, extent, improvement_steps);
       const bool leaves_room = is_below(bottom_of(successors, on_top), successors.begin, solution, on_top);
       if (leaves_room && is_within(solution, kGoodEnoughNow, top)) return solution;
     }
   }
-  return solution_of(problem, nodes, order, extent);
+  return solution_of(problem, nodes, order, extent, improvement_steps);
 }
 
 }  // namespace
 
 InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
                             std::uint32_t current, const Arena& arena, Bytes alignment,
-                            const Successors& successors) {
+                            const Successors& successors, std::int64_t improvement_steps) {
   const std::size_t count = program.nodes.size();
   const Tick now{static_cast<std::int64_t>(matcher.cursor())};
   Problem problem;
@@ -163,7 +164,7 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
     problem.buffers.push_back(std::move(buffer));
   }
   const std::vector<std::uint32_t> order = placement_order(book, program, problem.buffers.size());
-  const Solution solution = leaving_room(problem, count, order, successors, alignment, arena.extent());
+  const Solution solution = leaving_room(problem, count, order, successors, alignment, arena.extent(), improvement_steps);
   plan.offsets.assign(solution.offsets.begin(), solution.offsets.begin() + static_cast<std::ptrdiff_t>(count));
   plan.height = solution.height;
   return plan;

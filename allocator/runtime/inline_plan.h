@@ -1,6 +1,7 @@
 // A plan made on the training thread, for an input that outgrew every plan: one first-fit pass.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -20,9 +21,10 @@ struct InlinePlan {
 // Places node `current` and what is still to come in this round of `program`, with the sizes that `matcher` expects, in
 // the placement order of the program's last solution, around everything live in the arena, and with the `successors` on
 // top where the arena grows. Not validated as a whole: what is alive is checked at every request anyway.
-// Cost: one pass of place(); about a millisecond per thousand nodes.
+// Cost: one pass of place(), about a millisecond per thousand nodes; where the arena is too low for that plan, up to
+// `improvement_steps` (see SolveOptions) on better ones, twice.
 InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, const Matcher& matcher,
                             std::uint32_t current, const Arena& arena, Bytes alignment,
-                            const Successors& successors = {});
+                            const Successors& successors, std::int64_t improvement_steps);
 
 }  // namespace ebbtide

@@ -36,8 +36,9 @@ struct Placing {
 // expected.
 class RoundServer {
  public:
-  RoundServer(Arena& arena, Bytes alignment, Bytes smallest)
-      : arena_(arena), alignment_(alignment), smallest_(smallest) {}
+  // `inline_steps`: the work of improving a plan that is made inline.
+  RoundServer(Arena& arena, Bytes alignment, Bytes smallest, std::int64_t inline_steps)
+      : arena_(arena), alignment_(alignment), smallest_(smallest), inline_steps_(inline_steps) {}
 
   // Begins a round of this kind with these residents. Follows nothing if no program fits. On trial a request is only
   // recognised: what would be planned has no place, no plan is made inline, and a round that is nothing like its
@@ -103,6 +104,7 @@ class RoundServer {
   Arena& arena_;
   Bytes alignment_;
   Bytes smallest_;  // no request is smaller
+  std::int64_t inline_steps_;
   std::shared_ptr<const ProgramBook> book_;
   const Program* program_ = nullptr;
   Matcher matcher_;

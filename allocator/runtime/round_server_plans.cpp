@@ -114,7 +114,7 @@ void RoundServer::take_second_twin(const Round& round) {
 bool RoundServer::plan_inline(std::uint32_t current, const Round& round, Bytes acceptable) {
   const auto begin = std::chrono::steady_clock::now();
   InlinePlan plan = make_inline_plan(*book_, *program_, matcher_, current, arena_, alignment_,
-                                     successors_of(*program_, matcher_, round));
+                                     successors_of(*program_, matcher_, round), inline_steps_);
   ++inline_plans_;
   inline_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
   if (plan.height > acceptable && plan.height > arena_.extent()) {

@@ -60,6 +60,7 @@ inline Bytes size_of(std::uint32_t size_class, std::uint32_t length) {
 inline SimulatedAdaptor::Options quick_planning() {
   SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
   options.engine.planning_time = std::chrono::milliseconds(0);
+  options.engine.inline_planning_steps = 1'000;
   return options;
 }
 

@@ -74,7 +74,7 @@ TEST(ExtentIndex, FindsWhatAMapFinds) {
       const std::int64_t begin = kStep * static_cast<std::int64_t>(random() % places);
       if (both.has(begin) && i > 2 * places) both.erase(begin);
       if (!both.has(begin) && i <= 2 * places) both.insert(begin, 1 + static_cast<std::int64_t>(random() % kStep), i);
-      both.expect_same_neighbours(static_cast<std::int64_t>(random() % (kStep * places + kStep)));
+      both.expect_same_neighbours(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(kStep * places + kStep)));
     }
     both.expect_same_order();
     for (std::int64_t begin = 0; begin < kStep * places; begin += kStep) {
