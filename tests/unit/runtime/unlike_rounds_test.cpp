@@ -15,9 +15,10 @@ namespace {
 Bytes mib(std::int64_t count) { return Bytes{count * kMiB.value}; }
 
 // Tensors of these sizes, all alive at once, then gone. Returns how much memory the arena had at most.
-Bytes run(SimulatedAdaptor& adaptor, const std::vector<Bytes>& sizes, const Extents& input = {}) {
+Bytes run(SimulatedAdaptor& adaptor, const std::vector<Bytes>& sizes, const Extents& input = {},
+          MarkKind kind = MarkKind::kForward) {
   adaptor.engine().settle();
-  adaptor.engine().mark(MarkKind::kForward, 1, input);
+  adaptor.engine().mark(kind, 1, input);
   std::vector<TensorId> tensors;
   for (const Bytes size : sizes) tensors.push_back(adaptor.allocate(size));
   const Bytes arena = adaptor.engine().snapshot().arena;
@@ -76,20 +77,29 @@ TEST(UnlikeRounds, WhatOneShapeLeavesOpenIsNotPlannedForTheLargestGuess) {
   expect_no_fault(adaptor);
 }
 
+// Training as planned, then generation that does nothing twice.
 TEST(UnlikeRounds, WhatIsLeftToUpstreamDoesNotLeaveTheArenaIdleBesideIt) {
   SimulatedAdaptor adaptor;
-  for (int i = 0; i < 4; ++i) EXPECT_LE(run(adaptor, std::vector<Bytes>(40, mib(16))), mib(640));
+  const std::vector<Bytes> training(40, mib(16));
+  for (int i = 0; i < 4; ++i) EXPECT_LE(run(adaptor, training), mib(640));
   EXPECT_EQ(adaptor.engine().snapshot().arena, mib(640));
+  const auto served = [&] {
+    const Counters counters = adaptor.engine().snapshot().counters;
+    return counters.planned.requests + counters.gap.requests;
+  };
   std::mt19937 random(5);
-  Bytes arena = mib(640);
-  for (int i = 0; i < 24 && arena.value > 0; ++i) {
+  int left = 0;
+  for (int i = 0; i < 12; ++i) {
     std::vector<Bytes> sizes;
     for (int k = 0; k < 40; ++k) sizes.push_back(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096});
-    run(adaptor, sizes);
-    adaptor.engine().mark(MarkKind::kForward, 1);
-    arena = adaptor.engine().snapshot().arena;
+    const std::int64_t before = served();
+    const Bytes arena = run(adaptor, sizes, {}, MarkKind::kInference);
+    if (served() != before) continue;
+    ++left;
+    EXPECT_EQ(arena, Bytes{}) << "round " << i;
   }
-  EXPECT_EQ(arena, Bytes{});
+  EXPECT_GT(left, 0);
+  EXPECT_EQ(run(adaptor, training), mib(640)) << "what repeats is served as before";
   expect_no_fault(adaptor);
 }
 
