@@ -85,11 +85,11 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
   if (!match) return in_gap(size, Divergence::kUnexpected);
   if (matcher_.lone_twin()) take_second_twin(recorder.round());
-  if (!is_plan_in_force(match->node, recorder.round())) {
-    give_up();
-    return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
+  switch (see_to_plan(match->node, recorder.round())) {
+    case Outlook::kPlanned: break;
+    case Outlook::kInGaps: follow_in_gaps(); return unplanned(size);
+    case Outlook::kNoMemory: give_up(); return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
-  if (!is_following()) return unplanned(size);
   return place_node(match->node, size, recorder.round());
 }
 

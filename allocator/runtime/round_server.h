@@ -87,7 +87,13 @@ class RoundServer {
   bool is_guesswork() const;
   bool has_no_plan_left() const;
   Bytes largest_excess(std::uint32_t current) const;
-  bool is_plan_in_force(std::uint32_t current, const Round& round);
+  // Whether the rest of the round can be served by a plan.
+  enum class Outlook : std::uint8_t {
+    kPlanned,
+    kInGaps,    // by none that is worth its memory
+    kNoMemory,  // by none that the device could hold
+  };
+  Outlook see_to_plan(std::uint32_t current, const Round& round);
   // False when the plan needs more than is acceptable, and than there is: what was in force stays.
   bool plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
   bool plan_lower(std::uint32_t current, const Round& round);

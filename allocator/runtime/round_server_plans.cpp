@@ -22,15 +22,11 @@ constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 
 }  // namespace
 
-// Sees to it that there is a plan for this round's sizes. False when the device could not hold it: the round is
-// better off without the arena then.
-bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
+// Sees to it that there is a plan for this round's sizes, as far as there can be one.
+RoundServer::Outlook RoundServer::see_to_plan(std::uint32_t current, const Round& round) {
   const Bytes excess = matcher_.take_news() ? largest_excess(current) : Bytes{};
-  if (excess.value == 0 && !must_replan_ && !is_displaced_) return true;
-  if (excess.value > 0 && is_guesswork()) {
-    follow_in_gaps();
-    return true;
-  }
+  if (excess.value == 0 && !must_replan_ && !is_displaced_) return Outlook::kPlanned;
+  if (excess.value > 0 && is_guesswork()) return Outlook::kInGaps;
   const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
   must_replan_ = is_displaced_ = false;
@@ -38,12 +34,9 @@ bool RoundServer::is_plan_in_force(std::uint32_t current, const Round& round) {
   Bytes acceptable = has_none ? kAnyHeight : height_ + slack;
   const std::optional<Bytes> before = std::exchange(height_before_, std::nullopt);
   if (before) acceptable = *before + Bytes{before->value / kMuchWorsePart};
-  if (!plan_inline(current, round, acceptable) && before) {
-    // What lives already is not what the other program has there: it would need places for both.
-    follow_in_gaps();
-    return true;
-  }
-  return height_ <= arena_.extent() || height_ <= arena_.limit();
+  // What lives already is not what the other program has there: it would need places for both.
+  if (!plan_inline(current, round, acceptable) && before) return Outlook::kInGaps;
+  return height_ <= arena_.extent() || height_ <= arena_.limit() ? Outlook::kPlanned : Outlook::kNoMemory;
 }
 
 // The shapes known leave open what many sizes follow from (of an encoder and a decoder, one length or the other or
