@@ -150,6 +150,19 @@ ebbtide_status ebbtide_get_stats(int device, ebbtide_stats* stats) {
   });
 }
 
+ebbtide_status ebbtide_get_step_plan(int device, int64_t* height_bytes, int64_t* budget_bytes) {
+  return guarded([&] {
+    const ebbtide::Engine* engine = Registry::get().find(device);
+    if (engine == nullptr) {
+      return ebbtide::fail({ebbtide::ErrorCode::kUnsupported, "no adaptor serves device " + std::to_string(device)});
+    }
+    const ebbtide::Engine::StepPlan plan = engine->step_plan();
+    *height_bytes = plan.height.value;
+    *budget_bytes = plan.budget.value;
+    return EBBTIDE_OK;
+  });
+}
+
 size_t ebbtide_devices(int* devices, size_t capacity) {
   std::size_t count = 0;
   guarded([&] {

@@ -245,6 +245,10 @@ EBBTIDE_API ebbtide_status ebbtide_wait_for_plans(void);
 
 /* Fills `stats` for a device (-1: host memory). EBBTIDE_UNSUPPORTED when no adaptor serves it. */
 EBBTIDE_API ebbtide_status ebbtide_get_stats(int device, ebbtide_stats* stats);
+/* What the planner says of training as it goes at present: the height of the last training round's plan, of all that the
+ * arena holds in it, and the most that the device could give the arena at this moment. Height 0: that round had no plan.
+ * A height above the budget: it had one, which the device cannot hold. EBBTIDE_UNSUPPORTED as above. */
+EBBTIDE_API ebbtide_status ebbtide_get_step_plan(int device, int64_t* height_bytes, int64_t* budget_bytes);
 /* The devices that an adaptor serves, at most `capacity` of them; returns how many there are. */
 EBBTIDE_API size_t ebbtide_devices(int* devices, size_t capacity);
 /* The five-line report of all devices. Writes at most `capacity` bytes with the final zero, returns

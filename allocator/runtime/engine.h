@@ -133,6 +133,14 @@ class EBBTIDE_EXPORT Engine {
     bool plan_was_loaded = false;
   };
   Snapshot snapshot() const;
+
+  // What the planner says of training as it goes at present: the plan of the last training round that has ended. Height 0:
+  // that round had no plan. Budget: the most that the device could give the arena at this moment. May ask the driver.
+  struct StepPlan {
+    Bytes height, budget;
+    bool fits() const { return height <= budget; }
+  };
+  StepPlan step_plan() const;
   const EngineOptions& options() const { return options_; }
   bool is_valid() const;
 
@@ -156,6 +164,7 @@ class EBBTIDE_EXPORT Engine {
   void shrink_to_plan(std::unique_lock<std::mutex>& lock);
   Placing place(Bytes size);
   void note_whether_it_fits();
+  void note_step_plan();
   Bytes height_in_force() const;
   Backoff& backoff(RoundKind kind) { return backoffs_[static_cast<std::size_t>(kind)]; }
   const Backoff& backoff(RoundKind kind) const { return backoffs_[static_cast<std::size_t>(kind)]; }
@@ -209,6 +218,7 @@ class EBBTIDE_EXPORT Engine {
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   int rounds_as_planned_ = 1 << 16;            // in a row, since one that was served first-fit; none was yet
   bool gives_idle_back_ = false;               // rounds of some kind were left to upstream a moment ago
+  Bytes step_height_;          // of the plan of the last training round that has ended; 0: it had none
   Bytes round_planned_;        // of the running round: what had a planned place
   Bytes round_all_;            // and all of it
   ServedCount resting_before_; // what had passed by in resting rounds when this one began

@@ -101,6 +101,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   if (options_.observer != nullptr) options_.observer->round_ended();
   const bool learn = is_worth_learning();
   note_whether_it_fits();
+  note_step_plan();
   EBBTIDE_DEBUG("round %u: kind %d, %zu requests, followed program %u, %d inline plans, %s", recorder_.round().serial,
                 static_cast<int>(recorder_.round().kind), recorder_.round().requests.size(),
                 server_.is_following() ? server_.program()->id : 0U, server_.inline_plans(),
@@ -134,6 +135,19 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
     shrink_to({}, lock);
   }
   begin_serving();
+}
+
+// A plan that the device could not hold is one, too: whoever chooses what is kept wants to hear of it.
+void Engine::note_step_plan() {
+  const RoundKind kind = recorder_.round().kind;
+  if (kind == RoundKind::kOptimizer || kind == RoundKind::kInference || recorder_.is_prologue()) return;
+  const bool is_planned = server_.is_following() || server_.lacked_memory();
+  step_height_ = is_planned ? server_.height() : Bytes{};
+}
+
+Engine::StepPlan Engine::step_plan() const {
+  const std::lock_guard lock(lock_);
+  return {step_height_, arena_.limit()};
 }
 
 // Rounds that nothing is known of say nothing about plans.

@@ -47,13 +47,14 @@ void RoundServer::end() {
   serves_unknown_ = may_grow_ = is_on_trial_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
-  must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = false;
+  must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = false;
   height_before_.reset();
   overdue_cost_ = astray_ = requested_ = Bytes{};
   inline_ns_ = 0;
 }
 
 void RoundServer::give_up() {
+  lacked_memory_ = lacked_memory_ || is_following();
   follow_nothing();
   may_grow_ = false;
 }

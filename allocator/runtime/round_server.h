@@ -70,6 +70,8 @@ class RoundServer {
   int inline_plans() const { return inline_plans_; }
   // Height that this round needs at most, as far as it is known.
   Bytes height() const { return height_; }
+  // The round was planned, and the device could not give what the plan needs.
+  bool lacked_memory() const { return lacked_memory_; }
 
  private:
   struct Place {
@@ -130,6 +132,7 @@ class RoundServer {
   int strays_ = 0;                    // how many
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
   bool outgrew_plans_ = false;
+  bool lacked_memory_ = false;
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;

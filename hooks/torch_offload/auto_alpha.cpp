@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "hooks/ebbtide.h"
 #include "hooks/torch_offload/state.h"
 
 namespace ebbtide::offload {
@@ -13,6 +14,16 @@ constexpr std::size_t kObserved = 2;  // the first step also measures what is lo
 constexpr std::size_t kPatience =
     12;  // steps that a share may take until two of one length are seen
 constexpr std::size_t kMeasured = 2;
+// Steps until the last round with a plan is one of the present share.
+constexpr std::size_t kUntilPlanned = 2;
+
+// Of the last training round; none: nothing plans addresses on this device.
+std::optional<StepPlan> step_plan(at::Device device) {
+  StepPlan plan;
+  const ebbtide_status status = ebbtide_get_step_plan(device.is_cpu() ? -1 : device.index(),
+                                                      &plan.height_bytes, &plan.budget_bytes);
+  return status == EBBTIDE_OK ? std::optional(plan) : std::nullopt;
+}
 
 }  // namespace
 
@@ -29,7 +40,9 @@ double Moment::seconds_after(const Moment& other) const {
 
 void AutoAlpha::begin(State& state, std::int64_t elements) {
   if (is_settled_) return;
-  if (search_) {
+  if (confirming_ > 0) {
+    confirm(state);
+  } else if (search_) {
     measure(state);
   } else if (begun_.size() >= kObserved && ended_ && ended_->is_known()) {
     choose(state);
@@ -68,8 +81,8 @@ void AutoAlpha::choose(State& state) {
   for (std::size_t i = 0; i < indices.size(); ++i) most_.of_layer[indices[i]] = found.of_layer[i];
   const bool swaps = std::any_of(found.of_layer.begin(), found.of_layer.end(),
                                  [](double share) { return share > 0; });
-  if (!is_measured || !swaps) return settle(state, 1);
-  search_.emplace();
+  if (is_measured) search_.emplace();
+  if (!swaps || !is_measured) return settle(state, 1);
   measure(state);
 }
 
@@ -92,7 +105,11 @@ void AutoAlpha::measure(State& state) {
     if (here.size() > kPatience) settle(state, search_->best());
     return;
   }
-  search_->note(part_, *std::min_element(seconds.begin(), seconds.end()));
+  if (is_refused(state)) {
+    search_->refuse(part_);
+  } else {
+    search_->note(part_, *std::min_element(seconds.begin(), seconds.end()));
+  }
   const std::optional<double> following = search_->following();
   if (following) {
     apply(state, *following);
@@ -102,10 +119,36 @@ void AutoAlpha::measure(State& state) {
 }
 
 void AutoAlpha::settle(State& state, double part) {
-  is_settled_ = true;
-  if (part < 1) most_.limit = "time";
+  if (part < 1) most_.limit = search_->is_bounded() ? "device" : "time";
   apply(state, part);
   begun_.clear();
+  const auto planned = plans_.find(part_);
+  if (planned != plans_.end()) plan_ = planned->second;
+  is_settled_ = plan_ || !search_ || !step_plan(state.device);
+  confirming_ = 1;
+}
+
+// The share stands once its steps' plan fits, or was waited for long enough.
+void AutoAlpha::confirm(State& state) {
+  if (confirming_++ <= kUntilPlanned) return;
+  const bool refused = is_refused(state);
+  const auto planned = plans_.find(part_);
+  if (planned != plans_.end()) plan_ = planned->second;
+  if (refused && state.alpha() > 0) {
+    search_->refuse(part_);
+    plan_.reset();
+    settle(state, search_->best());
+  } else {
+    is_settled_ = plan_ || confirming_ > kPatience;
+    if (is_settled_ && !plan_) plan_ = step_plan(state.device);
+  }
+}
+
+bool AutoAlpha::is_refused(const State& state) {
+  const std::optional<StepPlan> plan = step_plan(state.device);
+  if (!plan || plan->height_bytes == 0) return false;
+  plans_[part_] = *plan;
+  return !plan->fits();
 }
 
 void AutoAlpha::apply(State& state, double part) {

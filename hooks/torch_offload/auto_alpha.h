@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,7 +36,9 @@ class Moment {
 // _auto_alpha.py. The closed form from two observed steps; with kAuto then whole steps at that
 // share, at none, and between them, each until two of one length are known, the shorter of which
 // counts. Where lengths vary from step to step the limits' share stands. Never waits for the
-// device: what is not known yet is asked for at the next step. Serialised by its owner.
+// device: what is not known yet is asked for at the next step. Each share's steps are asked for the
+// plan of their addresses: one that the device cannot hold is refused, and a smaller one taken; see
+// Note [Confirmed by the planner] there. Serialised by its owner.
 class AutoAlpha {
  public:
   explicit AutoAlpha(AlphaRule rule) : rule_(rule) {}
@@ -45,8 +48,11 @@ class AutoAlpha {
   void begin(State& state, std::int64_t elements);
   void end(const State& state);
   bool is_settled() const { return is_settled_; }
-  // What keeps alpha from being larger: "link", "host", "time"; "": nothing, or not known yet.
+  // What keeps alpha from being larger: "link", "host", "time", "device"; "": nothing, or not known
+  // yet.
   const std::string& limit() const { return most_.limit; }
+  // Of the share that was settled on; none: nothing plans addresses here.
+  const std::optional<StepPlan>& plan() const { return plan_; }
 
  private:
   struct Begun {
@@ -58,6 +64,9 @@ class AutoAlpha {
   void measure(State& state);
   void apply(State& state, double part);
   void settle(State& state, double part);
+  void confirm(State& state);
+  // Whether the steps at the present share have a plan that the device cannot hold.
+  bool is_refused(const State& state);
 
   const AlphaRule rule_;
   std::vector<Begun> begun_;
@@ -65,7 +74,10 @@ class AutoAlpha {
   Shares most_;      // as much as the limits allow
   double part_ = 0;  // of that, at present
   std::optional<AlphaSearch> search_;
-  bool is_settled_ = false;
+  std::map<double, StepPlan> plans_;  // of shares' steps, by part of most_
+  std::optional<StepPlan> plan_;
+  std::size_t confirming_ = 0;  // steps that the share has been waiting for its plan; 0: not settled on
+  bool is_settled_ = false;     // nothing more is asked
 };
 
 }  // namespace ebbtide::offload

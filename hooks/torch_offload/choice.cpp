@@ -12,6 +12,8 @@ namespace {
 constexpr double kWorth = 0.005;         // a gain below this share is not looked for
 constexpr double kRounding = 1 + 1e-12;  // a rounding error does not cost a part
 
+int parts_of(double part) { return static_cast<int>(std::lround(part * kShareParts)); }
+
 double whole_parts(double share) { return std::floor(share * kShareParts * kRounding); }
 
 }  // namespace
@@ -52,7 +54,21 @@ Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits) 
 }
 
 void AlphaSearch::note(double part, double seconds) {
-  seconds_[static_cast<int>(std::lround(part * kShareParts))] = seconds;
+  const int share = parts_of(part);
+  tried_.insert(share);
+  if (share < refused_) seconds_[share] = seconds;
+}
+
+void AlphaSearch::refuse(double part) {
+  const int share = parts_of(part);
+  tried_.insert(share);
+  refused_ = std::min(refused_, share);
+  seconds_.erase(seconds_.lower_bound(refused_), seconds_.end());
+}
+
+bool AlphaSearch::is_bounded() const {
+  const int largest = seconds_.empty() ? 0 : seconds_.rbegin()->first;
+  return refused_ <= kShareParts && parts_of(best()) >= largest;
 }
 
 int AlphaSearch::fastest() const {
@@ -63,8 +79,11 @@ int AlphaSearch::fastest() const {
 }
 
 double AlphaSearch::best() const {
+  if (seconds_.empty()) {
+    const int share = refused_ > kShareParts ? kShareParts : refused_ / 2;
+    return static_cast<double>(share) / kShareParts;
+  }
   int best = fastest();
-  if (seconds_.empty()) return 1;
   const double enough = seconds_.at(best) * (1 + kWorth);
   for (const auto& [share, seconds] : seconds_) {
     if (seconds <= enough) best = std::min(best, share);
@@ -74,16 +93,20 @@ double AlphaSearch::best() const {
 
 std::optional<double> AlphaSearch::following() const {
   for (const int end : {0, kShareParts}) {
-    if (seconds_.count(end) == 0) return static_cast<double>(end) / kShareParts;
+    if (end < refused_ && seconds_.count(end) == 0) return static_cast<double>(end) / kShareParts;
   }
-  if (seconds_.size() >= kMostProbes) return std::nullopt;
+  if (seconds_.empty() || tried_.size() >= kMostProbes) return std::nullopt;
   const auto best = seconds_.find(fastest());
   std::pair<int, int> widest;
   const auto consider = [&](int low, int high) {
     if (high - low > widest.second - widest.first) widest = {low, high};
   };
   if (best != seconds_.begin()) consider(std::prev(best)->first, best->first);
-  if (std::next(best) != seconds_.end()) consider(best->first, std::next(best)->first);
+  if (std::next(best) != seconds_.end()) {
+    consider(best->first, std::next(best)->first);
+  } else if (refused_ <= kShareParts) {
+    consider(best->first, refused_);
+  }
   const auto [low, high] = widest;
   if (high - low < 2 || !is_worth_halving(low, high)) return std::nullopt;
   return static_cast<double>((low + high) / 2) / kShareParts;
@@ -94,14 +117,14 @@ std::optional<double> AlphaSearch::following() const {
 // as the rest of it did.
 bool AlphaSearch::is_worth_halving(int low, int high) const {
   const double least = seconds_.at(fastest());
-  const auto at_low = seconds_.find(low), at_high = seconds_.find(high);
+  const auto at_low = seconds_.find(low), at_high = seconds_.find(high);  // a refused one is not there
   double bound = -std::numeric_limits<double>::infinity();
   if (at_low != seconds_.begin()) {
     const auto before = std::prev(at_low);
     const double slope = (at_low->second - before->second) / (low - before->first);
     bound = std::max(bound, at_low->second + slope * (high - low));
   }
-  if (std::next(at_high) != seconds_.end()) {
+  if (at_high != seconds_.end() && std::next(at_high) != seconds_.end()) {
     const auto after = std::next(at_high);
     const double slope = (after->second - at_high->second) / (after->first - high);
     bound = std::max(bound, at_high->second - slope * (high - low));

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,13 +37,18 @@ Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits);
 
 // What part of the largest share has the shortest measured step. Steps get shorter with it while
 // copies hide, and longer once they do not: the time has one minimum, and the widest interval
-// beside the best part so far is halved. At most kMostProbes parts are tried. Not thread-safe.
+// beside the best part so far is halved. At most kMostProbes parts are tried. A part may be refused,
+// because a plan of its steps' addresses needs more than the device has: more is on its way there the
+// larger the part, so no larger one is taken either. Not thread-safe.
 class AlphaSearch {
  public:
   static constexpr std::size_t kMostProbes = 6;
 
   void note(double part, double seconds);
-  // 1 before anything was noted.
+  void refuse(double part);
+  // Whether it was a refusal that kept the best part from being larger.
+  bool is_bounded() const;
+  // Before anything was noted 1, or half of what was refused.
   // The smallest part whose step is as good as the shortest, to half a percent: it waits less for
   // copies, and takes less of the host's memory.
   double best() const;
@@ -53,7 +59,9 @@ class AlphaSearch {
   int fastest() const;
   bool is_worth_halving(int low, int high) const;
 
-  std::map<int, double> seconds_;  // by part, in 64ths
+  std::map<int, double> seconds_;  // by part, in 64ths; of those that were not refused
+  int refused_ = kShareParts + 1;  // the smallest part that was
+  std::set<int> tried_;
 };
 
 }  // namespace ebbtide::offload

@@ -110,10 +110,20 @@ struct HostStats {
   std::int64_t hidden_ns = 0, exposed_ns = 0;  // copying behind work; work that waited for copies
 };
 
+// The address plan of an iteration: its height with all that the arena holds in it, and the most that
+// the device could give the arena.
+struct StepPlan {
+  std::int64_t height_bytes = 0, budget_bytes = 0;
+  bool fits() const { return height_bytes <= budget_bytes; }
+};
+
 struct Stats {
   std::vector<LayerStats> layers;  // in the order in which they were first run
   double alpha = 0;                // largest share of a layer at present
-  std::string alpha_limit;         // why it is not larger: "link", "host", "time"; "": it is given, or 1
+  // Why it is not larger: "link", "host", "time", "device"; "": it is given, or 1.
+  std::string alpha_limit;
+  // What kAuto confirmed its choice with; none: not settled yet, or nothing plans addresses.
+  std::optional<StepPlan> plan;
   std::int64_t head_calls = 0;     // losses computed over pieces
   std::int64_t tagged_bytes = 0;   // given to SaveOnHost
   std::optional<HostStats> host;   // none: nothing goes to host memory

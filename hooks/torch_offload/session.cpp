@@ -75,7 +75,10 @@ Stats Session::stats() const {
   Stats stats;
   for (const auto& tally : state_->tallies()) stats.layers.push_back(tally->stats);
   stats.alpha = state_->alpha();
-  if (state_->chooser() != nullptr) stats.alpha_limit = state_->chooser()->limit();
+  if (state_->chooser() != nullptr) {
+    stats.alpha_limit = state_->chooser()->limit();
+    stats.plan = state_->chooser()->plan();
+  }
   stats.head_calls = state_->head_calls;
   stats.tagged_bytes = state_->tagged_bytes;
   if (state_->swap == nullptr) return stats;

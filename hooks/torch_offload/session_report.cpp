@@ -29,7 +29,15 @@ std::string seconds_text(std::int64_t ns) {
 std::string limit_text(const std::string& limit) {
   if (limit == "link") return ": the link carries no more during a layer's forward";
   if (limit == "host") return ": the host budget holds no more";
+  if (limit == "device") return ": the address plan of a larger one does not fit the device";
   return limit == "time" ? ": more gained nothing" : "";
+}
+
+// What the address planner says of a choice.
+std::string plan_line(const StepPlan& plan) {
+  if (plan.height_bytes == 0) return "  its steps have no plan yet that could confirm the choice\n";
+  return "  planned height " + size_text(plan.height_bytes) + " of budget " +
+         size_text(plan.budget_bytes) + (plan.fits() ? "\n" : ": does not fit\n");
 }
 
 std::string per_call(const LayerStats& layer) {
@@ -71,6 +79,7 @@ std::string Session::report() const {
   std::string text = "ebbtide offload (" + std::to_string(found.layers.size()) + " layers, alpha " +
                      alpha + limit_text(found.alpha_limit) + "): head and loss " + (found.head_calls > 0 ? "in pieces" : "whole") +
                      "; a call saves\n" + layer_lines(found.layers);
+  if (found.plan) text += plan_line(*found.plan);
   if (found.tagged_bytes > 0) text += "  SaveOnHost: " + size_text(found.tagged_bytes) + "\n";
   return found.host ? text + host_lines(*found.host) : text;
 }

@@ -274,6 +274,7 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "ebbtide_warmup_end": (c.c_int, []),
     "ebbtide_wait_for_plans": (c.c_int, []),
     "ebbtide_get_stats": (c.c_int, [c.c_int, c.POINTER(StatsStruct)]),
+    "ebbtide_get_step_plan": (c.c_int, [c.c_int, c.POINTER(c.c_int64), c.POINTER(c.c_int64)]),
     "ebbtide_devices": (c.c_size_t, [c.POINTER(c.c_int), c.c_size_t]),
     "ebbtide_report": (c.c_size_t, [c.c_char_p, c.c_size_t]),
     "ebbtide_summarize_trace": (c.c_int, [c.c_char_p, c.POINTER(TraceSummaryStruct)]),

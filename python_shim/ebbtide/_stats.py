@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import _native
-from ._abi import HOST, Divergence, StatsStruct
+from ._abi import HOST, Divergence, StatsStruct, Status
 
 if TYPE_CHECKING:
     from ._offload._offload_stats import AllOffload
@@ -126,6 +126,29 @@ def devices() -> list[int]:
     count = library.ebbtide_devices(ctypes.POINTER(ctypes.c_int)(), 0)
     room = (ctypes.c_int * max(count, 1))()
     return list(room[: min(library.ebbtide_devices(room, count), count)])
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPlan:
+    """What the address planner says of the last training round: its height with all that the arena holds in it
+    (0: that round had no plan), and the most that the device could give the arena now."""
+
+    height_bytes: int
+    budget_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        return self.height_bytes <= self.budget_bytes
+
+
+def step_plan(device: int) -> StepPlan | None:
+    """None: nothing plans addresses on this device (-1: host memory)."""
+    height, budget = ctypes.c_int64(), ctypes.c_int64()
+    status = _native.library().ebbtide_get_step_plan(device, ctypes.byref(height), ctypes.byref(budget))
+    if status == Status.UNSUPPORTED:
+        return None
+    _native.check(status)
+    return StepPlan(height.value, budget.value)
 
 
 def read(device: int) -> Stats:

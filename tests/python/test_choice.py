@@ -137,6 +137,23 @@ def test_of_shares_that_are_as_fast_the_smallest_is_chosen():
     assert AlphaSearch().best() == 1
 
 
+def test_a_refused_share_and_larger_ones_are_never_taken():
+    search = AlphaSearch()  # the larger the faster, but plans of more than 40 of 64 parts do not fit
+    while (part := search.following()) is not None:
+        search.refuse(part) if part > 40 / 64 else search.note(part, 2 - part)
+    assert 32 / 64 <= search.best() <= 40 / 64 and search.is_bounded
+    search.refuse(0)
+    assert search.best() == 0 and search.following() is None
+
+
+def test_a_share_that_was_never_measured_is_halved_while_it_is_refused():
+    search, taken = AlphaSearch(), []
+    while search.best() > 0:
+        taken.append(search.best())
+        search.refuse(search.best())
+    assert taken == [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
+
+
 def test_swapping_hides_from_where_memo_says():
     # MEMO, figure 1b: 7B, 8 x A800, tensor parallel 8: from 192K tokens
     tokens = crossover(MEMO_7B, _devices.load("a800-80g"), ranks=8)

@@ -13,9 +13,11 @@ import ebbtide  # noqa: E402
 import offload_models as models  # noqa: E402
 from conftest import our_lines  # noqa: E402
 from ebbtide import EbbtideError  # noqa: E402
-from ebbtide._offload import _auto_alpha, _options, _self_check  # noqa: E402
+from ebbtide._offload import _auto_alpha, _options, _report, _self_check  # noqa: E402
+from ebbtide._offload._offload_stats import AllOffload  # noqa: E402
 from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._offload._swap_engine import ALIGNMENT  # noqa: E402
+from ebbtide._stats import StepPlan  # noqa: E402
 
 PIECES = {"mini_sequence": 8, "host": 0}  # host=0: without the native library
 STEPS_TO_SETTLE = 28  # two, then four for each of the six shares that are tried, and one that applies it
@@ -342,6 +344,64 @@ def test_memos_alpha_is_chosen_after_two_steps_and_two_layers_stay(native, clock
     chosen = offloaded_of(model)
     assert (chosen.options.alpha, chosen.limit) == (alpha, limit)
     assert chosen.options.keep_last == 2
+
+
+@pytest.fixture
+def planner(monkeypatch):
+    """Steps of which the address planner says what a test says: `height(alpha)`, on a device that holds 100."""
+
+    class Planner:
+        model = None
+        height = staticmethod(lambda alpha: 0)
+
+    def step_plan(device):
+        return StepPlan(Planner.height(offloaded_of(Planner.model).options.alpha), 100)
+
+    monkeypatch.setattr(_auto_alpha, "is_active", lambda: True)
+    monkeypatch.setattr(_auto_alpha, "step_plan", step_plan)
+    return Planner
+
+
+def settle_under(planner, clock, height, steps=STEPS_TO_SETTLE + 12):
+    """A model whose steps are the shorter the more is swapped, after `auto` has settled."""
+    model = planner.model = make()
+    planner.height = staticmethod(height)
+    ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
+    chosen = offloaded_of(model)
+    let_forward_take(model, clock, lambda: 3600 * (2 - chosen.options.alpha))
+    while chosen._auto_alpha._hooks and steps > 0:
+        train(model)
+        steps -= 1
+    return ebbtide.stats().offload.models[-1]
+
+
+def test_a_share_whose_addresses_have_no_plan_that_fits_is_not_taken(native, clock, planner):
+    told = settle_under(planner, clock, lambda alpha: 100 if alpha <= 0.5 else 101)
+    assert 0.4 < told.alpha <= 0.5 and told.limit == "device"
+    assert told.plan == StepPlan(100, 100) and "planned height 100 B of budget 100 B" in _report.text(AllOffload((told,)))
+
+
+def test_a_share_that_is_planned_after_it_was_chosen_is_given_up_for_the_next_best(native, clock, planner):
+    asked = []
+
+    def height(alpha):  # nothing is planned while shares are compared
+        asked.append(alpha)
+        return 0 if len(set(asked[-4:])) > 1 or len(asked) < 12 else 101 if alpha > 0.5 else 99
+
+    told = settle_under(planner, clock, height)
+    assert told.alpha <= 0.5 and told.limit == "device" and told.plan == StepPlan(99, 100)
+
+
+def test_a_choice_whose_steps_never_get_a_plan_says_so(native, clock, planner):
+    told = settle_under(planner, clock, lambda alpha: 0)
+    assert told.alpha == 1 and told.plan == StepPlan(0, 100)
+    assert "have no plan yet" in _report.text(AllOffload((told,)))
+
+
+def test_where_not_even_no_swapping_fits_the_report_says_so(native, clock, planner):
+    told = settle_under(planner, clock, lambda alpha: 101)
+    assert told.alpha == 0 and not told.plan.fits
+    assert "planned height 101 B of budget 100 B: does not fit" in _report.text(AllOffload((told,)))
 
 
 @pytest.mark.parametrize("fastest", [0, 0.25, 0.75, 1])

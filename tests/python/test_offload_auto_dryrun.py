@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("native")
 TRAIN = """
 import ebbtide
 import transformers
-LAYERS, LENGTH = 3, 16384
+LAYERS, LENGTH = 2, 16384
 config = transformers.LlamaConfig(
     vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=LAYERS,
     num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=LENGTH, use_cache=False)
@@ -30,7 +30,9 @@ def mark(*_):
 
 first.register_forward_pre_hook(mark)
 last.register_forward_hook(mark)
-for step in range(32):
+planned, step = 0, 0
+while planned < 3 and step < 40:  # so long after the address planner has confirmed the choice
+    step += 1
     before = ebbtide.stats("cuda:0")
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
@@ -38,12 +40,13 @@ for step in range(32):
     after = ebbtide.stats("cuda:0")
     ebbtide.wait_for_plans()
     chosen.append(ebbtide.stats().offload.models[0].alpha)
+    planned += ebbtide.stats().offload.models[0].plan is not None
 torch.cuda.synchronize()
 told = ebbtide.stats().offload.models[0]
 served = (after.planned_bytes - before.planned_bytes) / (after.allocated_bytes - before.allocated_bytes)
 calls = told.layers[0].calls
 print(json.dumps({
-    "alpha": told.alpha, "limit": told.limit, "chosen": chosen, "served": served,
+    "alpha": told.alpha, "limit": told.limit, "plan": [told.plan.height_bytes, told.plan.budget_bytes], "chosen": chosen, "served": served,
     "layer_seconds": moments[-2].elapsed_time(moments[-1]) / 1e3 / LAYERS,
     "swapped": [layer.swapped_bytes / max(layer.calls, 1) for layer in told.layers],
     "recomputed": [layer.recomputed_bytes / max(layer.calls, 1) for layer in told.layers],
@@ -65,7 +68,7 @@ def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_f
     )
     told = done.answer()
     # THEN it tries shares, settles, and says what binds
-    assert len(set(told["chosen"])) >= 3 and len(set(told["chosen"][-4:])) == 1
+    assert len(set(told["chosen"])) >= 3 and len(set(told["chosen"][-3:])) == 1
     assert 0 < told["alpha"] < 1 and told["limit"] in ("link", "time")
     # AND the layers that are swapped, all but the last, swap no more than the link carries while all of them run
     # forward (31.5 GB/s, of which this device's file says that 0.787 are reached), but for a part of a piece
@@ -79,5 +82,7 @@ def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_f
     # AND nothing waits for copies
     time = done.report["time"]
     assert time["each_step_stalled_seconds"][-1] <= 0.01 * time["each_step_seconds"][-1]
-    # AND the address planner has a plan for that choice, which fits the device and serves the step
+    # AND the address planner confirmed that choice: its plan fits the device, and serves the step
+    height, budget = told["plan"]
+    assert 0 < height <= told["height"] and height <= budget <= told["capacity"]
     assert told["served"] > 0.99 and 0 < told["height"] <= told["held"] <= told["capacity"]

@@ -5,9 +5,18 @@ which one layer's copies hide behind one layer's forward, and for which all of t
 "auto" begins there, as at the most that the link hides, and then measures whole steps at that share,
 at none, and between them: copies that hide behind a layer's forward on average can still be late for
 one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). Steps of one length alone are
-compared; where lengths vary from step to step, the closed form stands.
+compared; where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
+confirms what "auto" takes (Note [Confirmed by the planner]).
 
 Nothing here waits for the device: times that are not known yet are asked for at the next step.
+
+Note [Confirmed by the planner]
+Bytes say that a share fits, addresses may not: what is swapped dies out of order, and the lowest plan
+of a step may be higher than its live bytes ever are. So each share's steps are asked for their plan: if
+that is higher than what the device can give the arena, the share is refused and a smaller one taken,
+with less on its way to the host and more computed again. A share that is settled on before its steps
+have a plan is asked again until they have one, or for _PATIENCE steps. Without the arena there is no
+plan of the real steps, and the report says so.
 """
 
 from __future__ import annotations
@@ -19,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import is_active
 from .._marks import _tensors
+from .._stats import StepPlan, device_index, step_plan
 from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
 from ._layer_find import find_layers
 from ._pickling import Hook
@@ -32,6 +43,7 @@ _STEPS = 2  # the first one also measures what is loaded and compiled
 _PIECES = 64  # shares are multiples of 1/64, so that they do not follow noise
 _PATIENCE = 12  # steps that a share may take until two of one length have been seen
 _MEASURED = 2  # the shorter of so many steps counts
+_UNTIL_PLANNED = 2  # steps until the last round with a plan is one of the present share
 
 
 class _Moment:
@@ -77,7 +89,11 @@ class AutoAlpha:
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
-        self.limit = ""  # what keeps alpha from being larger: "link", "host", "time"; "": nothing
+        self.limit = ""  # what keeps alpha from being larger: "link", "host", "time", "device"; "": nothing
+        self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
+        self._settled: float | None = None  # that part; its steps wait for their plan
+        self._settled_steps = 0
+        self.plan: StepPlan | None = None  # of the share settled on; None: nothing plans addresses
 
     def install(self) -> None:
         root = self._offloaded.root
@@ -99,8 +115,10 @@ class AutoAlpha:
         device = next(module.parameters()).device
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._ended, self._search = device, [], None, None
-            self._layers_begun = None
-        if self._search is not None:
+            self._layers_begun, self._plans, self._settled = None, {}, None
+        if self._settled is not None:
+            self._confirm()
+        elif self._search is not None:
             self._measure()
         elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
             self._choose()
@@ -144,11 +162,15 @@ class AutoAlpha:
                 host_bytes=stats.host_budget_bytes,
             )
             self._most = (int(alpha * _PIECES) / _PIECES,) * len(tallies)
-        if not self._is_measured or not any(self._most):
-            self._settle(1.0)
+        if not self._is_measured:
+            self._apply(1.0)
+            self.undo()
             return
         self._search = AlphaSearch()
-        self._measure()
+        if any(self._most):
+            self._measure()
+        else:
+            self._settle(1.0)
 
     def _measure(self) -> None:
         """Goes on to the next share once the present one's steps are known."""
@@ -169,7 +191,10 @@ class AutoAlpha:
             if len(here) > _PATIENCE:
                 self._settle(self._search.best())
             return
-        self._search.note(part, min(seconds))
+        if self._is_refused():
+            self._search.refuse(part)
+        else:
+            self._search.note(part, min(seconds))
         following = self._search.following()
         if following is None:
             self._settle(self._search.best())
@@ -177,10 +202,40 @@ class AutoAlpha:
             self._apply(following)
 
     def _settle(self, part: float) -> None:
-        self.undo()
+        assert self._search is not None
+        self._settled, self._settled_steps = part, 0
         if part < 1:
-            self.limit = "time"
+            self.limit = "device" if self._search.is_bounded else "time"
         self._apply(part)
+        self.plan = self._plans.get(self._offloaded.options.alpha)
+        if self.plan is not None or self._asked_plan() is None:
+            self.undo()
+
+    def _confirm(self) -> None:
+        """The share stands once its steps' plan fits, or was waited for long enough."""
+        assert self._search is not None and self._settled is not None
+        self._settled_steps += 1
+        if self._settled_steps <= _UNTIL_PLANNED:
+            return
+        is_refused = self._is_refused()
+        self.plan = self._plans.get(self._offloaded.options.alpha)
+        if is_refused and self._offloaded.options.alpha > 0:
+            self._search.refuse(self._settled)
+            self._settle(self._search.best())
+        elif self.plan is not None or self._settled_steps > _PATIENCE:
+            self.plan = self.plan or self._asked_plan()
+            self.undo()
+
+    def _is_refused(self) -> bool:
+        """Whether the steps at the present share have a plan that the device cannot hold."""
+        plan = self._asked_plan()
+        if plan is None or plan.height_bytes == 0:
+            return False
+        self._plans[self._offloaded.options.alpha] = plan
+        return not plan.fits
+
+    def _asked_plan(self) -> StepPlan | None:
+        return step_plan(device_index(self._device)) if is_active() else None
 
     def _apply(self, part: float) -> None:
         """So much of what the limits allow."""

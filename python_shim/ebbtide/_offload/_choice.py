@@ -78,7 +78,8 @@ class AlphaSearch:
 
     Steps get shorter with it while copies hide, and longer once they do not: the time has one
     minimum. Halves the widest interval beside the best share so far in which that can still lie.
-    Not thread-safe.
+    A share may be refused, because a plan of its steps' addresses needs more than the device has: more
+    is on its way there the larger the share, so no larger one is taken either. Not thread-safe.
     """
 
     _GRID = 64
@@ -86,31 +87,48 @@ class AlphaSearch:
     _WORTH = 0.005  # a gain below this is not looked for, nor paid for with more copies
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}  # of shares that were not refused
+        self._refused = self._GRID + 1  # the smallest share that was
+        self._tried: set[int] = set()
 
     def note(self, part: float, seconds: float) -> None:
-        self._seconds[round(part * self._GRID)] = seconds
+        share = round(part * self._GRID)
+        self._tried.add(share)
+        if share < self._refused:
+            self._seconds[share] = seconds
+
+    def refuse(self, part: float) -> None:
+        share = round(part * self._GRID)
+        self._tried.add(share)
+        self._refused = min(self._refused, share)
+        self._seconds = {one: spent for one, spent in self._seconds.items() if one < self._refused}
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it was a refusal that kept the best share from being larger: nothing between was found wanting."""
+        return self._refused <= self._GRID and self.best() * self._GRID >= max(self._seconds, default=0)
 
     def best(self) -> float:
         """The smallest share whose step is as good as the shortest: it waits less for copies, and takes less
         of the host's memory."""
         if not self._seconds:
-            return 1.0
+            return 1.0 if self._refused > self._GRID else self._refused // 2 / self._GRID
         enough = min(self._seconds.values()) * (1 + self._WORTH)
         return min(share for share, seconds in self._seconds.items() if seconds <= enough) / self._GRID
 
     def following(self) -> float | None:
         """The part to try next; None: `best` is the answer."""
         for share in (0, self._GRID):
-            if share not in self._seconds:
+            if share not in self._seconds and share < self._refused:
                 return share / self._GRID
-        if len(self._seconds) >= self._MOST_PROBES:
+        if not self._seconds or len(self._tried) >= self._MOST_PROBES:
             return None
         shares = sorted(self._seconds)
         at = shares.index(min(shares, key=lambda share: (self._seconds[share], share)))
+        ends = shares[1:] + [self._refused] * (self._refused <= self._GRID)
         beside = [
             (high - low, low, high)
-            for low, high in zip(shares, shares[1:], strict=False)
+            for low, high in zip(shares, ends, strict=False)
             if shares[at] in (low, high) and high - low > 1 and self._is_worth_halving(low, high)
         ]
         if not beside:

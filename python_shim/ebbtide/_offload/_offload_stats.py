@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._errors import EbbtideError
+from .._stats import StepPlan
 from ._registry import TagCount, registry
 from ._store import Store
 from ._swap_engine import SwapStats
@@ -43,8 +44,9 @@ class OffloadStats:
     head_calls: int  # losses computed over pieces
     layers: tuple[LayerStats, ...]
     host: SwapStats | None  # None: nothing goes to host memory
-    limit: str = ""  # what keeps a chosen alpha from being larger: "link", "host", "time"
+    limit: str = ""  # what keeps a chosen alpha from being larger: "link", "host", "time", "device"
     gap: float = 0.0  # of what is recomputed, the part that another choice might spare at most
+    plan: StepPlan | None = None  # the address plan that "auto" confirmed its choice with; None: there is none
 
     @staticmethod
     def of(offloaded: Offloaded) -> OffloadStats:
@@ -58,6 +60,7 @@ class OffloadStats:
             host=_sum(offloaded.stores.all()),
             limit=offloaded.limit,
             gap=offloaded.gap,
+            plan=offloaded.plan,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .._errors import EbbtideError, print_line
+from .._stats import StepPlan
 from . import _causal_lm, _self_check
 from ._auto_alpha import AutoAlpha
 from ._checkpointing import CheckpointingOff
@@ -78,6 +79,11 @@ class Offloaded(Unpickled):
     def gap(self) -> float:
         """Of what is recomputed, the part that a better choice of layers might spare at most; 0: none is better."""
         return 0.0 if self._auto_alpha is None else self._auto_alpha.gap
+
+    @property
+    def plan(self) -> StepPlan | None:
+        """The address plan of steps at an alpha that "auto" settled on; None: there is none."""
+        return None if self._auto_alpha is None else self._auto_alpha.plan
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 
+from .. import is_active
 from .._report import size_text
 from ._offload_stats import AllOffload, LayerStats, OffloadStats, read
 from ._registry import registry
@@ -41,7 +42,19 @@ def _model_lines(model: OffloadStats) -> list[str]:
         names = [layer.name for layer in group]
         shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         lines.append(f"  {shown}: {same}")
+    lines += _plan_lines(model)
     return lines + ([] if model.host is None else _host_lines(model.host))
+
+
+def _plan_lines(model: OffloadStats) -> list[str]:
+    """What the address planner says of a choice."""
+    if model.plan is None:
+        none = "  addresses are not planned, so no plan confirms the choice: EBBTIDE=1 plans them"
+        return [none] if model.limit and not is_active() else []
+    if not model.plan.height_bytes:
+        return ["  its steps have no plan yet that could confirm the choice"]
+    height, budget = map(size_text, dataclasses.astuple(model.plan))
+    return [f"  planned height {height} of budget {budget}" + ("" if model.plan.fits else ": does not fit")]
 
 
 def _limit(model: OffloadStats) -> str:
@@ -49,6 +62,7 @@ def _limit(model: OffloadStats) -> str:
         "link": "the link carries no more during a layer's forward",
         "host": "the host budget holds no more",
         "time": "more gained nothing",
+        "device": "the address plan of a larger one does not fit the device",
     }
     gap = f", {100 * model.gap:.1f} % from the bound of the choice" if model.gap >= 0.001 else ""
     return f": {why[model.limit]}{gap}" if model.limit else ""
@@ -89,8 +103,6 @@ class _AtExit:
         self._is_registered = True
 
     def _read(self) -> None:
-        from .. import is_active
-
         self._found = read()
         for model in registry.models():
             for tally in () if model.layers is None else model.layers.counts():

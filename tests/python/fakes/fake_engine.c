@@ -62,6 +62,12 @@ EBBTIDE_API ebbtide_status ebbtide_wait_for_plans(void) {
   return EBBTIDE_OK;
 }
 
+EBBTIDE_API ebbtide_status ebbtide_get_step_plan(int device, int64_t* height_bytes, int64_t* budget_bytes) {
+  note("step_plan", device, 0);
+  *height_bytes = *budget_bytes = 0;
+  return EBBTIDE_OK;
+}
+
 EBBTIDE_API ebbtide_status ebbtide_get_stats(int device, ebbtide_stats* stats) {
   if (stats->struct_size != sizeof *stats) abort();
   if (device != -1) {

@@ -162,6 +162,51 @@ TEST(Engine, WhereTheArenaCannotGrowRoundsWithFormsGoUpstream) {
   expect_no_fault(adaptor);
 }
 
+// A step in which never more than four sizes are alive, and whose tensors no plan can place below five.
+void run_fragmented(SimulatedAdaptor& adaptor) {
+  struct Lifetime {
+    std::int64_t sizes;
+    int birth, death;
+  };
+  constexpr Lifetime kStep[] = {{2, 0, 1}, {2, 0, 2}, {1, 1, 3}, {1, 1, 4}, {1, 2, 3}, {1, 2, 4}, {2, 3, 5}, {2, 4, 5}};
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kUser, 0);
+  std::multimap<int, TensorId> dying;
+  for (int now = 0; now <= 5; ++now) {
+    const auto [first, last] = dying.equal_range(now);
+    for (auto tensor = first; tensor != last; ++tensor) adaptor.free(tensor->second);
+    for (const Lifetime& tensor : kStep) {
+      if (tensor.birth == now) dying.emplace(tensor.death, adaptor.allocate(Bytes{tensor.sizes * kSize.value}));
+    }
+  }
+}
+
+Engine::StepPlan plan_of_fragmented_step(SimulatedAdaptor& adaptor, Bytes capacity) {
+  adaptor.range().set_capacity(capacity);
+  EXPECT_EQ(adaptor.engine().step_plan().height, Bytes{});
+  for (int step = 0; step < 3; ++step) run_fragmented(adaptor);
+  adaptor.engine().mark(MarkKind::kUser, 0);
+  EXPECT_EQ(adaptor.engine().snapshot().plan_lower_bound, Bytes{4 * kSize.value});
+  return adaptor.engine().step_plan();
+}
+
+TEST(Engine, AStepWhoseBytesFitIsToldThatItsAddressesDoNot) {
+  SimulatedAdaptor adaptor;
+  const Engine::StepPlan plan = plan_of_fragmented_step(adaptor, Bytes{4 * kSize.value});
+  EXPECT_EQ(plan.budget, Bytes{4 * kSize.value});
+  EXPECT_EQ(plan.height, Bytes{5 * kSize.value});
+  EXPECT_FALSE(plan.fits());
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, AStepWhosePlanFitsIsToldItsHeight) {
+  SimulatedAdaptor adaptor;
+  const Engine::StepPlan plan = plan_of_fragmented_step(adaptor, Bytes{5 * kSize.value});
+  EXPECT_EQ(plan.height, Bytes{5 * kSize.value});
+  EXPECT_TRUE(plan.fits());
+  expect_no_fault(adaptor);
+}
+
 TEST(Engine, EveryFailureOfTheRangeInTurnIsSurvived) {
   for (int n = 1; n <= 12; ++n) {
     SimulatedAdaptor adaptor;
