@@ -5,6 +5,7 @@
 
 #include "hooks/torch_offload/gradient_sums.h"
 #include "hooks/torch_offload/layer_record.h"
+#include "hooks/torch_offload/room.h"
 
 namespace ebbtide::offload {
 namespace {
@@ -35,6 +36,7 @@ class Backward {
     dy.reset();
     if (!record_.repeats_attention()) record_.attention.put_back(take_parts());
     record_.prefetch_before();
+    prefetch_previous_early();
     Tape::Gradients attention = record_.attention.backward(dout, record_.trainable);
     out.reset();
     dout.reset();
@@ -173,10 +175,22 @@ class Backward {
   }
 
   // The layer before begins its backward when this one ends. Its input and attention's output land
-  // only now that this layer's attention is through: before, they would be part of the peak.
-  void prefetch_previous() {
-    const auto previous = record_.previous.lock();
-    if (previous != nullptr && !previous->is_used) previous->prefetch();
+  // when this layer's attention is through: before, they would be part of the peak. But a slow link
+  // cannot bring them while the before parts run alone: where there is room, they may come early.
+  void prefetch_previous_early() const {
+    const auto previous = this->previous();
+    if (previous == nullptr || !record_.state->fetches_early()) return;
+    // The whole device: a share that CUDA's allocator was told is not known without CUDA's libraries.
+    if (has_room(x_.device(), 1, bytes_of(x_), previous->first_bytes())) previous->prefetch();
+  }
+
+  void prefetch_previous() const {
+    if (const auto previous = this->previous()) previous->prefetch();  // nothing, where it was early
+  }
+
+  std::shared_ptr<LayerRecord> previous() const {
+    auto found = record_.previous.lock();
+    return found == nullptr || found->is_used ? nullptr : found;
   }
 
   static void add(Tensors& sums, const Tensors& others) {

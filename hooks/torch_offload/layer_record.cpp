@@ -34,6 +34,13 @@ void Piece::prefetch_after() const {
   for (const auto& rows : parts) rows.prefetch();
 }
 
+std::int64_t Piece::after_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& saved : saved_after) bytes += saved->size_bytes();
+  for (const auto& rows : parts) bytes += rows.size_bytes();
+  return bytes;
+}
+
 LayerRecord::LayerRecord(std::shared_ptr<State> of, Layer cut, const at::Tensor& input,
                          bool training)
     : state(std::move(of)),
@@ -116,11 +123,21 @@ void LayerRecord::prefetch_before(std::size_t done, std::int64_t room) const {
   }
 }
 
-void LayerRecord::prefetch_after(std::size_t done) const {
+const Piece* LayerRecord::next_after(std::size_t done) const {
   const auto found = std::find_if(
       pieces.begin() + static_cast<std::ptrdiff_t>(done), pieces.end(),
       [](const Piece& piece) { return !piece.saved_after.empty() || !piece.parts.empty(); });
-  if (found != pieces.end()) found->prefetch_after();
+  return found == pieces.end() ? nullptr : &*found;
+}
+
+void LayerRecord::prefetch_after(std::size_t done) const {
+  if (const Piece* piece = next_after(done)) piece->prefetch_after();
+}
+
+std::int64_t LayerRecord::first_bytes() const {
+  const Piece* piece = next_after(0);
+  return (out ? out->size_bytes() : 0) + x->size_bytes() +
+         (piece == nullptr ? 0 : piece->after_bytes());
 }
 
 void LayerRecord::check() const {

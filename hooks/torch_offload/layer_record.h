@@ -18,6 +18,7 @@ class SavedRows {
   SavedRows(Store& store, const at::Tensor& tensor);
   at::Tensor get() const { return saved_->get().as_strided(size_, stride_); }
   void prefetch() const { saved_->prefetch(); }
+  std::int64_t size_bytes() const { return saved_->size_bytes(); }
 
  private:
   SavedHandle saved_;
@@ -48,6 +49,7 @@ struct Piece {
 
   void prefetch_before() const;
   void prefetch_after() const;
+  std::int64_t after_bytes() const;  // that prefetch_after() asks for
 };
 
 // State of one call between forward and backward. Owned by its autograd node alone.
@@ -68,11 +70,15 @@ struct LayerRecord {
   bool repeats_attention() const { return state->options.recomputes_attention; }
   // Asks for what the after parts' backward begins with.
   void prefetch() const;
+  // Bytes that prefetch() asks for.
+  std::int64_t first_bytes() const;
   // Asks for what the next saved before part needs, behind the first `done` pieces; and for those
   // after it that all together weigh at most `room` bytes.
   void prefetch_before(std::size_t done = 0, std::int64_t room = 0) const;
   // The same for the next after part.
   void prefetch_after(std::size_t done = 0) const;
+  // The first piece from `done` on whose after part is saved; null without one.
+  const Piece* next_after(std::size_t done) const;
   // Throws std::runtime_error if what forward used was changed in place since.
   void check() const;
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "hooks/torch_offload/python_classes.h"
+#include "hooks/torch_offload/room.h"
 #include "hooks/torch_offload/saved_hooks.h"
 
 namespace ebbtide::offload {
@@ -276,6 +277,16 @@ PyObject* prefetch(PyObject*, PyObject* address) {
   return PyBool_FromLong(is_asked_early(batch));
 }
 
+// has_room(index of a CUDA device, share of its memory that may be used, bytes of a layer's input, bytes to fetch): room.h.
+PyObject* room(PyObject*, PyObject* arguments) {
+  int index = 0;
+  double share = 1;
+  long long input = 0, fetched = 0;
+  if (PyArg_ParseTuple(arguments, "idLL", &index, &share, &input, &fetched) == 0) return nullptr;
+  const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+  return PyBool_FromLong(has_room(device, share, input, fetched));
+}
+
 using FastFunction = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
 
 PyCFunction plain(FastFunction function) {
@@ -332,6 +343,7 @@ PyMODINIT_FUNC PyInit__saving() {
   static PyMethodDef functions[] = {{"storages", storages, METH_O, nullptr},
                                     {"recorder", recorder, METH_O, nullptr},
                                     {"prefetch", prefetch, METH_O, nullptr},
+                                    {"has_room", room, METH_VARARGS, nullptr},
                                     {nullptr, nullptr, 0, nullptr}};
   static PyModuleDef definition{PyModuleDef_HEAD_INIT, "_saving", nullptr, -1, functions,
                                 nullptr, nullptr, nullptr, nullptr};

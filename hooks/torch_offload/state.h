@@ -47,6 +47,9 @@ class State {
   }
   double alpha() const;
   void set_shares(std::vector<double> shares) { shares_ = std::move(shares); }
+  // In backward a layer's input and attention's output come back before the attention of the layer
+  // behind it has run, where the device has room.
+  bool fetches_early() const { return options.alpha_rule == AlphaRule::kAuto && !options.hbm; }
   AutoAlpha* chooser() const { return chooser_.get(); }  // null: alpha is given
 
   // Where what leaves goes: `swap`, or `kept`.

@@ -25,7 +25,8 @@ _NO_LIMIT = 1 << 62
 
 
 @functools.cache
-def _saving() -> ModuleType:
+def saving() -> ModuleType:
+    """The module `_saving`. EbbtideError if the library was built for another torch."""
     load_store()
     return _native.saving()
 
@@ -33,7 +34,7 @@ def _saving() -> ModuleType:
 @functools.cache
 def native_class(name: str) -> Any:
     """A class of libebbtide_torch_store. EbbtideError if it was built for another torch."""
-    _saving()
+    saving()
     return getattr(torch.classes.ebbtide, name)
 
 
@@ -42,7 +43,7 @@ class Externals(frozenset[int]):
 
     @functools.cached_property
     def native(self) -> Any:
-        return _saving().storages(self)
+        return saving().storages(self)
 
 
 class NativeRecorder(Protocol):
@@ -68,7 +69,7 @@ class SavedTogether(Saved, Protocol):
 
 
 def native_recorder(externals: Externals) -> NativeRecorder:
-    made: NativeRecorder = _saving().recorder(externals.native)
+    made: NativeRecorder = saving().recorder(externals.native)
     return made
 
 
@@ -164,7 +165,7 @@ class NativeSaved:
     def prefetch(self) -> None:
         batch = self._batch
         if batch is not None and not batch.is_asked:
-            batch.is_asked = _saving().prefetch(batch.native.address())
+            batch.is_asked = saving().prefetch(batch.native.address())
 
     def get(self) -> torch.Tensor:
         batch = self._batch

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "hooks/torch_offload/choice.h"
+#include "hooks/torch_offload/room.h"
 
 namespace ebbtide::offload {
 namespace {
@@ -50,6 +51,14 @@ TEST(AlphaChoice, NothingIsLeftToChooseWithoutARest) {
   expect_shares(layer_shares(alike(2, 2, 0), {1, 1}), {1, 1}, "");
 }
 
+TEST(DeviceRoom, WhatComesEarlyLeavesATenthOfTheDeviceAndAttentionsBackwardItsRoom) {
+  // 6 inputs of 10 are made; 90 of 100 may be used.
+  EXPECT_TRUE(has_room({.live = 20, .whole = 100}, 10, 10));
+  EXPECT_FALSE(has_room({.live = 20, .whole = 100}, 10, 11));
+  EXPECT_FALSE(has_room(c10::Device(c10::kCPU), 1, 0, 0)) << "nothing says how much the host has";
+  EXPECT_FALSE(has_room(c10::Device(c10::kCUDA, 0), 1, 0, 0)) << "no allocator is there to ask";
+}
+
 struct Found {
   double best;
   std::size_t probes;
@@ -89,6 +98,44 @@ TEST(AlphaChoice, OfSharesThatAreAsFastTheSmallestIsChosen) {
     search.note(part, seconds);
   }
   EXPECT_EQ(search.best(), 0.5);
+}
+
+TEST(AlphaChoice, ARefusedPartAndLargerOnesAreNeverTaken) {
+  // The larger the faster, but plans of more than 40 of 64 parts do not fit.
+  AlphaSearch search;
+  while (const auto part = search.following()) {
+    if (*part > 40.0 / 64) {
+      search.refuse(*part);
+    } else {
+      search.note(*part, 2 - *part);
+    }
+  }
+  EXPECT_LE(search.best(), 40.0 / 64);
+  EXPECT_GE(search.best(), 32.0 / 64);
+  EXPECT_TRUE(search.is_bounded());
+  search.refuse(0);
+  EXPECT_EQ(search.best(), 0);
+  EXPECT_EQ(search.following(), std::nullopt);
+}
+
+TEST(AlphaChoice, WhatWasNeverMeasuredIsHalvedWhileItIsRefused) {
+  AlphaSearch search;
+  std::vector<double> taken;
+  while (search.best() > 0) {
+    taken.push_back(search.best());
+    search.refuse(search.best());
+  }
+  EXPECT_EQ(taken, (std::vector<double>{1, 0.5, 0.25, 1.0 / 8, 1.0 / 16, 1.0 / 32, 1.0 / 64}));
+}
+
+TEST(AlphaChoice, AFastShareBelowARefusedOneIsBoundedByTimeAlone) {
+  AlphaSearch search;
+  search.note(0, 2);
+  search.note(0.25, 1);
+  search.note(0.5, 1.5);
+  search.refuse(1);
+  EXPECT_EQ(search.best(), 0.25);
+  EXPECT_FALSE(search.is_bounded());
 }
 
 TEST(AlphaChoice, WithoutAnyMeasurementAllThatTheLimitsAllowStands) {
