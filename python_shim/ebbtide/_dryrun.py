@@ -130,6 +130,13 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _check_writable(setting: str, path: str | None) -> None:
+    """Before the program runs, and not an hour later. Raises DryrunError."""
+    folder = pathlib.Path(path or ".").absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK) or (path and pathlib.Path(path).is_dir()):
+        raise DryrunError(f"{setting} {path}: cannot be written; give a file in a folder of yours")
+
+
 def _run_once(
     command: list[str], variables: dict[str, str], report: pathlib.Path, timeline: str | None
 ) -> tuple[int, dict[str, Any] | None]:
@@ -216,6 +223,8 @@ def run(
         if not command:
             raise DryrunError("no command given: ebbtide dryrun -- python train.py")
         check_torch()
+        _check_writable("--json", json_path)
+        _check_writable("--timeline", timeline_path)
         variables = environment(device, capacity, None, count)
         variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
         if typical:

@@ -15,6 +15,7 @@ model = torch.nn.Sequential(*layers)
 optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 served = []
 for step in range(6):
+    ebbtide.step()  # or the batch would come before the first forward, and with it before all that is planned
     before = ebbtide.stats("cuda:0")
     loss = model(torch.randn(4096, 2048, device="cuda")).square().mean()
     loss.backward()
@@ -54,7 +55,7 @@ def test_the_plan_of_a_dry_run_serves_the_first_iteration_of_a_later_one(tmp_pat
     # WHEN the program runs on another device of that architecture, as it would on the real one
     served, divergences = run(tmp_path / "later", native, "h100-80g").answer()
     # THEN its first iteration is served as planned, all but cuBLAS's workspaces, which stay for good
-    assert min(served) > 0.95 and served[-1] > 0.99, served
+    assert served[0] > 0.95 and min(served[1:]) > 0.99, served
     assert divergences == 0 and plan.read_bytes() == made
     # AND without a plan it is not
     plan.unlink()

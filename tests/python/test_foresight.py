@@ -113,3 +113,14 @@ def test_a_column_of_pixels_keeps_its_extremes():
     points = [(10.0 + i / 1000, float(i % 7)) for i in range(100)]
     path = _timeline._steps(points, 20.0)
     assert path.count("H") <= 5 and "V6.0" in path and path.endswith("H20.0")
+
+
+@pytest.mark.parametrize(("option", "setting"), [("json_path", "--json"), ("timeline_path", "--timeline")])
+def test_a_file_that_cannot_be_written_is_told_before_the_program_runs(option, setting, monkeypatch, capsys):
+    from ebbtide import _dryrun
+
+    monkeypatch.setattr(_dryrun, "check_torch", lambda: None)
+    assert _dryrun.run(["/no/such/program"], **{option: "/no/such/folder/file.json"}) == 2
+    assert capsys.readouterr().err == (
+        f"ebbtide dryrun: {setting} /no/such/folder/file.json: cannot be written; give a file in a folder of yours\n"
+    )
