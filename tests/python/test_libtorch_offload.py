@@ -27,10 +27,10 @@ def built(native: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Exa
 
 
 def cells(output: str, title: str) -> list[float]:
-    """A row's numbers: plain, and alpha 0, 0.5 and 1."""
+    """A row's numbers: plain, alpha 0, 0.5 and 1, and if there is one, the alpha that was chosen."""
     (line,) = (line for line in output.splitlines() if line.strip().startswith(title))
     words = line[26:].replace("MiB", "").replace("%", "").replace(" -", " nan").split()
-    assert len(words) == 4
+    assert len(words) == 4 + ("chosen alpha" in output)
     return [float(word) for word in words]
 
 
@@ -110,9 +110,13 @@ def test_on_a_simulated_gpu_it_saves_most_of_the_peak(built: Example, tmp_path: 
     text = tmp_path / "text"
     text.write_bytes(TEXT.read_bytes() * 8)
     options = ["--device", "cuda", "--simulated", "--file", text, *wide, "--piece", 1024]
-    done = call([built.gpt, *options], **simulated)
+    done = call([built.gpt, *options, "--alpha", "auto"], **simulated)
     peaks = cells(done.stdout, "peak of live tensors")
     assert all(peak < 0.4 * peaks[0] for peak in peaks[1:])
+    # AND where alpha is chosen (0 in its first steps), and there is room, a layer's input and attention's output, 32 MiB
+    # each, come back before the attention of the layer behind it, not after
+    swapped = cells(done.stdout, "swapped a step")
+    assert swapped[4] == swapped[1] and 0 < peaks[4] - peaks[1] <= 2 * 32
 
 
 def test_the_example_in_the_docs_is_the_one_that_is_compiled_and_run() -> None:
