@@ -8,8 +8,8 @@ namespace ebbtide::offload {
 namespace {
 
 constexpr double kUsed = 0.9;  // the rest is left for fragments and for what others allocate
-// Whole-length tensors that attention's backward makes beside what is there: gradients of q, k and v,
-// and one of them in float32 while it is summed up.
+// Whole-length tensors that attention's backward makes beside what is there: gradients of q, k and
+// v, and one of them in float32 while it is summed up.
 constexpr std::int64_t kAttentionMakes = 6;
 
 }  // namespace

@@ -17,7 +17,8 @@ struct DeviceMemory {
 bool has_room(const DeviceMemory& memory, std::int64_t input, std::int64_t fetched);
 
 // The same for a device, of whose memory this process may use `share`. Where nothing says how much
-// memory there is (the host, an allocator that keeps no statistics), there is no room. Never throws.
+// memory there is (the host, an allocator that keeps no statistics), there is no room. Never
+// throws.
 bool has_room(c10::Device device, double share, std::int64_t input, std::int64_t fetched) noexcept;
 
 }  // namespace ebbtide::offload
