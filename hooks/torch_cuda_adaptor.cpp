@@ -20,6 +20,7 @@
 #include "hooks/torch_cuda_device.h"
 #include "hooks/torch_cuda_forwarder.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_pools.h"
 #include "hooks/torch_cuda_watch.h"
 #include "hooks/torch_stacks.h"
 
@@ -42,8 +43,8 @@ bool is_capturing() {
 }
 
 // Requests that upstream serves get its DataPtr unchanged but for the deleter, which reports the end to
-// the engine and then calls upstream's. What the engine does not follow keeps upstream's own. While any allocation pool is open (CUDA graph capture, MemPool),
-// and while caching is switched off, everything is upstream's alone.
+// the engine and then calls upstream's. What the engine does not follow keeps upstream's own. What is a pool's (MemPool), and
+// while a CUDA graph is captured or caching is switched off everything, is upstream's alone.
 //
 // raw_deleter() frees whatever allocate() gave, of whatever size and from whomever: programs keep the pointer alone
 // and free it so. Blocks of pools carry it as well, because CUDA graph trees compare. Small blocks and
@@ -61,7 +62,7 @@ class CudaAdaptor final : public CudaForwarder {
 
   void add_devices(int device_count) {
     for (int device = static_cast<int>(devices_.size()); device < device_count; ++device) {
-      devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, kSmallestPlanned));
+      devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, kSmallestPlanned, pools_));
     }
   }
 
@@ -138,7 +139,7 @@ class CudaAdaptor final : public CudaForwarder {
 
   // What the program wants back includes what is idle in the arenas.
   void emptyCache(Pool pool) override {
-    if (pool == Pool{0, 0} && !is_capturing()) {
+    if (pool == Pool{0, 0} && !is_anything_captured()) {
       for (const auto& own : devices_) static_cast<void>(own->engine().release_idle());
     }
     upstream_.emptyCache(pool);
@@ -195,13 +196,13 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   void beginAllocateToPool(Device device, Pool pool, std::function<bool(cudaStream_t)> filter) override {
-    open_pools_.fetch_add(1, std::memory_order_relaxed);
+    pools_.open(device, pool, filter, c10::cuda::getCurrentCUDAStream(device).stream());
     upstream_.beginAllocateToPool(device, pool, std::move(filter));
   }
 
   void endAllocateToPool(Device device, Pool pool) override {
     upstream_.endAllocateToPool(device, pool);
-    open_pools_.fetch_sub(1, std::memory_order_relaxed);
+    pools_.close(device, pool);
   }
 
   native::CheckpointDelta setCheckpointPoolState(Device device, std::shared_ptr<native::AllocatorState> state) override {
@@ -215,7 +216,7 @@ class CudaAdaptor final : public CudaForwarder {
  private:
   c10::DataPtr serve(std::size_t count) {
     const Bytes size{static_cast<std::int64_t>(count)};
-    const bool in_pool = open_pools_.load(std::memory_order_relaxed) > 0;
+    const bool in_pool = C10_UNLIKELY(pools_.has_any()) && is_of_pool();
     if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
       c10::DataPtr block = insist(size, [&] { return upstream_.allocate(count); });
       if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
@@ -245,6 +246,15 @@ class CudaAdaptor final : public CudaForwarder {
     if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
     return allocate_upstream(*own, device, size, grant);
   }
+
+  bool is_of_pool() {
+    Device device = 0;
+    C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
+    return pools_.claims(device, c10::cuda::getCurrentCUDAStream(device).stream());
+  }
+
+  // Then nothing may be synchronised.
+  bool is_anything_captured() { return is_capturing() || pools_.is_capturing(); }
 
   static void delete_block(void* address) { instance->release(address); }
 
@@ -343,7 +353,7 @@ class CudaAdaptor final : public CudaForwarder {
     } catch (const c10::OutOfMemoryError& error) {
       C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
       own = find(device);
-      if (own != nullptr && !is_capturing() && is_larger_than_the_device(size)) {
+      if (own != nullptr && !is_anything_captured() && is_larger_than_the_device(size)) {
         failures_.tell_what_was_kept_back();
         if (watch_ != nullptr) watch_->note_failure(size, device);
         throw explained(error, *own, size, {});
@@ -351,7 +361,7 @@ class CudaAdaptor final : public CudaForwarder {
       if (own != nullptr) own->statistics().hide_out_of_memory();
     }
     // While a graph is captured nothing may be synchronised, so nothing can be given back.
-    if (own == nullptr || is_capturing()) return ask();
+    if (own == nullptr || is_anything_captured()) return ask();
     const Bytes given_back = own->engine().release_idle();
     if (given_back.value > 0) {
       try {
@@ -432,7 +442,7 @@ class CudaAdaptor final : public CudaForwarder {
   const bool is_forced_uncached_;
   const std::unique_ptr<TorchStacks> stacks_;              // null: no stacks are wanted
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
-  std::atomic<int> open_pools_{0};
+  TorchCudaPools pools_;
   TorchCudaWatch* watch_ = nullptr;                        // where there is a trace; set before the first allocation
 };
 

@@ -67,7 +67,7 @@ std::vector<std::string> calling_frames() {
 
 }  // namespace
 
-TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned)
+TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned, TorchCudaPools& pools)
     : upstream_(upstream),
       device_(static_cast<c10::DeviceIndex>(device)),
       statistics_(upstream, device),
@@ -79,7 +79,7 @@ TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_
   added.options.smallest_planned = smallest_planned;
   added.options.is_in_backward = find_backward_probe();
   added.options.observer = this;
-  auto range = std::make_unique<TorchCudaRange>(upstream, device, statistics_);
+  auto range = std::make_unique<TorchCudaRange>(upstream, device, statistics_, pools);
   range_ = range.get();
   added.range = std::move(range);
   added.fences = std::make_unique<TorchCudaFences>(device);

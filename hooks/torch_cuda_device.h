@@ -31,7 +31,7 @@ class TorchCudaDevice final : public ArenaObserver {
   using SegmentInfo = c10::cuda::CUDACachingAllocator::SegmentInfo;
 
   // Creates the engine.
-  TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned);
+  TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned, TorchCudaPools& pools);
 
   Engine& engine() { return *engine_; }
   TorchCudaAttic& attic() { return attic_; }

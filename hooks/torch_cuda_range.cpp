@@ -2,6 +2,7 @@
 
 #include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -32,6 +33,11 @@ char* byte_at(void* base, Bytes offset) { return static_cast<char*>(base) + offs
 
 }  // namespace
 
+// On this thread's stream, or in a pool of torch's.
+bool TorchCudaRange::is_capturing() const {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None || pools_.is_capturing();
+}
+
 bool TorchCudaRange::grows_in_place() const {
   return !moved_once_ && c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
 }
@@ -48,6 +54,7 @@ Bytes TorchCudaRange::limit() const {
 
 Status TorchCudaRange::extend_to(Bytes wanted) {
   if (wanted <= extent_) return Nothing{};
+  if (is_capturing()) return Error{ErrorCode::kUnsupported, "a CUDA graph is being captured"};
   if (extent_.value > 0 && !grows_in_place()) {
     return Error{ErrorCode::kUnsupported, "upstream does not extend its segments"};
   }
@@ -107,7 +114,7 @@ void* TorchCudaRange::piece_around(const void* address, Bytes size) const {
 }
 
 void TorchCudaRange::shrink_to(Bytes kept) {
-  if (pieces_.empty() || extent_ - pieces_.back() < kept) return;
+  if (pieces_.empty() || extent_ - pieces_.back() < kept || is_capturing()) return;
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
     // Upstream knows of the private stream only: work on the freed bytes may still run elsewhere.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "allocator/device/arena_range.h"
+#include "hooks/torch_cuda_pools.h"
 #include "hooks/torch_cuda_statistics.h"
 #include "hooks/torch_cuda_trimmer.h"
 
@@ -20,12 +21,13 @@ namespace ebbtide {
 // segments go on working.
 //
 // Before it grows, what upstream has cached and does not use is given back, so that the device never
-// holds the same bytes twice. That synchronises, and happens only while the arena grows.
+// holds the same bytes twice. That synchronises, and happens only while the arena grows. While a CUDA graph is captured
+// the range stays as it is.
 class TorchCudaRange final : public ArenaRange {
  public:
   TorchCudaRange(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device,
-                 TorchCudaStatistics& statistics)
-      : upstream_(upstream), device_(device), statistics_(statistics), trimmer_(upstream, device) {}
+                 TorchCudaStatistics& statistics, TorchCudaPools& pools)
+      : upstream_(upstream), device_(device), statistics_(statistics), pools_(pools), trimmer_(upstream, device) {}
 
   void* base() const override { return base_; }
   Bytes extent() const override { return extent_; }
@@ -45,11 +47,13 @@ class TorchCudaRange final : public ArenaRange {
   cudaStream_t stream() const { return stream_.load(std::memory_order_acquire); }
 
  private:
+  bool is_capturing() const;
   bool add_piece(Bytes size);
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const int device_;
   TorchCudaStatistics& statistics_;
+  TorchCudaPools& pools_;
   TorchCudaTrimmer trimmer_;
   std::atomic<cudaStream_t> stream_{nullptr};  // private; asked for by snapshots, too
   void* base_ = nullptr;

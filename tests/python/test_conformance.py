@@ -12,9 +12,8 @@ from conftest import PROGRAMS, our_lines
 from dryrun_run import simulated_environment
 
 ALLOCATORS = {"native": "0", "observing": "observe", "planned": "1"}
-# A process each. Without a plan the groups do not disturb one another; "pools" comes last, because torch keeps a pool
-# open after a capture that failed.
-WHOLE = ("memory ends", "statistics", "snapshots", "streams", "judged", "judged limits", "pools")
+# A process each. Without a plan the groups do not disturb one another.
+WHOLE = ("memory ends", "statistics", "snapshots", "streams", "judged", "judged limits", "pools", "graphs")
 RUNS = [
     ("native", WHOLE),
     ("observing", WHOLE),
@@ -24,6 +23,7 @@ RUNS = [
     ("planned", ("judged",)),
     ("planned", ("judged limits",)),
     ("planned", ("pools",)),
+    ("planned", ("graphs",)),
 ]
 SETTINGS = (
     "expandable_segments:True",
