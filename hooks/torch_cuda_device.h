@@ -47,8 +47,8 @@ class TorchCudaDevice final : public ArenaObserver {
   TorchCudaStatistics::Stats stats();
   void reset_accumulated_stats();
   void show_in(TorchCudaHistory::SnapshotInfo& snapshot);
-  // For other processes: the handle of the piece of upstream that the block at `address` lies in. Throws what
-  // upstream throws, and c10::Error when the block lies in several pieces.
+  // For other processes: the handle of the pieces of upstream that the block at `address` lies in. Throws what
+  // upstream throws, and c10::Error when it lies in several and this torch's handles are not of the form known here.
   c10::cuda::CUDACachingAllocator::ShareableHandle share(const void* address);
   // Torch's text of an error, with what is known here. A report is written where EBBTIDE_OOM says, and named.
   // `stacks`: where those of its blocks are known; may be null.

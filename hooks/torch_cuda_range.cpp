@@ -16,8 +16,7 @@
 namespace ebbtide {
 namespace {
 
-// Upstream maps expandable segments in pages of this size.
-constexpr Bytes kGrain{20 * kMiB.value};
+constexpr Bytes kGrain = TorchCudaRange::kPage;
 // The range is given back piece by piece.
 constexpr Bytes kPiece{3 * kGrain.value};
 
@@ -101,16 +100,16 @@ bool TorchCudaRange::add_piece(Bytes size) {
   return true;
 }
 
-void* TorchCudaRange::piece_around(const void* address, Bytes size) const {
+std::vector<TorchCudaRange::Piece> TorchCudaRange::pieces_around(const void* address, Bytes size) const {
   const std::lock_guard lock(pieces_lock_);
   const Bytes begin{static_cast<const char*>(address) - static_cast<const char*>(base_)};
+  std::vector<Piece> found;
   Bytes piece_begin;
   for (const Bytes piece : pieces_) {
-    const Bytes piece_end = piece_begin + piece;
-    if (begin >= piece_begin && begin + size <= piece_end) return byte_at(base_, piece_begin);
-    piece_begin = piece_end;
+    if (piece_begin < begin + size && begin < piece_begin + piece) found.push_back({byte_at(base_, piece_begin), piece});
+    piece_begin += piece;
   }
-  return nullptr;
+  return found;
 }
 
 void TorchCudaRange::shrink_to(Bytes kept) {

@@ -39,9 +39,15 @@ class TorchCudaRange final : public ArenaRange {
   Bytes peak_reserved() const override;
   std::int64_t upstream_trims() const override { return trimmer_.count(); }
 
-  // The piece that holds all of [address, address + size); null when it lies in several. Thread-safe while the block
-  // there is alive, because pieces under live blocks stay.
-  void* piece_around(const void* address, Bytes size) const;
+  // Upstream maps expandable segments in pages of this size.
+  static constexpr Bytes kPage{20 * kMiB.value};
+  // The pieces that [address, address + size) lies in, in order. Thread-safe while the block there is alive, because pieces
+  // under live blocks stay.
+  struct Piece {
+    void* begin;
+    Bytes size;
+  };
+  std::vector<Piece> pieces_around(const void* address, Bytes size) const;
 
   // Upstream knows the range's pieces by this stream; null before the first growth.
   cudaStream_t stream() const { return stream_.load(std::memory_order_acquire); }

@@ -19,11 +19,10 @@ RUNS = [
     ("observing", WHOLE),
     ("planned", ("memory ends",)),
     ("planned", ("statistics",)),
-    ("planned", ("snapshots", "streams")),
+    ("planned", ("snapshots", "streams", "graphs")),
     ("planned", ("judged",)),
     ("planned", ("judged limits",)),
     ("planned", ("pools",)),
-    ("planned", ("graphs",)),
 ]
 SETTINGS = (
     "expandable_segments:True",
@@ -134,6 +133,21 @@ def test_children_and_exit(run_python, native, tmp_path, allocator):
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     assert complaints(done.stderr) == []
+
+
+# Expandable segments give file descriptors to other processes, others handles.
+@pytest.mark.parametrize(("allocator", "expandable"), [("native", False), ("planned", False), ("planned", True)])
+def test_processes_share_tensors(run_python, native, tmp_path, allocator, expandable):
+    done = run_python(
+        [str(PROGRAMS / "sharing.py")],
+        **simulated_environment(tmp_path, capacity="2GiB"),
+        EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+        PYTORCH_CUDA_ALLOC_CONF=f"expandable_segments:{expandable}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert our_lines(done.stderr) == []
+    served = json.loads(done.stdout)
+    assert (served["here"] > 1, served["there"] > 0) == (allocator == "planned",) * 2
 
 
 ON_A_GPU = """
