@@ -21,6 +21,7 @@
 #include "hooks/torch_cuda_forwarder.h"
 #include "hooks/torch_cuda_out_of_memory.h"
 #include "hooks/torch_cuda_pools.h"
+#include "hooks/torch_cuda_upstream_call.h"
 #include "hooks/torch_cuda_watch.h"
 #include "hooks/torch_stacks.h"
 
@@ -228,7 +229,7 @@ class CudaAdaptor final : public CudaForwarder {
       if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
     }
     TorchCudaDevice* own = find(device);
-    if (own == nullptr) return upstream_.allocate(count);
+    if (own == nullptr) return insist(size, [&] { return upstream_.allocate(count); });
     // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
     Engine::Passing passing = own->engine().pass_by(size);
     if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
@@ -243,6 +244,7 @@ class CudaAdaptor final : public CudaForwarder {
     }
     if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
     const Engine::Grant grant = own->engine().allocate(size, stream);
+    free_put_aside();
     if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
     return allocate_upstream(*own, device, size, grant);
   }
@@ -345,11 +347,16 @@ class CudaAdaptor final : public CudaForwarder {
   // block, and the request may go `elsewhere` (then the result is empty). An error says what is known here.
   template <typename Ask, typename Elsewhere>
   auto insist(Bytes size, Ask ask, Elsewhere elsewhere) -> decltype(ask()) {
+    const auto ask_upstream = [&] {
+      const FreesPutAside after(*this);
+      const UpstreamCall call;
+      return ask();
+    };
     Device device = 0;
     TorchCudaDevice* own = nullptr;
     try {
       const OutOfMemoryRelay::Quiet quiet;
-      return ask();
+      return ask_upstream();
     } catch (const c10::OutOfMemoryError& error) {
       C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
       own = find(device);
@@ -361,20 +368,20 @@ class CudaAdaptor final : public CudaForwarder {
       if (own != nullptr) own->statistics().hide_out_of_memory();
     }
     // While a graph is captured nothing may be synchronised, so nothing can be given back.
-    if (own == nullptr || is_anything_captured()) return ask();
+    if (own == nullptr || is_anything_captured()) return ask_upstream();
     const Bytes given_back = own->engine().release_idle();
     if (given_back.value > 0) {
       try {
         const OutOfMemoryRelay::Quiet quiet;
         TorchCudaStatistics::empty_cache_unseen(upstream_);
-        return ask();
+        return ask_upstream();
       } catch (const c10::OutOfMemoryError&) {
         own->statistics().hide_out_of_memory();
       }
     }
     if (elsewhere() != nullptr) return {};
     try {
-      return ask();
+      return ask_upstream();
     } catch (const c10::OutOfMemoryError& error) {
       throw explained(error, *own, size, given_back);
     }
@@ -393,7 +400,23 @@ class CudaAdaptor final : public CudaForwarder {
     return {here, own.explain(error.msg(), size, given_back, stacks_.get())};
   }
 
+  // See UpstreamCall.
+  void free_put_aside() {
+    if (!UpstreamCall::has_put_aside()) return;
+    for (void* block : UpstreamCall::take()) release(block);
+  }
+  struct FreesPutAside {
+    explicit FreesPutAside(CudaAdaptor& adaptor) : adaptor_(adaptor) {}
+    ~FreesPutAside() { adaptor_.free_put_aside(); }
+    FreesPutAside(const FreesPutAside&) = delete;
+    FreesPutAside& operator=(const FreesPutAside&) = delete;
+
+   private:
+    CudaAdaptor& adaptor_;
+  };
+
   void release(void* address) {
+    if (UpstreamCall::put_aside(address)) return;
     if (TorchCudaDevice* own = owner_of(address); own != nullptr) {
       const Device device = static_cast<Device>(own->engine().options().device);
       if (own->history().is_recording()) own->history().gather(native::RecordContext::ALL);

@@ -11,6 +11,7 @@
 
 #include "allocator/base/log.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_upstream_call.h"
 #include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
@@ -87,7 +88,11 @@ bool TorchCudaRange::add_piece(Bytes size) {
   size = rounded_by_upstream(size);
   const auto held = statistics_.hold();
   const TorchCudaWatch::Pieces pieces;
-  void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());
+  void* address = nullptr;
+  {
+    const UpstreamCall call;
+    address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());
+  }
   if (extent_.value > 0 && address != byte_at(base_, extent_)) {
     upstream_.raw_delete(address);
     return false;

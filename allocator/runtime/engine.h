@@ -43,8 +43,8 @@ struct EngineOptions {
 // Path of one allocation: allocate() answers with an address in the arena, or null; after null the
 // adaptor asks upstream and tells note_upstream() what it got. Frees come back the same way.
 //
-// Thread-safe. Lock order: growth_, then lock_, then a shard of upstream_. Under lock_ the driver is asked for events and
-// for the device's free memory, never for memory. What no plan can serve (another stream, a round that is left to
+// Thread-safe. Lock order: growth_, then lock_, then a shard of upstream_ (with torch's: hooks/torch_cuda_upstream_call.h). Under
+// lock_ the driver is asked for events and for the device's free memory, never for memory. What no plan can serve (another stream, a round that is left to
 // upstream, what comes before the first mark) takes neither of the first two, when it comes and when it goes.
 // An engine is never destroyed while blocks of it may be freed: adaptors leak it on purpose.
 class EBBTIDE_EXPORT Engine {
