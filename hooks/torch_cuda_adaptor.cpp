@@ -39,6 +39,9 @@ StreamId id_of(c10::cuda::CUDAStream stream) {
 
 StreamId current_stream(c10::DeviceIndex device) { return id_of(c10::cuda::getCurrentCUDAStream(device)); }
 
+// As torch reads its switches: anything but "1" is off.
+bool is_set_to_one(const char* variable) { return c10::utils::get_env(variable) == "1"; }
+
 bool is_capturing() {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
@@ -55,7 +58,7 @@ class CudaAdaptor final : public CudaForwarder {
   explicit CudaAdaptor(native::CUDAAllocator& upstream)
       : CudaForwarder(upstream),
         failures_(*new OutOfMemoryRelay(upstream)),
-        is_forced_uncached_(c10::utils::has_env("PYTORCH_NO_CUDA_MEMORY_CACHING")),
+        is_forced_uncached_(is_set_to_one("PYTORCH_NO_CUDA_MEMORY_CACHING")),
         stacks_(TorchStacks::make(Registry::get())) {}
   using CudaForwarder::recordStream;
 

@@ -261,4 +261,6 @@ def test_no_report_of_out_of_memory_is_written_where_none_is_wanted(run_python, 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("allocator", ("native", "planned"))
 def test_memory_functions_with_settings(run_python, native, tmp_path, allocator, settings):
-    conform(run_python, native, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings)
+    # A switch that is off, as torch reads it.
+    switched_off = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "0"}
+    conform(run_python, native, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings, **switched_off)
