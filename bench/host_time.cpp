@@ -11,6 +11,7 @@
 //          empty         at::empty, which is torch.empty without Python
 // A third one takes turns, too, which does nothing: what it takes is torch's dispatcher and the loop, the least that any
 // allocator can come to.
+// As a library (host_time_python.py) it lends Python the same three to take turns with.
 // Prints the seconds of every round, a line for each: <torch's> <Ebbtide's> <nothing's>.
 #include <ATen/Context.h>
 #include <ATen/ops/empty.h>
@@ -208,7 +209,28 @@ void run(const Settings& settings, const Engine& engine, native::CUDAAllocator& 
   }
 }
 
+native::CUDAAllocator* lent[3];  // to Python
+Engine engine_of_ours;
+
 }  // namespace
+
+extern "C" {
+void host_time_install(const char* adaptor) {
+  lent[0] = native::get();
+  engine_of_ours = install(adaptor);
+  lent[1] = native::get();
+  lent[2] = new Nothing(*lent[0]);
+}
+void host_time_use(int which) { native::allocator.store(lent[which]); }
+void host_time_step() { engine_of_ours.step(); }
+void host_time_wait_for_plans() { engine_of_ours.wait_for_plans(); }
+// Returns how many there are; `sizes` may be null.
+int host_time_sizes(std::size_t* sizes) {
+  const std::vector<std::size_t> made = make_sizes(0);
+  if (sizes != nullptr) std::copy(made.begin(), made.end(), sizes);
+  return static_cast<int>(made.size());
+}
+}
 
 int main(int argc, char** argv) {
   if (argc != 8) fail("usage: host_time case entry threads live requests rounds adaptor");

@@ -51,6 +51,7 @@ LOADS = (
     ("allocator", 4, 40),
     ("empty", 1, 40),
     ("empty", 4, 40),
+    ("python", 1, 40),  # torch.empty; of the cases whose rounds repeat on the planned stream
 )
 
 
@@ -63,6 +64,7 @@ def torch_folder() -> pathlib.Path:
 
 
 def build(folder: pathlib.Path) -> pathlib.Path:
+    """The program, which can also be loaded as a library."""
     torch = torch_folder()
     packages = torch.parent
     includes = [torch / "include", *packages.glob("nvidia/cu*/include")]
@@ -73,12 +75,13 @@ def build(folder: pathlib.Path) -> pathlib.Path:
     libraries += packages.glob("nvidia/cu*/lib/libcudart.so.[0-9]*")
     program = folder / "host_time"
     source = ROOT / "bench" / "host_time.cpp"
-    command = ["g++", "-std=c++20", "-O2", str(source), str(ROOT / "hooks" / "torch_cuda_forwarder.cpp")]
+    command = ["g++", "-std=c++20", "-O2", "-fPIC", str(source), str(ROOT / "hooks" / "torch_cuda_forwarder.cpp")]
     command += ["-o", str(program), "-I", str(ROOT)]
     for include in includes:
         command += ["-isystem", str(include)]
     command += ["-Wl,--no-as-needed", *map(str, libraries), f"-Wl,-rpath,{torch / 'lib'}", "-ldl"]
-    subprocess.run(command, check=True)
+    for form in ([], ["-shared", "-o", str(program.with_suffix(".so"))]):
+        subprocess.run([*command, *form], check=True)
     return program
 
 
@@ -86,8 +89,15 @@ def rounds_of(
     program: pathlib.Path, case: Case, load: tuple[str, int, int], options: argparse.Namespace
 ) -> list[tuple[float, float, float]]:
     """Seconds of every round: torch's, Ebbtide's, and those of an allocator that does nothing."""
-    command = [str(program), case.pattern, *map(str, load), str(options.requests)]
-    command += [str(options.rounds), str(_native.folder().resolve() / _native.ADAPTORS["cuda"])]
+    entry, threads, live = load
+    adaptor = str(_native.folder().resolve() / _native.ADAPTORS["cuda"])
+    counts = [str(live), str(options.requests), str(options.rounds)]
+    if entry == "python":
+        script = str(ROOT / "bench" / "host_time_python.py")
+        has_marks = str(int(case.pattern != "no-marks"))
+        command = [sys.executable, script, str(program.with_suffix(".so")), adaptor, *counts, has_marks]
+    else:
+        command = [str(program), case.pattern, entry, str(threads), *counts, adaptor]
     devices = load[1] if case.pattern == "repeating" else 1
     simulated = {} if options.real else _dryrun.environment(options.device, count=devices)
     settings = {
@@ -96,6 +106,7 @@ def rounds_of(
         "PYTORCH_CUDA_ALLOC_CONF": f"expandable_segments:{case.expandable}",
         "EBBTIDE": case.mode,
         "EBBTIDE_REPORT": "off",
+        "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # what Python installs is installed here
     }
     environment = {**os.environ, **simulated, **settings}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -159,6 +170,8 @@ def main() -> None:
         program = build(pathlib.Path(folder))
         for case in CASES:
             for load in LOADS if options.rows in case.name else ():
+                if load[0] == "python" and case.pattern not in ("repeating", "no-marks"):
+                    continue
                 rows.append(row_of(program, case, load, options))
                 show(rows[-1])
     result = {"benchmark": "host_time", "requests": options.requests, "rows": rows}

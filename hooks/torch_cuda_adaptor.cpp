@@ -20,6 +20,8 @@
 #include "hooks/torch_cuda_device.h"
 #include "hooks/torch_cuda_forwarder.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_pools.h"
+#include "hooks/torch_cuda_upstream_call.h"
 #include "hooks/torch_cuda_watch.h"
 #include "hooks/torch_stacks.h"
 
@@ -37,13 +39,16 @@ StreamId id_of(c10::cuda::CUDAStream stream) {
 
 StreamId current_stream(c10::DeviceIndex device) { return id_of(c10::cuda::getCurrentCUDAStream(device)); }
 
+// As torch reads its switches: anything but "1" is off.
+bool is_set_to_one(const char* variable) { return c10::utils::get_env(variable) == "1"; }
+
 bool is_capturing() {
   return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
 }
 
 // Requests that upstream serves get its DataPtr unchanged but for the deleter, which reports the end to
-// the engine and then calls upstream's. What the engine does not follow keeps upstream's own. While any allocation pool is open (CUDA graph capture, MemPool),
-// and while caching is switched off, everything is upstream's alone.
+// the engine and then calls upstream's. What the engine does not follow keeps upstream's own. What is a pool's (MemPool), and
+// while a CUDA graph is captured or caching is switched off everything, is upstream's alone.
 //
 // raw_deleter() frees whatever allocate() gave, of whatever size and from whomever: programs keep the pointer alone
 // and free it so. Blocks of pools carry it as well, because CUDA graph trees compare. Small blocks and
@@ -53,7 +58,7 @@ class CudaAdaptor final : public CudaForwarder {
   explicit CudaAdaptor(native::CUDAAllocator& upstream)
       : CudaForwarder(upstream),
         failures_(*new OutOfMemoryRelay(upstream)),
-        is_forced_uncached_(c10::utils::has_env("PYTORCH_NO_CUDA_MEMORY_CACHING")),
+        is_forced_uncached_(is_set_to_one("PYTORCH_NO_CUDA_MEMORY_CACHING")),
         stacks_(TorchStacks::make(Registry::get())) {}
   using CudaForwarder::recordStream;
 
@@ -61,7 +66,7 @@ class CudaAdaptor final : public CudaForwarder {
 
   void add_devices(int device_count) {
     for (int device = static_cast<int>(devices_.size()); device < device_count; ++device) {
-      devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, kSmallestPlanned));
+      devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, kSmallestPlanned, pools_));
     }
   }
 
@@ -138,7 +143,7 @@ class CudaAdaptor final : public CudaForwarder {
 
   // What the program wants back includes what is idle in the arenas.
   void emptyCache(Pool pool) override {
-    if (pool == Pool{0, 0} && !is_capturing()) {
+    if (pool == Pool{0, 0} && !is_anything_captured()) {
       for (const auto& own : devices_) static_cast<void>(own->engine().release_idle());
     }
     upstream_.emptyCache(pool);
@@ -195,13 +200,13 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   void beginAllocateToPool(Device device, Pool pool, std::function<bool(cudaStream_t)> filter) override {
-    open_pools_.fetch_add(1, std::memory_order_relaxed);
+    pools_.open(device, pool, filter, c10::cuda::getCurrentCUDAStream(device).stream());
     upstream_.beginAllocateToPool(device, pool, std::move(filter));
   }
 
   void endAllocateToPool(Device device, Pool pool) override {
     upstream_.endAllocateToPool(device, pool);
-    open_pools_.fetch_sub(1, std::memory_order_relaxed);
+    pools_.close(device, pool);
   }
 
   native::CheckpointDelta setCheckpointPoolState(Device device, std::shared_ptr<native::AllocatorState> state) override {
@@ -215,7 +220,7 @@ class CudaAdaptor final : public CudaForwarder {
  private:
   c10::DataPtr serve(std::size_t count) {
     const Bytes size{static_cast<std::int64_t>(count)};
-    const bool in_pool = open_pools_.load(std::memory_order_relaxed) > 0;
+    const bool in_pool = C10_UNLIKELY(pools_.has_any()) && is_of_pool();
     if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
       c10::DataPtr block = insist(size, [&] { return upstream_.allocate(count); });
       if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
@@ -227,7 +232,7 @@ class CudaAdaptor final : public CudaForwarder {
       if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
     }
     TorchCudaDevice* own = find(device);
-    if (own == nullptr) return upstream_.allocate(count);
+    if (own == nullptr) return insist(size, [&] { return upstream_.allocate(count); });
     // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
     Engine::Passing passing = own->engine().pass_by(size);
     if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
@@ -242,9 +247,19 @@ class CudaAdaptor final : public CudaForwarder {
     }
     if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
     const Engine::Grant grant = own->engine().allocate(size, stream);
+    free_put_aside();
     if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
     return allocate_upstream(*own, device, size, grant);
   }
+
+  bool is_of_pool() {
+    Device device = 0;
+    C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
+    return pools_.claims(device, c10::cuda::getCurrentCUDAStream(device).stream());
+  }
+
+  // Then nothing may be synchronised.
+  bool is_anything_captured() { return is_capturing() || pools_.is_capturing(); }
 
   static void delete_block(void* address) { instance->release(address); }
 
@@ -335,15 +350,20 @@ class CudaAdaptor final : public CudaForwarder {
   // block, and the request may go `elsewhere` (then the result is empty). An error says what is known here.
   template <typename Ask, typename Elsewhere>
   auto insist(Bytes size, Ask ask, Elsewhere elsewhere) -> decltype(ask()) {
+    const auto ask_upstream = [&] {
+      const FreesPutAside after(*this);
+      const UpstreamCall call;
+      return ask();
+    };
     Device device = 0;
     TorchCudaDevice* own = nullptr;
     try {
       const OutOfMemoryRelay::Quiet quiet;
-      return ask();
+      return ask_upstream();
     } catch (const c10::OutOfMemoryError& error) {
       C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
       own = find(device);
-      if (own != nullptr && !is_capturing() && is_larger_than_the_device(size)) {
+      if (own != nullptr && !is_anything_captured() && is_larger_than_the_device(size)) {
         failures_.tell_what_was_kept_back();
         if (watch_ != nullptr) watch_->note_failure(size, device);
         throw explained(error, *own, size, {});
@@ -351,20 +371,20 @@ class CudaAdaptor final : public CudaForwarder {
       if (own != nullptr) own->statistics().hide_out_of_memory();
     }
     // While a graph is captured nothing may be synchronised, so nothing can be given back.
-    if (own == nullptr || is_capturing()) return ask();
+    if (own == nullptr || is_anything_captured()) return ask_upstream();
     const Bytes given_back = own->engine().release_idle();
     if (given_back.value > 0) {
       try {
         const OutOfMemoryRelay::Quiet quiet;
         TorchCudaStatistics::empty_cache_unseen(upstream_);
-        return ask();
+        return ask_upstream();
       } catch (const c10::OutOfMemoryError&) {
         own->statistics().hide_out_of_memory();
       }
     }
     if (elsewhere() != nullptr) return {};
     try {
-      return ask();
+      return ask_upstream();
     } catch (const c10::OutOfMemoryError& error) {
       throw explained(error, *own, size, given_back);
     }
@@ -383,7 +403,23 @@ class CudaAdaptor final : public CudaForwarder {
     return {here, own.explain(error.msg(), size, given_back, stacks_.get())};
   }
 
+  // See UpstreamCall.
+  void free_put_aside() {
+    if (!UpstreamCall::has_put_aside()) return;
+    for (void* block : UpstreamCall::take()) release(block);
+  }
+  struct FreesPutAside {
+    explicit FreesPutAside(CudaAdaptor& adaptor) : adaptor_(adaptor) {}
+    ~FreesPutAside() { adaptor_.free_put_aside(); }
+    FreesPutAside(const FreesPutAside&) = delete;
+    FreesPutAside& operator=(const FreesPutAside&) = delete;
+
+   private:
+    CudaAdaptor& adaptor_;
+  };
+
   void release(void* address) {
+    if (UpstreamCall::put_aside(address)) return;
     if (TorchCudaDevice* own = owner_of(address); own != nullptr) {
       const Device device = static_cast<Device>(own->engine().options().device);
       if (own->history().is_recording()) own->history().gather(native::RecordContext::ALL);
@@ -432,7 +468,7 @@ class CudaAdaptor final : public CudaForwarder {
   const bool is_forced_uncached_;
   const std::unique_ptr<TorchStacks> stacks_;              // null: no stacks are wanted
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
-  std::atomic<int> open_pools_{0};
+  TorchCudaPools pools_;
   TorchCudaWatch* watch_ = nullptr;                        // where there is a trace; set before the first allocation
 };
 

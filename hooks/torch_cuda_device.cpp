@@ -12,6 +12,7 @@
 #include "hooks/registry.h"
 #include "hooks/torch_backward.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_shared_handle.h"
 #include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
@@ -67,7 +68,7 @@ std::vector<std::string> calling_frames() {
 
 }  // namespace
 
-TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned)
+TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned, TorchCudaPools& pools)
     : upstream_(upstream),
       device_(static_cast<c10::DeviceIndex>(device)),
       statistics_(upstream, device),
@@ -79,7 +80,7 @@ TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_
   added.options.smallest_planned = smallest_planned;
   added.options.is_in_backward = find_backward_probe();
   added.options.observer = this;
-  auto range = std::make_unique<TorchCudaRange>(upstream, device, statistics_);
+  auto range = std::make_unique<TorchCudaRange>(upstream, device, statistics_, pools);
   range_ = range.get();
   added.range = std::move(range);
   added.fences = std::make_unique<TorchCudaFences>(device);
@@ -139,12 +140,22 @@ void TorchCudaDevice::show_in(TorchCudaHistory::SnapshotInfo& snapshot) { histor
 
 c10::cuda::CUDACachingAllocator::ShareableHandle TorchCudaDevice::share(const void* address) {
   const Engine::Extent block = engine_->block_at(address);
-  void* piece = range_->piece_around(address, block.size);
-  TORCH_CHECK(piece != nullptr, "ebbtide: a tensor of ", to_string(block.size),
-              " in the arena spans several pieces of expandable memory, which other processes cannot be given as one: set "
+  const auto pieces = range_->pieces_around(address, block.size);
+  TORCH_CHECK(!pieces.empty(), "ebbtide: ", address, " is no tensor of the arena, which cannot be shared");
+  auto handle = upstream_.shareIpcHandle(pieces.front().begin);
+  handle.offset += static_cast<const char*>(address) - static_cast<const char*>(pieces.front().begin);
+  if (pieces.size() == 1) return handle;
+  std::vector<std::string> handles{std::move(handle.handle)};
+  std::vector<std::size_t> page_counts;
+  for (const auto& piece : pieces) {
+    if (piece.begin != pieces.front().begin) handles.push_back(upstream_.shareIpcHandle(piece.begin).handle);
+    page_counts.push_back(static_cast<std::size_t>(piece.size.value / TorchCudaRange::kPage.value));
+  }
+  auto joined = join_shared_handles(handles, static_cast<std::size_t>(TorchCudaRange::kPage.value), page_counts);
+  TORCH_CHECK(joined.has_value(), "ebbtide: a tensor of ", to_string(block.size),
+              " in the arena spans several pieces of expandable memory, which this torch does not give to other processes as one: set "
               "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:False to share it");
-  auto handle = upstream_.shareIpcHandle(piece);
-  handle.offset += static_cast<const char*>(address) - static_cast<const char*>(piece);
+  handle.handle = std::move(*joined);
   return handle;
 }
 

@@ -31,7 +31,7 @@ class TorchCudaDevice final : public ArenaObserver {
   using SegmentInfo = c10::cuda::CUDACachingAllocator::SegmentInfo;
 
   // Creates the engine.
-  TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned);
+  TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_planned, TorchCudaPools& pools);
 
   Engine& engine() { return *engine_; }
   TorchCudaAttic& attic() { return attic_; }
@@ -47,8 +47,8 @@ class TorchCudaDevice final : public ArenaObserver {
   TorchCudaStatistics::Stats stats();
   void reset_accumulated_stats();
   void show_in(TorchCudaHistory::SnapshotInfo& snapshot);
-  // For other processes: the handle of the piece of upstream that the block at `address` lies in. Throws what
-  // upstream throws, and c10::Error when the block lies in several pieces.
+  // For other processes: the handle of the pieces of upstream that the block at `address` lies in. Throws what
+  // upstream throws, and c10::Error when it lies in several and this torch's handles are not of the form known here.
   c10::cuda::CUDACachingAllocator::ShareableHandle share(const void* address);
   // Torch's text of an error, with what is known here. A report is written where EBBTIDE_OOM says, and named.
   // `stacks`: where those of its blocks are known; may be null.

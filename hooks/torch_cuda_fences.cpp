@@ -32,10 +32,22 @@ void forget_error() { static_cast<void>(cudaGetLastError()); }
 
 cudaStream_t handle(StreamId stream) { return reinterpret_cast<cudaStream_t>(stream.value); }
 
+// An event that could not be recorded yet: the stream's handle, marked. Handles and events are even.
+constexpr std::uint64_t kNotYet = 1;
+
+bool is_capturing(StreamId stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(handle(stream), &status) == cudaSuccess) return status != cudaStreamCaptureStatusNone;
+  forget_error();
+  return false;
+}
+
 }  // namespace
 
 EventId TorchCudaFences::record(StreamId stream) {
   const CurrentDevice current(device_);
+  // In a capture an event would be a part of the graph, and whoever waits for it, too.
+  if (is_capturing(stream)) return {stream.value | kNotYet};
   cudaEvent_t event = nullptr;
   cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
   if (status == cudaSuccess) status = cudaEventRecord(event, handle(stream));
@@ -51,6 +63,15 @@ EventId TorchCudaFences::record(StreamId stream) {
 void TorchCudaFences::wait_and_destroy(StreamId stream, EventId event) {
   if (event.value == 0) return;
   const CurrentDevice current(device_);
+  if ((event.value & kNotYet) != 0) {
+    event = record({event.value & ~kNotYet});
+    if (event.value == 0) return;
+    if ((event.value & kNotYet) != 0) {
+      // Requests come here from the arena, which serves none while torch captures.
+      EBBTIDE_WARN("cuda:%d: a stream that is captured outside of torch used freed memory: its order is not known", device_);
+      return;
+    }
+  }
   const auto waited = reinterpret_cast<cudaEvent_t>(event.value);
   const cudaError_t status = cudaStreamWaitEvent(handle(stream), waited, 0);
   if (status != cudaSuccess) {

@@ -2,6 +2,7 @@
 
 #include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -10,13 +11,13 @@
 
 #include "allocator/base/log.h"
 #include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_upstream_call.h"
 #include "hooks/torch_cuda_watch.h"
 
 namespace ebbtide {
 namespace {
 
-// Upstream maps expandable segments in pages of this size.
-constexpr Bytes kGrain{20 * kMiB.value};
+constexpr Bytes kGrain = TorchCudaRange::kPage;
 // The range is given back piece by piece.
 constexpr Bytes kPiece{3 * kGrain.value};
 
@@ -31,6 +32,11 @@ Bytes rounded_by_upstream(Bytes size) {
 char* byte_at(void* base, Bytes offset) { return static_cast<char*>(base) + offset.value; }
 
 }  // namespace
+
+// On this thread's stream, or in a pool of torch's.
+bool TorchCudaRange::is_capturing() const {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None || pools_.is_capturing();
+}
 
 bool TorchCudaRange::grows_in_place() const {
   return !moved_once_ && c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
@@ -48,6 +54,7 @@ Bytes TorchCudaRange::limit() const {
 
 Status TorchCudaRange::extend_to(Bytes wanted) {
   if (wanted <= extent_) return Nothing{};
+  if (is_capturing()) return Error{ErrorCode::kUnsupported, "a CUDA graph is being captured"};
   if (extent_.value > 0 && !grows_in_place()) {
     return Error{ErrorCode::kUnsupported, "upstream does not extend its segments"};
   }
@@ -81,7 +88,11 @@ bool TorchCudaRange::add_piece(Bytes size) {
   size = rounded_by_upstream(size);
   const auto held = statistics_.hold();
   const TorchCudaWatch::Pieces pieces;
-  void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());
+  void* address = nullptr;
+  {
+    const UpstreamCall call;
+    address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream());
+  }
   if (extent_.value > 0 && address != byte_at(base_, extent_)) {
     upstream_.raw_delete(address);
     return false;
@@ -94,20 +105,20 @@ bool TorchCudaRange::add_piece(Bytes size) {
   return true;
 }
 
-void* TorchCudaRange::piece_around(const void* address, Bytes size) const {
+std::vector<TorchCudaRange::Piece> TorchCudaRange::pieces_around(const void* address, Bytes size) const {
   const std::lock_guard lock(pieces_lock_);
   const Bytes begin{static_cast<const char*>(address) - static_cast<const char*>(base_)};
+  std::vector<Piece> found;
   Bytes piece_begin;
   for (const Bytes piece : pieces_) {
-    const Bytes piece_end = piece_begin + piece;
-    if (begin >= piece_begin && begin + size <= piece_end) return byte_at(base_, piece_begin);
-    piece_begin = piece_end;
+    if (piece_begin < begin + size && begin < piece_begin + piece) found.push_back({byte_at(base_, piece_begin), piece});
+    piece_begin += piece;
   }
-  return nullptr;
+  return found;
 }
 
 void TorchCudaRange::shrink_to(Bytes kept) {
-  if (pieces_.empty() || extent_ - pieces_.back() < kept) return;
+  if (pieces_.empty() || extent_ - pieces_.back() < kept || is_capturing()) return;
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
     // Upstream knows of the private stream only: work on the freed bytes may still run elsewhere.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "allocator/device/arena_range.h"
+#include "hooks/torch_cuda_pools.h"
 #include "hooks/torch_cuda_statistics.h"
 #include "hooks/torch_cuda_trimmer.h"
 
@@ -20,12 +21,13 @@ namespace ebbtide {
 // segments go on working.
 //
 // Before it grows, what upstream has cached and does not use is given back, so that the device never
-// holds the same bytes twice. That synchronises, and happens only while the arena grows.
+// holds the same bytes twice. That synchronises, and happens only while the arena grows. While a CUDA graph is captured
+// the range stays as it is.
 class TorchCudaRange final : public ArenaRange {
  public:
   TorchCudaRange(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device,
-                 TorchCudaStatistics& statistics)
-      : upstream_(upstream), device_(device), statistics_(statistics), trimmer_(upstream, device) {}
+                 TorchCudaStatistics& statistics, TorchCudaPools& pools)
+      : upstream_(upstream), device_(device), statistics_(statistics), pools_(pools), trimmer_(upstream, device) {}
 
   void* base() const override { return base_; }
   Bytes extent() const override { return extent_; }
@@ -37,19 +39,27 @@ class TorchCudaRange final : public ArenaRange {
   Bytes peak_reserved() const override;
   std::int64_t upstream_trims() const override { return trimmer_.count(); }
 
-  // The piece that holds all of [address, address + size); null when it lies in several. Thread-safe while the block
-  // there is alive, because pieces under live blocks stay.
-  void* piece_around(const void* address, Bytes size) const;
+  // Upstream maps expandable segments in pages of this size.
+  static constexpr Bytes kPage{20 * kMiB.value};
+  // The pieces that [address, address + size) lies in, in order. Thread-safe while the block there is alive, because pieces
+  // under live blocks stay.
+  struct Piece {
+    void* begin;
+    Bytes size;
+  };
+  std::vector<Piece> pieces_around(const void* address, Bytes size) const;
 
   // Upstream knows the range's pieces by this stream; null before the first growth.
   cudaStream_t stream() const { return stream_.load(std::memory_order_acquire); }
 
  private:
+  bool is_capturing() const;
   bool add_piece(Bytes size);
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const int device_;
   TorchCudaStatistics& statistics_;
+  TorchCudaPools& pools_;
   TorchCudaTrimmer trimmer_;
   std::atomic<cudaStream_t> stream_{nullptr};  // private; asked for by snapshots, too
   void* base_ = nullptr;

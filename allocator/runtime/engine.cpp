@@ -84,7 +84,7 @@ Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
 }
 
 // Whether the request belongs to the running round; otherwise it is counted as one that passes by.
-bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<std::mutex>& lock) {
+bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<QuickLock>& lock) {
   const bool is_in_backward = options_.is_in_backward != nullptr && options_.is_in_backward();
   lock.lock();
   bool is_news = !home_is_known_ && !has_marks_ && note_backward(is_in_backward, lock);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "allocator/base/event.h"
+#include "allocator/base/quick_lock.h"
 #include "allocator/base/export.h"
 #include "allocator/runtime/arena.h"
 #include "allocator/runtime/arena_observer.h"
@@ -44,8 +45,8 @@ struct EngineOptions {
 // Path of one allocation: allocate() answers with an address in the arena, or null; after null the
 // adaptor asks upstream and tells note_upstream() what it got. Frees come back the same way.
 //
-// Thread-safe. Lock order: growth_, then lock_, then a shard of upstream_. Under lock_ the driver is asked for events and
-// for the device's free memory, never for memory. What no plan can serve (another stream, a round that is left to
+// Thread-safe. Lock order: growth_, then lock_, then a shard of upstream_ (with torch's: hooks/torch_cuda_upstream_call.h). Under
+// lock_ the driver is asked for events and for the device's free memory, never for memory. What no plan can serve (another stream, a round that is left to
 // upstream, what comes before the first mark) takes neither of the first two, when it comes and when it goes.
 // An engine is never destroyed while blocks of it may be freed: adaptors leak it on purpose.
 class EBBTIDE_EXPORT Engine {
@@ -150,18 +151,18 @@ class EBBTIDE_EXPORT Engine {
   void after_fork_child();
 
  private:
-  bool grow(Bytes needed, std::unique_lock<std::mutex>& lock);
+  bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
   void count(const Placing& placing, Bytes size);
-  void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<std::mutex>& lock);
+  void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock);
   void note_input(const Extents& input);
   // True when a backward began, or ended a round: what may pass by is another matter then.
-  bool note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock);
+  bool note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock);
   bool is_in_optimizer_step() const;
   bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
   void begin_serving();
-  void shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock);
-  void shrink_to_plan(std::unique_lock<std::mutex>& lock);
+  void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);
+  void shrink_to_plan(std::unique_lock<QuickLock>& lock);
   Placing place(Bytes size);
   void note_whether_it_fits();
   void note_step_plan();
@@ -185,7 +186,7 @@ class EBBTIDE_EXPORT Engine {
   void record(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
               std::uint8_t detail) const noexcept;
   Bypass::Reason reason_to_pass(StreamId stream) const;
-  bool belongs_to_round(Bytes size, StreamId stream, std::unique_lock<std::mutex>& lock);
+  bool belongs_to_round(Bytes size, StreamId stream, std::unique_lock<QuickLock>& lock);
   void note_alive(const void* address, Bytes size, StreamId stream, Placement placement) noexcept;
   void set_bypass();
   void* hand_out(Offset offset, Bytes size, StreamId stream, Placement placement);
@@ -193,7 +194,7 @@ class EBBTIDE_EXPORT Engine {
   Bytes reserved_now() const;
 
   const EngineOptions options_;
-  mutable std::mutex lock_;    // guards everything below but growth_, worker_, atomics and what is thread-safe itself
+  mutable QuickLock lock_;     // guards everything below but growth_, worker_, atomics and what is thread-safe itself
   std::mutex growth_;          // serialises the range's driver calls
   Arena arena_;
   RoundRecorder recorder_;

@@ -15,7 +15,7 @@ constexpr std::int64_t kGrowthSteps = 32;  // the arena grows by at least this p
 }  // namespace
 
 // The place is taken already, so that the lock can be given up while the driver is called.
-bool Engine::grow(Bytes needed, std::unique_lock<std::mutex>& lock) {
+bool Engine::grow(Bytes needed, std::unique_lock<QuickLock>& lock) {
   const Bytes height = std::max(server_.height(), needed);
   const Bytes step{height.value / kGrowthSteps};
   const bool in_steps = arena_.range().grows_in_place();
@@ -36,7 +36,7 @@ bool Engine::grow(Bytes needed, std::unique_lock<std::mutex>& lock) {
 }
 
 // A better plan, or the end of an exceptional round, leaves memory above the plan that nothing needs.
-void Engine::shrink_to_plan(std::unique_lock<std::mutex>& lock) {
+void Engine::shrink_to_plan(std::unique_lock<QuickLock>& lock) {
   const Bytes needed = std::max(height_in_force(), Bytes{arena_.blocks().highest_end().value});
   const Bytes spare = arena_.extent() - needed;
   if (spare < kWorthShrinking || spare.value < arena_.extent().value / kShrinkingPart) return;
@@ -44,7 +44,7 @@ void Engine::shrink_to_plan(std::unique_lock<std::mutex>& lock) {
 }
 
 // What is kept is settled with both locks: whoever places a block above it meanwhile is not cut off.
-void Engine::shrink_to(Bytes kept, std::unique_lock<std::mutex>& lock) {
+void Engine::shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock) {
   lock.unlock();
   const std::lock_guard growing(growth_);
   lock.lock();

@@ -19,7 +19,7 @@ constexpr std::uint32_t kPause = 32;        // rounds between learning, once the
 }  // namespace
 
 // Programs that give no hints at all (C++ without a call of ours) are cut where a backward has ended.
-bool Engine::note_backward(bool is_in_backward, std::unique_lock<std::mutex>& lock) {
+bool Engine::note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock) {
   if (is_in_backward == has_seen_backward_) return false;
   if (has_seen_backward_ && has_marks_) return false;
   if (has_seen_backward_) cut(RoundKind::kStep, 0, {}, lock);
@@ -89,7 +89,7 @@ bool Engine::is_worth_learning() const {
   return differs && serial - program.last_round >= (1U << doublings) - 1;
 }
 
-void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<std::mutex>& lock) {
+void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock) {
   counters_.rounds += recorder_.is_prologue() ? 0 : 1;
   const bool followed = server_.is_following() && !server_.deviated();
   counters_.planned_rounds += followed ? 1 : 0;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "dryrun/core/pointer.h"
+#include "dryrun/core/shared_memory.h"
 
 namespace ebbtide::dryrun {
 
@@ -64,7 +65,9 @@ std::optional<std::pair<std::uintptr_t, Bytes>> AddressSpace::find(std::uintptr_
   return std::pair{found->first, Bytes{static_cast<std::int64_t>(found->second)}};
 }
 
-void clear_host_pages(std::uintptr_t address, std::size_t size) {
+namespace {
+
+void clear_private(std::uintptr_t address, std::size_t size) {
   const std::uintptr_t end = address + size;
   const std::uintptr_t first_page = (address + kPage - 1) & ~(kPage - 1);
   const std::uintptr_t last_page = end & ~(kPage - 1);
@@ -75,6 +78,18 @@ void clear_host_pages(std::uintptr_t address, std::size_t size) {
   std::memset(to_pointer(address), 0, first_page - address);
   madvise(to_pointer(first_page), last_page - first_page, MADV_DONTNEED);
   std::memset(to_pointer(last_page), 0, end - last_page);
+}
+
+}  // namespace
+
+void clear_host_pages(std::uintptr_t address, std::size_t size) {
+  std::uintptr_t at = address;
+  for (const auto& [begin, length] : shared_parts(address, size)) {
+    if (begin > at) clear_private(at, begin - at);
+    std::memset(to_pointer(begin), 0, length);  // its pages are others', too
+    at = begin + length;
+  }
+  if (at < address + size) clear_private(at, address + size - at);
 }
 
 }  // namespace ebbtide::dryrun

@@ -21,7 +21,9 @@ DeviceMemory::DeviceMemory(Bytes capacity)
 bool DeviceMemory::is_valid() const {
   Bytes sum;
   for (const auto& [address, size] : allocations_) sum += size;
-  for (const auto& [handle, physical] : physical_) sum += physical.size;
+  for (const auto& [handle, physical] : physical_) {
+    if (!physical.is_adopted) sum += physical.size;
+  }
   return space_.is_valid() && sum == used_ && used_ <= capacity_ && used_ <= peak_;
 }
 
@@ -49,8 +51,63 @@ std::optional<Bytes> DeviceMemory::deallocate(std::uintptr_t address) {
   used_ -= size;
   allocations_.erase(found);
   space_.release(address);
-  clear_host_pages(address, static_cast<std::size_t>(size.value));
+  if (files_.erase(address) > 0) {
+    unmap_shared(address, static_cast<std::size_t>(size.value));
+  } else {
+    clear_host_pages(address, static_cast<std::size_t>(size.value));
+  }
   return size;
+}
+
+const SharedFile* DeviceMemory::share_allocation(std::uintptr_t address, const MakeFile& make) {
+  const auto range = space_.find(address);
+  if (!range || !allocations_.contains(range->first)) return nullptr;
+  const auto [found, is_new] = files_.try_emplace(range->first);
+  const auto size = static_cast<std::size_t>(range->second.value);
+  if (is_new) found->second = make(range->first, range->second);
+  if (found->second.is_open() && (!is_new || found->second.map(range->first, size))) return &found->second;
+  files_.erase(found);
+  return nullptr;
+}
+
+const SharedFile* DeviceMemory::share_physical(std::uint64_t handle, const MakeFile& make) {
+  const auto found = physical_.find(handle);
+  if (found == physical_.end()) return nullptr;
+  Physical& physical = found->second;
+  if (physical.file.is_open()) return &physical.file;
+  const auto mapping = std::find_if(mappings_.begin(), mappings_.end(),
+                                    [&](const auto& entry) { return entry.second.handle == handle; });
+  const std::uintptr_t begin = mapping == mappings_.end() ? 0 : mapping->first;
+  SharedFile file = make(begin, physical.size);
+  if (!file.is_open() || (begin != 0 && !file.map(begin, static_cast<std::size_t>(physical.size.value)))) return nullptr;
+  physical.file = std::move(file);
+  return &physical.file;
+}
+
+std::optional<std::uintptr_t> DeviceMemory::open(SharedFile file, Bytes size) {
+  const auto address = space_.acquire(size, kGranularity);
+  if (!address) return {};
+  if (!file.map(*address, static_cast<std::size_t>(size.value))) {
+    space_.release(*address);
+    return {};
+  }
+  opened_.emplace(*address, size);
+  return address;
+}
+
+std::optional<Bytes> DeviceMemory::close(std::uintptr_t address) {
+  const auto found = opened_.find(address);
+  if (found == opened_.end()) return {};
+  const Bytes size = found->second;
+  opened_.erase(found);
+  space_.release(address);
+  unmap_shared(address, static_cast<std::size_t>(size.value));
+  return size;
+}
+
+std::uint64_t DeviceMemory::adopt(SharedFile file, Bytes size) {
+  physical_.emplace(next_handle_, Physical{size, 1, false, true, std::move(file)});
+  return next_handle_++;
 }
 
 std::optional<std::uintptr_t> DeviceMemory::reserve(Bytes size, Bytes alignment) {
@@ -58,18 +115,18 @@ std::optional<std::uintptr_t> DeviceMemory::reserve(Bytes size, Bytes alignment)
 }
 
 bool DeviceMemory::unreserve(std::uintptr_t address) {
-  return !allocations_.contains(address) && space_.release(address).has_value();
+  return !allocations_.contains(address) && !opened_.contains(address) && space_.release(address).has_value();
 }
 
 std::optional<std::uint64_t> DeviceMemory::create(Bytes size) {
   if (!take(size)) return {};
-  physical_.emplace(next_handle_, Physical{size});
+  physical_.emplace(next_handle_, Physical{size, 1, false, false, {}});
   return next_handle_++;
 }
 
 void DeviceMemory::drop_if_unused(std::map<std::uint64_t, Physical>::iterator it) {
   if (it->second.references > 0 || it->second.mapped) return;
-  used_ -= it->second.size;
+  if (!it->second.is_adopted) used_ -= it->second.size;
   physical_.erase(it);
 }
 
@@ -93,7 +150,7 @@ MapStatus DeviceMemory::map(std::uintptr_t address, Bytes size, std::uint64_t ha
   if (physical == physical_.end() || physical->second.size != size) return MapStatus::kNoSuchHandle;
   const auto range = space_.find(address);
   const std::uintptr_t end = address + static_cast<std::size_t>(size.value);
-  if (!range || allocations_.contains(range->first) ||
+  if (!range || allocations_.contains(range->first) || opened_.contains(range->first) ||
       end > range->first + static_cast<std::size_t>(range->second.value)) {
     return MapStatus::kOutsideReservation;
   }
@@ -104,6 +161,9 @@ MapStatus DeviceMemory::map(std::uintptr_t address, Bytes size, std::uint64_t ha
       std::prev(next)->first + static_cast<std::size_t>(std::prev(next)->second.size.value) >
           address;
   if (hits_next || hits_previous || physical->second.mapped) return MapStatus::kAlreadyMapped;
+  if (physical->second.file.is_open() && !physical->second.file.map(address, static_cast<std::size_t>(size.value))) {
+    return MapStatus::kOutsideReservation;
+  }
   physical->second.mapped = true;
   mappings_.emplace(address, Mapping{size, handle});
   return MapStatus::kOk;
@@ -120,6 +180,7 @@ MapStatus DeviceMemory::unmap(std::uintptr_t address, Bytes size) {
   for (auto it = mappings_.find(address); it != mappings_.end() && it->first < end;) {
     const auto physical = physical_.find(it->second.handle);
     physical->second.mapped = false;
+    if (physical->second.file.is_open()) unmap_shared(it->first, static_cast<std::size_t>(it->second.size.value));
     drop_if_unused(physical);
     it = mappings_.erase(it);
   }

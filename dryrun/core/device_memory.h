@@ -1,16 +1,18 @@
 // The memory of one simulated device: addresses, and exact accounting of what is taken from it.
 //
 // Owns its address space. Not thread-safe: its owner locks. Invariant: used <= capacity; used is
-// the sum of live allocations and live physical handles, each rounded up to the driver's
+// the sum of live allocations and live physical handles of this process, each rounded up to the driver's
 // granularity.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 
 #include "allocator/base/units.h"
 #include "dryrun/core/address_space.h"
+#include "dryrun/core/shared_memory.h"
 
 namespace ebbtide::dryrun {
 
@@ -50,11 +52,23 @@ class DeviceMemory {
   std::optional<std::uint64_t> handle_at(std::uintptr_t address) const;
   bool retain(std::uint64_t handle);
 
+  // Memory shared with other processes. The file that stands for the allocation around `address`, or for a handle; made by
+  // `make(begin, size)` where there is none yet (begin: 0 for a handle that is not mapped). Null: there is no such memory.
+  using MakeFile = std::function<SharedFile(std::uintptr_t begin, Bytes size)>;
+  const SharedFile* share_allocation(std::uintptr_t address, const MakeFile& make);
+  const SharedFile* share_physical(std::uint64_t handle, const MakeFile& make);
+  // Other processes' memory: takes none of the capacity.
+  std::optional<std::uintptr_t> open(SharedFile file, Bytes size);
+  std::optional<Bytes> close(std::uintptr_t address);
+  std::uint64_t adopt(SharedFile file, Bytes size);
+
  private:
   struct Physical {
     Bytes size;
     int references = 1;
     bool mapped = false;
+    bool is_adopted = false;  // another process's
+    SharedFile file;
   };
   struct Mapping {
     Bytes size;
@@ -69,6 +83,8 @@ class DeviceMemory {
   Bytes peak_;
   AddressSpace space_;
   std::map<std::uintptr_t, Bytes> allocations_;
+  std::map<std::uintptr_t, SharedFile> files_;  // of allocations that are shared
+  std::map<std::uintptr_t, Bytes> opened_;      // allocations of other processes
   std::map<std::uint64_t, Physical> physical_;
   std::map<std::uintptr_t, Mapping> mappings_;
   std::uint64_t next_handle_ = 1;

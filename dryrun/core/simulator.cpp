@@ -138,6 +138,86 @@ bool Simulator::release_physical(std::uint64_t handle) {
   return devices_[static_cast<std::size_t>(device)]->release(number_in_device(handle));
 }
 
+SharedFile::Note Simulator::note_of(std::uintptr_t begin, Bytes size) const {
+  SharedFile::Note note;
+  note.size = static_cast<std::uint64_t>(size.value);
+  if (begin == 0) return note;
+  contents_.for_each(begin, note.size, [&](std::uintptr_t at, std::size_t length, Content content) {
+    if (content != Content::kNotComputed) note.stretches.push_back({at - begin, length, content});
+  });
+  return note;
+}
+
+void Simulator::mark(std::uintptr_t begin, const SharedFile::Note& note) {
+  for (const SharedFile::Stretch& stretch : note.stretches) contents_.mark(begin + stretch.offset, stretch.size, stretch.content);
+}
+
+// Only what was computed is worth copying.
+SharedFile Simulator::make_file(std::uintptr_t begin, Bytes size) {
+  SharedFile file = SharedFile::create(static_cast<std::size_t>(size.value));
+  if (!file.is_open()) return file;
+  for (const SharedFile::Stretch& stretch : note_of(begin, size).stretches) {
+    if (!file.write(stretch.offset, to_pointer(begin + stretch.offset), stretch.size)) return {};
+  }
+  return file;
+}
+
+int Simulator::share(const void* pointer) {
+  const std::lock_guard lock(mutex_);
+  DeviceMemory* memory = memory_of(to_address(pointer));
+  if (memory == nullptr) return -1;
+  const SharedFile* file =
+      memory->share_allocation(to_address(pointer), [this](std::uintptr_t begin, Bytes size) { return make_file(begin, size); });
+  if (file == nullptr) return -1;
+  const auto range = memory->find(to_address(pointer));
+  return file->write(note_of(range->first, range->second)) ? file->descriptor() : -1;
+}
+
+int Simulator::share_physical(std::uint64_t handle) {
+  const int device = device_of_handle(handle);
+  if (device < 0 || device >= device_count()) return -1;
+  const std::lock_guard lock(mutex_);
+  std::uintptr_t at = 0;
+  Bytes whole;
+  DeviceMemory& memory = *devices_[static_cast<std::size_t>(device)];
+  const SharedFile* file = memory.share_physical(number_in_device(handle), [&](std::uintptr_t begin, Bytes size) {
+    at = begin;
+    whole = size;
+    return make_file(begin, size);
+  });
+  if (file == nullptr || (at != 0 && !file->write(note_of(at, whole)))) return -1;
+  return file->descriptor();
+}
+
+std::uintptr_t Simulator::open_shared(int device, SharedFile file) {
+  const auto note = file.read_note();
+  if (!note) return 0;
+  const std::lock_guard lock(mutex_);
+  const auto address = devices_[static_cast<std::size_t>(device)]->open(std::move(file), Bytes{static_cast<std::int64_t>(note->size)});
+  if (address) mark(*address, *note);
+  return address.value_or(0);
+}
+
+bool Simulator::close_shared(std::uintptr_t address) {
+  const std::lock_guard lock(mutex_);
+  DeviceMemory* memory = memory_of(address);
+  const auto size = memory == nullptr ? std::nullopt : memory->close(address);
+  if (!size) return false;
+  contents_.mark(address, static_cast<std::size_t>(size->value), Content::kNotComputed);
+  return true;
+}
+
+std::uint64_t Simulator::adopt_physical(int device, SharedFile file) {
+  auto note = file.read_note();
+  if (!note) return 0;
+  const std::lock_guard lock(mutex_);
+  const Bytes size{static_cast<std::int64_t>(note->size)};
+  const std::uint64_t number = devices_[static_cast<std::size_t>(device)]->adopt(std::move(file), size);
+  const std::uint64_t handle = (static_cast<std::uint64_t>(device) + 1) << kDeviceShift | number;
+  adopted_.emplace(handle, std::move(*note));
+  return handle;
+}
+
 MapStatus Simulator::map(std::uintptr_t address, Bytes size, std::uint64_t handle) {
   ++counters_.maps;
   const std::lock_guard lock(mutex_);
@@ -148,7 +228,10 @@ MapStatus Simulator::map(std::uintptr_t address, Bytes size, std::uint64_t handl
       devices_[static_cast<std::size_t>(device)].get() != memory) {
     return MapStatus::kNoSuchHandle;
   }
-  return memory->map(address, size, number_in_device(handle));
+  const MapStatus status = memory->map(address, size, number_in_device(handle));
+  const auto adopted = adopted_.find(handle);
+  if (status == MapStatus::kOk && adopted != adopted_.end()) mark(address, adopted->second);
+  return status;
 }
 
 MapStatus Simulator::unmap(std::uintptr_t address, Bytes size) {

@@ -68,6 +68,15 @@ class EBBTIDE_DRYRUN_API Simulator {
   std::uint64_t retain_physical(std::uintptr_t address);
   static int device_of_handle(std::uint64_t handle);
 
+  // Between processes (core/shared_memory.h). The descriptor of a file for the allocation around an address, or
+  // for a physical handle, which it goes with; -1: there is none, or the host refuses. What opens one is memory of `device`
+  // without taking any.
+  int share(const void* pointer);
+  int share_physical(std::uint64_t handle);
+  std::uintptr_t open_shared(int device, SharedFile file);
+  bool close_shared(std::uintptr_t address);
+  std::uint64_t adopt_physical(int device, SharedFile file);
+
   // Whether the system grants so much more pinned memory. Both of the next two need it.
   bool can_pin(std::size_t size);
   Bytes peak_pinned();
@@ -116,6 +125,9 @@ class EBBTIDE_DRYRUN_API Simulator {
   void note_uncomputed_read(std::size_t size);
 
   void pin(std::size_t size);
+  SharedFile make_file(std::uintptr_t begin, Bytes size);
+  SharedFile::Note note_of(std::uintptr_t begin, Bytes size) const;
+  void mark(std::uintptr_t begin, const SharedFile::Note& note);
 
   Settings settings_;
   Counters counters_;
@@ -124,6 +136,7 @@ class EBBTIDE_DRYRUN_API Simulator {
   std::mutex mutex_;
   std::vector<std::unique_ptr<DeviceMemory>> devices_;
   Contents contents_;
+  std::map<std::uint64_t, SharedFile::Note> adopted_;  // by handle: what it held when it was offered
   std::map<std::uintptr_t, PinnedRange> pinned_;
   std::size_t pinned_bytes_ = 0;  // the sum of their sizes
   std::size_t peak_pinned_bytes_ = 0;

@@ -1,5 +1,6 @@
 #include "dryrun/core/stream.h"
 
+#include "dryrun/core/capture.h"
 #include "dryrun/core/operator_context.h"
 #include "dryrun/core/simulator.h"
 #include "dryrun/core/stream_clock.h"
@@ -42,38 +43,47 @@ StreamClock& clock_of(const void* stream) {
 
 void note_launch(const void* stream) {
   Simulator& simulator = Simulator::instance();
-  ++simulator.counters().kernel_launches;
-  if (is_free(simulator)) return;
-  note_memory(clock_of(stream));
+  StreamClock& clock = clock_of(stream);
   OperatorContext& context = operator_context();
-  if (context.name == nullptr) {
+  const bool is_in_operator = context.name != nullptr && !is_free(simulator);
+  if (is_in_operator) {
+    ++context.launches;
+    context.stream = &clock;
+  } else if (!is_free(simulator)) {
     count_host();
-    simulator.timeline().run(clock_of(stream), {.activity = Activity::kUnknown}, false, "");
-    return;
   }
-  ++context.launches;
-  context.stream = &clock_of(stream);
+  const Deed launch = [&simulator, is_in_operator](StreamClock& on) {
+    ++simulator.counters().kernel_launches;
+    if (is_free(simulator)) return;
+    note_memory(on);
+    if (!is_in_operator) simulator.timeline().run(on, {.activity = Activity::kUnknown}, false, "");
+  };
+  if (!Captures::instance().add(clock, launch)) launch(clock);
 }
 
 void note_work(const void* stream, const Work& work) {
   Simulator& simulator = Simulator::instance();
   if (is_free(simulator)) return;
-  note_memory(clock_of(stream));
   count_host();
-  simulator.timeline().run(clock_of(stream), work, operator_context().is_in_backward,
-                           running_name());
+  const Deed run = [&simulator, work, is_in_backward = operator_context().is_in_backward,
+                    name = running_name()](StreamClock& on) {
+    note_memory(on);
+    simulator.timeline().run(on, work, is_in_backward, name);
+  };
+  StreamClock& clock = clock_of(stream);
+  if (!Captures::instance().add(clock, run)) run(clock);
 }
 
-void note_copy(const void* stream, const void* target, const void* source, std::size_t size,
-               bool blocks) {
+namespace {
+
+// What a copy takes.
+void charge_copy(StreamClock& clock, const void* target, const void* source, std::size_t size, bool blocks) {
   Simulator& simulator = Simulator::instance();
   if (is_free(simulator) || size == 0) return;
-  count_host();
   Timeline& timeline = simulator.timeline();
   const bool to_device = simulator.facts(target).kind == MemoryKind::kDevice;
   const bool from_device = simulator.facts(source).kind == MemoryKind::kDevice;
   const auto bytes = static_cast<double>(size);
-  StreamClock& clock = clock_of(stream);
   if (to_device && from_device) {
     timeline.run(clock, {.bytes = 2 * bytes}, false, running_name());
     return;
@@ -85,12 +95,41 @@ void note_copy(const void* stream, const void* target, const void* source, std::
                 blocks || !is_pinned);
 }
 
-void note_fill(const void* stream, std::size_t size) {
-  Simulator& simulator = Simulator::instance();
-  if (is_free(simulator) || size == 0) return;
-  count_host();
-  simulator.timeline().run(clock_of(stream), {.bytes = static_cast<double>(size)}, false,
-                           running_name());
+// Written down where the stream captures, otherwise done; either way the host has had its part.
+void queue(const void* stream, std::size_t size, const Deed& deed) {
+  if (!is_free(Simulator::instance()) && size > 0) count_host();
+  StreamClock& clock = clock_of(stream);
+  if (!Captures::instance().add(clock, deed)) deed(clock);
+}
+
+}  // namespace
+
+void queue_copy(const void* stream, void* target, const void* source, std::size_t size, bool blocks) {
+  queue(stream, size, [=](StreamClock& on) {
+    charge_copy(on, target, source, size, blocks);
+    Simulator::instance().copy(target, source, size);
+  });
+}
+
+void queue_copy(const void* stream, const RowCopy& rows) {
+  const std::size_t size = rows.width * rows.height;
+  queue(stream, size, [=](StreamClock& on) {
+    charge_copy(on, rows.target, rows.source, size, false);
+    for (std::size_t row = 0; row < rows.height; ++row) {
+      Simulator::instance().copy(static_cast<char*>(rows.target) + row * rows.target_pitch,
+                                 static_cast<const char*>(rows.source) + row * rows.source_pitch, rows.width);
+    }
+  });
+}
+
+void queue_fill(const void* stream, void* target, int value, std::size_t size) {
+  queue(stream, size, [=](StreamClock& on) {
+    Simulator& simulator = Simulator::instance();
+    if (!is_free(simulator) && size > 0) {
+      simulator.timeline().run(on, {.bytes = static_cast<double>(size)}, false, running_name());
+    }
+    simulator.fill(target, value, size);
+  });
 }
 
 }  // namespace ebbtide::dryrun

@@ -30,9 +30,17 @@ EBBTIDE_DRYRUN_API void note_launch(const void* stream);
 // Work whose shapes the caller knows (BLAS).
 EBBTIDE_DRYRUN_API void note_work(const void* stream, const Work& work);
 
-// A copy or fill of device memory; `blocks`: as cudaMemcpy does.
-EBBTIDE_DRYRUN_API void note_copy(const void* stream, const void* target, const void* source,
-                                  std::size_t size, bool blocks);
-EBBTIDE_DRYRUN_API void note_fill(const void* stream, std::size_t size);
+// A copy or fill of device memory is carried out; `blocks`: as cudaMemcpy does. On a stream that captures it is
+// only written down.
+EBBTIDE_DRYRUN_API void queue_copy(const void* stream, void* target, const void* source,
+                                   std::size_t size, bool blocks);
+EBBTIDE_DRYRUN_API void queue_fill(const void* stream, void* target, int value, std::size_t size);
+// The same of rows that are apart, as one copy.
+struct RowCopy {
+  void* target;
+  const void* source;
+  std::size_t target_pitch, source_pitch, width, height;
+};
+EBBTIDE_DRYRUN_API void queue_copy(const void* stream, const RowCopy& rows);
 
 }  // namespace ebbtide::dryrun

@@ -127,6 +127,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  if (const cudaError_t error = do_unsafe(); error != cudaSuccess) return error;
   ++Simulator::instance().counters().device_synchronizations;
   timeline().hold_host(timeline().end_of_device(current_device()));
   return cudaSuccess;

@@ -39,6 +39,7 @@ Symbols& symbols() {
 }
 
 cudaError_t launch(cudaStream_t stream) {
+  if (const cudaError_t error = check_capture(stream); error != cudaSuccess) return error;
   note_launch(stream);
   return cudaSuccess;
 }

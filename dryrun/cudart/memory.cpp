@@ -15,6 +15,7 @@ cudaError_t allocate(void** pointer, std::size_t size) {
   Simulator& simulator = Simulator::instance();
   if (simulator.device_count() == 0) return note(cudaErrorNoDevice);
   enter();
+  if (const cudaError_t error = do_unsafe(); error != cudaSuccess) return error;
   if (is_made_to_fail(FallibleCall::kAllocation)) return note(cudaErrorMemoryAllocation);
   const std::uintptr_t address =
       simulator.allocate(current_device(), Bytes{static_cast<std::int64_t>(size)});
@@ -31,6 +32,7 @@ cudaError_t deallocate(void* pointer) {
 
 // cudaFree waits for the device.
 cudaError_t deallocate_when_idle(void* pointer) {
+  if (const cudaError_t error = do_unsafe(); error != cudaSuccess) return error;
   if (pointer != nullptr && is_device(current_device())) {
     timeline().hold_host(timeline().end_of_device(current_device()));
   }
@@ -40,8 +42,8 @@ cudaError_t deallocate_when_idle(void* pointer) {
 cudaError_t copy(void* target, const void* source, std::size_t size, cudaStream_t stream,
                  bool blocks = false) {
   enter();
-  note_copy(stream, target, source, size, blocks);
-  Simulator::instance().copy(target, source, size);
+  if (const cudaError_t error = blocks ? do_unsafe() : check_capture(stream); error != cudaSuccess) return error;
+  queue_copy(stream, target, source, size, blocks);
   return cudaSuccess;
 }
 
@@ -65,6 +67,8 @@ cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t size, unsigned int) {
+  *pointer = nullptr;
+  if (const cudaError_t error = do_unsafe(); error != cudaSuccess) return error;
   const bool is_granted = size > 0 && !is_made_to_fail(FallibleCall::kHostRegistration) && Simulator::instance().can_pin(size);
   *pointer = is_granted ? Simulator::instance().allocate_pinned(size) : nullptr;
   return *pointer != nullptr || size == 0 ? cudaSuccess : note(cudaErrorMemoryAllocation);
@@ -80,6 +84,7 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 
 cudaError_t cudaHostRegister(void* pointer, std::size_t size, unsigned int) {
+  if (const cudaError_t error = do_unsafe(); error != cudaSuccess) return error;
   if (is_made_to_fail(FallibleCall::kHostRegistration) || !Simulator::instance().can_pin(size)) {
     return note(cudaErrorMemoryAllocation);
   }
@@ -134,17 +139,14 @@ cudaError_t cudaMemcpyPeerAsync(void* target, int, const void* source, int, std:
 cudaError_t cudaMemcpy2DAsync(void* target, std::size_t target_pitch, const void* source,
                               std::size_t source_pitch, std::size_t width, std::size_t height,
                               cudaMemcpyKind, cudaStream_t stream) {
-  note_copy(stream, target, source, width * height, false);
-  for (std::size_t row = 0; row < height; ++row) {
-    Simulator::instance().copy(static_cast<char*>(target) + row * target_pitch,
-                               static_cast<const char*>(source) + row * source_pitch, width);
-  }
+  if (const cudaError_t error = check_capture(stream); error != cudaSuccess) return error;
+  queue_copy(stream, {target, source, target_pitch, source_pitch, width, height});
   return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* target, int value, std::size_t size, cudaStream_t stream) {
-  note_fill(stream, size);
-  Simulator::instance().fill(target, value, size);
+  if (const cudaError_t error = check_capture(stream); error != cudaSuccess) return error;
+  queue_fill(stream, target, value, size);
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* target, int value, std::size_t size) {

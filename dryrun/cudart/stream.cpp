@@ -9,6 +9,16 @@ namespace {
 
 Event* event_of(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 
+// The host would wait for the stream, or ask how far it is.
+cudaError_t wait_for_capture(cudaStream_t stream) {
+  return capture_error(Captures::instance().synchronise(clock_of(stream)));
+}
+
+cudaError_t ask(const Event& event) {
+  if (const cudaError_t error = do_unsafe(); error != cudaSuccess) return error;
+  return capture_error(Captures::instance().ask(event.point));
+}
+
 bool is_ours(cudaStream_t stream) { return is_stream_object(stream); }
 
 cudaError_t create_stream(cudaStream_t* stream, unsigned int flags, int priority) {
@@ -51,65 +61,41 @@ cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long* id) {
 }
 // Not noted as an error: CUDA does not keep it for cudaGetLastError either.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (const cudaError_t error = wait_for_capture(stream); error != cudaSuccess) return error;
   return timeline().is_over(timeline().end_of(clock_of(stream))) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const cudaError_t error = wait_for_capture(stream); error != cudaSuccess) return error;
   ++Simulator::instance().counters().stream_synchronizations;
   timeline().hold_host(timeline().end_of(clock_of(stream)));
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int) {
   if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
-  if (event_of(event)->recorded) timeline().wait(clock_of(stream), event_of(event)->moment);
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
-
-#if CUDART_VERSION >= 13000
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status,
-                                     unsigned long long* id, cudaGraph_t* graph,
-                                     const cudaGraphNode_t** dependencies,
-                                     const cudaGraphEdgeData** edges, std::size_t* count) {
-#else
-cudaError_t cudaStreamGetCaptureInfo_v2(cudaStream_t, cudaStreamCaptureStatus* status,
-                                        unsigned long long* id, cudaGraph_t* graph,
-                                        const cudaGraphNode_t** dependencies, std::size_t* count) {
-  const cudaGraphEdgeData** edges = nullptr;
-#endif
-  *status = cudaStreamCaptureStatusNone;
-  if (id != nullptr) *id = 0;
-  if (graph != nullptr) *graph = nullptr;
-  if (dependencies != nullptr) *dependencies = nullptr;
-  if (edges != nullptr) *edges = nullptr;
-  if (count != nullptr) *count = 0;
-  return cudaSuccess;
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  static thread_local cudaStreamCaptureMode current = cudaStreamCaptureModeGlobal;
-  const cudaStreamCaptureMode earlier = current;
-  current = *mode;
-  *mode = earlier;
+  const Event& waited = *event_of(event);
+  StreamClock& clock = clock_of(stream);
+  const bool is_captured = waited.point.capture != nullptr || Captures::instance().view(clock).id != 0;
+  if (is_captured) return capture_error(Captures::instance().wait(clock, waited.point, waited.recorded));
+  if (waited.recorded) timeline().wait(clock, waited.moment);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback,
                                   void* argument, unsigned int) {
+  if (const cudaError_t error = wait_for_capture(stream); error != cudaSuccess) return error;
   callback(stream, cudaSuccess, argument);
   return cudaSuccess;
 }
-cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* argument) {
-  function(argument);
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
+  if (const cudaError_t error = check_capture(stream); error != cudaSuccess) return error;
+  const bool is_kept = Captures::instance().add(clock_of(stream), [=](StreamClock&) { function(argument); });
+  if (!is_kept) function(argument);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
   if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
-  *event = reinterpret_cast<cudaEvent_t>(new Event{{}, false, flags});
+  *event = reinterpret_cast<cudaEvent_t>(new Event{{}, {}, false, flags});
   return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
@@ -119,17 +105,27 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (is_made_to_fail(FallibleCall::kEvent)) return note(cudaErrorUnknown);
-  event_of(event)->moment = timeline().record(clock_of(stream));
-  event_of(event)->recorded = true;
+  if (const cudaError_t error = check_capture(stream); error != cudaSuccess) return error;
+  Event& recorded = *event_of(event);
+  StreamClock& clock = clock_of(stream);
+  recorded.point = Captures::instance().record(clock);
+  recorded.recorded = true;
+  if (recorded.point.capture == nullptr) recorded.moment = timeline().record(clock);
   return cudaSuccess;
 }
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int) {
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int flags) {
+  if (flags == cudaEventRecordExternal && Captures::instance().view(clock_of(stream)).id != 0) {
+    report_unimplemented("cudaEventRecordWithFlags(cudaEventRecordExternal) in a capture");
+    return note(cudaErrorNotSupported);
+  }
   return cudaEventRecord(event, stream);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const cudaError_t error = ask(*event_of(event)); error != cudaSuccess) return error;
   return timeline().is_over(event_of(event)->moment) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const cudaError_t error = ask(*event_of(event)); error != cudaSuccess) return error;
   ++Simulator::instance().counters().stream_synchronizations;
   timeline().hold_host(event_of(event)->moment);
   return cudaSuccess;
@@ -138,6 +134,9 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
   const Event& first = *event_of(start);
   const Event& last = *event_of(end);
   if (!first.recorded || !last.recorded) return note(cudaErrorInvalidValue);
+  for (const Event* event : {&first, &last}) {
+    if (event->point.capture != nullptr) return note(cudaErrorCapturedEvent);
+  }
   if (!timeline().is_over(first.moment) || !timeline().is_over(last.moment)) {
     return note(cudaErrorNotReady);
   }

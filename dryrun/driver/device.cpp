@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <string>
 
+#include "dryrun/core/capture.h"
 #include "dryrun/core/device_attribute.h"
 #include "dryrun/driver/status.h"
 
@@ -103,6 +104,7 @@ CUresult cuCtxGetDevice(CUdevice* device) {
   return CUDA_SUCCESS;
 }
 CUresult cuCtxSynchronize() {
+  if (Captures::instance().do_unsafe() != CaptureError::kNone) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   Simulator& simulator = Simulator::instance();
   ++simulator.counters().device_synchronizations;
   simulator.timeline().hold_host(simulator.timeline().end_of_device(current_device()));

@@ -1,4 +1,6 @@
 // The driver's virtual memory calls.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -57,6 +59,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t size,
   if (!on_device || !is_multiple(size) || !is_device(properties->location.id)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  // As a driver without the service for it does; torch then asks for file descriptors.
+  if ((properties->requestedHandleTypes & CU_MEM_HANDLE_TYPE_FABRIC) != 0) return CUDA_ERROR_NOT_PERMITTED;
   if (is_made_to_fail(FallibleCall::kAllocation)) return CUDA_ERROR_OUT_OF_MEMORY;
   *handle = Simulator::instance().create_physical(properties->location.id, bytes_of(size));
   return *handle == 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
@@ -77,6 +81,24 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* properties,
   properties->location.type = CU_MEM_LOCATION_TYPE_DEVICE;
   properties->location.id = device;
   return CUDA_SUCCESS;
+}
+
+// To other processes: by a file's descriptor, as torch's expandable segments ask for.
+CUresult cuMemExportToShareableHandle(void* shareable, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
+                                      unsigned long long) {
+  if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+  const int shared = Simulator::instance().share_physical(handle);
+  const int descriptor = shared < 0 ? -1 : ::fcntl(shared, F_DUPFD_CLOEXEC, 0);
+  if (descriptor < 0) return CUDA_ERROR_INVALID_VALUE;
+  *static_cast<int*>(shareable) = descriptor;  // the caller's
+  return CUDA_SUCCESS;
+}
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, void* shareable, CUmemAllocationHandleType type) {
+  if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+  const auto descriptor = static_cast<int>(to_address(shareable));
+  SharedFile file(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+  *handle = file.is_open() ? Simulator::instance().adopt_physical(current_device(), std::move(file)) : 0;
+  return *handle == 0 ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
 CUresult cuMemMap(CUdeviceptr pointer, std::size_t size, std::size_t offset,

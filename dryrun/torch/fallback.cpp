@@ -11,9 +11,14 @@
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
+#include <functional>
+#include <memory>
+
+#include "dryrun/core/capture.h"
 #include "dryrun/core/operator_context.h"
 #include "dryrun/core/report.h"
 #include "dryrun/core/simulator.h"
+#include "dryrun/torch/captured_call.h"
 #include "dryrun/torch/device_tensor.h"
 #include "dryrun/torch/host_call.h"
 #include "dryrun/torch/operator_facts.h"
@@ -75,8 +80,12 @@ struct Call {
   c10::DispatchKeySet below;
   Stack* stack;
   std::size_t argument_count;
+  const std::function<void()>* replayed = nullptr;  // in a graph's launch: in the operator's place
 
-  void run() const { op.redispatchBoxed(below, stack); }
+  void run() const {
+    if (replayed != nullptr) return (*replayed)();
+    op.redispatchBoxed(below, stack);
+  }
   Stack arguments() const {
     return Stack(stack->end() - static_cast<std::ptrdiff_t>(argument_count), stack->end());
   }
@@ -320,6 +329,40 @@ void compute(const Call& call, const CallTensors& tensors, ContextScope& scope) 
   }
 }
 
+void carry_out(const Call& call, const CallTensors& tensors, ContextScope& scope, const OperatorWork& work,
+               StreamClock* launched_on) {
+  compute(call, tensors, scope);
+  const OperatorContext& context = operator_context();
+  if (context.launches == 0) return;
+  Simulator::instance().timeline().run(launched_on == nullptr ? *context.stream : *launched_on,
+                                       work.with_results(*call.stack, call.facts.return_count, context.launches),
+                                       context.is_in_backward, context.name);
+}
+
+// On a stream that captures an operator allocates, and queues what it queues, but computes nothing: that is
+// done by each launch of the graph, on tensors over the same memory.
+void capture_operator(const Call& call, const CallTensors& tensors, StreamClock& stream) {
+  CapturedCall captured(call.op, call.facts, call.arguments());
+  {
+    const Captures::Inside inside(captured.parts());
+    const ContextScope scope(call.facts, tensors);
+    call.run();
+    captured.note_results(*call.stack, operator_context().launches, operator_context().is_in_backward);
+  }
+  Captures::instance().add(stream, [captured = std::make_shared<CapturedCall>(std::move(captured))](StreamClock& on) {
+    captured->launch(on, [&](Stack& stack, const std::function<void()>& parts) {
+      OperatorFacts& facts = captured->facts();
+      const Call again{captured->op(), facts, {}, &stack, facts.roles.size(), &parts};
+      const CallTensors over = collect_tensors(facts, stack, facts.roles.size());
+      const OperatorWork work(facts, stack, facts.roles.size());
+      ContextScope scope(facts, over);
+      operator_context().launches = captured->launches();
+      operator_context().is_in_backward = captured->is_in_backward();
+      carry_out(again, over, scope, work, &on);
+    });
+  });
+}
+
 void run_operator(const Call& call) {
   const CallTensors tensors = collect_tensors(call.facts, *call.stack, call.argument_count);
   if (tensors.is_foreign || (call.facts.has_tensor_arguments && !tensors.on_device)) {
@@ -327,16 +370,15 @@ void run_operator(const Call& call) {
     return;
   }
   const bool is_outermost = operator_context().name == nullptr;
-  const OperatorWork work(call.facts, *call.stack, call.argument_count);
-  ContextScope scope(call.facts, tensors);
   Timeline& timeline = Simulator::instance().timeline();
   if (is_outermost) timeline.host_works(timeline.speed().operator_seconds);
-  compute(call, tensors, scope);
-  const OperatorContext& context = operator_context();
-  if (context.launches == 0) return;
-  timeline.run(*context.stream,
-               work.with_results(*call.stack, call.facts.return_count, context.launches),
-               context.is_in_backward, context.name);
+  if (StreamClock* capturing = capturing_stream(); capturing != nullptr) {
+    capture_operator(call, tensors, *capturing);
+    return;
+  }
+  const OperatorWork work(call.facts, *call.stack, call.argument_count);
+  ContextScope scope(call.facts, tensors);
+  carry_out(call, tensors, scope, work, nullptr);
 }
 
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {

@@ -12,15 +12,14 @@ from conftest import PROGRAMS, our_lines
 from dryrun_run import simulated_environment
 
 ALLOCATORS = {"native": "0", "observing": "observe", "planned": "1"}
-# A process each. Without a plan the groups do not disturb one another; "pools" comes last, because torch keeps a pool
-# open after a capture that failed.
-WHOLE = ("memory ends", "statistics", "snapshots", "streams", "judged", "judged limits", "pools")
+# A process each. Without a plan the groups do not disturb one another.
+WHOLE = ("memory ends", "statistics", "snapshots", "streams", "judged", "judged limits", "pools", "graphs")
 RUNS = [
     ("native", WHOLE),
     ("observing", WHOLE),
     ("planned", ("memory ends",)),
     ("planned", ("statistics",)),
-    ("planned", ("snapshots", "streams")),
+    ("planned", ("snapshots", "streams", "graphs")),
     ("planned", ("judged",)),
     ("planned", ("judged limits",)),
     ("planned", ("pools",)),
@@ -136,6 +135,21 @@ def test_children_and_exit(run_python, native, tmp_path, allocator):
     assert complaints(done.stderr) == []
 
 
+# Expandable segments give file descriptors to other processes, others handles.
+@pytest.mark.parametrize(("allocator", "expandable"), [("native", False), ("planned", False), ("planned", True)])
+def test_processes_share_tensors(run_python, native, tmp_path, allocator, expandable):
+    done = run_python(
+        [str(PROGRAMS / "sharing.py")],
+        **simulated_environment(tmp_path, capacity="2GiB"),
+        EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+        PYTORCH_CUDA_ALLOC_CONF=f"expandable_segments:{expandable}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert our_lines(done.stderr) == []
+    served = json.loads(done.stdout)
+    assert (served["here"] > 1, served["there"] > 0) == (allocator == "planned",) * 2
+
+
 ON_A_GPU = """
 import ebbtide, torch
 
@@ -247,4 +261,6 @@ def test_no_report_of_out_of_memory_is_written_where_none_is_wanted(run_python, 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("allocator", ("native", "planned"))
 def test_memory_functions_with_settings(run_python, native, tmp_path, allocator, settings):
-    conform(run_python, native, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings)
+    # A switch that is off, as torch reads it.
+    switched_off = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "0"}
+    conform(run_python, native, tmp_path, allocator, "settings", PYTORCH_CUDA_ALLOC_CONF=settings, **switched_off)

@@ -43,3 +43,13 @@ def test_what_is_done_under_torchs_own_lock_waits_for_no_lock_of_ours(run_python
         EBBTIDE_TRACE=str(tmp_path / trace) if trace else "",
     )
     assert done.returncode == 0, done.stderr
+
+
+# Tensors that were shared with other processes are freed so.
+def test_a_callback_of_torchs_may_free_what_is_ours(run_python, native, tmp_path, tracker):
+    done = run_python(
+        [str(PROGRAMS / "freeing_callback.py"), str(tracker)],
+        **simulated_environment(tmp_path, capacity="2GiB"),
+        EBBTIDE="1", EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off",
+    )
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ The assertions are the same for torch's own allocator and for Ebbtide, before an
 on simulated devices of 2 GiB (test_conformance.py); the checks are in conformance_checks/.
 """
 
-from conformance_checks import judged, memory_ends, pools, settings, snapshots, statistics, streams  # noqa: F401
+from conformance_checks import graphs, judged, memory_ends, pools, settings, snapshots, statistics, streams  # noqa: F401
 from conformance_rig import main
 
 if __name__ == "__main__":

@@ -110,16 +110,6 @@ def a_tensor_may_be_freed_while_another_device_is_current() -> None:
     del other, tensor
 
 
-@check("pools", served=False)
-def a_graph_that_cannot_be_captured_harms_nothing() -> None:
-    def capture() -> None:
-        with torch.cuda.graph(torch.cuda.CUDAGraph()):
-            take(8)
-
-    raised(RuntimeError, capture)
-    assert take(8).numel() == 8 * MIB
-
-
 @check("uncached", served=False)
 def nothing_is_cached() -> None:
     assert "PYTORCH_NO_CUDA_MEMORY_CACHING" in os.environ
