@@ -5,6 +5,8 @@
 #include <memory>
 #include <utility>
 
+#include "hooks/python_lock.h"
+
 namespace ebbtide {
 
 // Objects are void*: the layout of none is used, so one binary serves every CPython from 3.10 on.
@@ -84,7 +86,7 @@ PythonFrames::PythonFrames() {
   const PythonApi* api = find_python();
   // A thread without a state has no frames, and an interpreter that ends lets nobody have the GIL again.
   if (api == nullptr || api->is_initialized() == 0 || api->is_finalizing() != 0 || api->this_thread_state() == nullptr) return;
-  state_ = api->take_gil();
+  state_ = take_python_lock(api->take_gil);  // it may begin to end now
   api_ = api;
 }
 

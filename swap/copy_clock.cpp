@@ -46,17 +46,18 @@ void CopyClock::collect() {
 
 bool CopyClock::collect_one(Pending& pending) {
   const Span& span = pending.span;
-  if (!device_.is_done(span.end)) return false;
-  if (span.reached.value != 0 && !device_.is_done(span.reached)) return false;
+  // Whether a copy is done need not be asked where its time is told.
   const std::optional<std::int64_t> copying = device_.elapsed_ns(span.start, span.end);
+  if (!copying && !device_.is_done(span.end)) return false;
+  const std::optional<std::int64_t> exposed =
+      span.reached.value == 0 ? std::nullopt : device_.elapsed_ns(span.reached, span.end);
+  if (!exposed && span.reached.value != 0 && !device_.is_done(span.reached)) return false;
   if (!copying) {
     pending.sum->unmeasured += 1;
   } else {
     const std::int64_t length = std::max(*copying, std::int64_t{0});
     pending.sum->copying_ns += length;
     pending.sum->timed_bytes += span.bytes.value;
-    const std::optional<std::int64_t> exposed =
-        span.reached.value == 0 ? std::nullopt : device_.elapsed_ns(span.reached, span.end);
     const std::int64_t stood_still = std::clamp(exposed.value_or(0), std::int64_t{0}, length);
     pending.sum->exposed_ns += stood_still;
     if (log_ != nullptr) log_copy(pending, length, stood_still);

@@ -105,6 +105,7 @@ Result<Ticket> Swap::swap_out(std::span<const SwapSource> sources, StreamId comp
     stats_.refusals += 1;
     return place.error();
   }
+  wait_for_released();
   Result<CopyClock::Span> events = take_events();
   if (!events.ok()) return events.error();
   Entry entry{.offset = place.value(), .bytes = total.value(), .out = events.value()};
@@ -114,6 +115,7 @@ Result<Ticket> Swap::swap_out(std::span<const SwapSource> sources, StreamId comp
     give_back(entry.out);
     return queued.error();
   }
+  entry.out_number = ++last_out_;
   places_.take(entry.offset, entry.bytes);
   entry.turn = planner_.begin(entry.bytes);
   for (const SwapSource& source : sources) stats_.swapped_out += source.bytes;
@@ -123,6 +125,12 @@ Result<Ticket> Swap::swap_out(std::span<const SwapSource> sources, StreamId comp
   log_.out(ticket.value, entry.bytes, entry.offset);
   tickets_.emplace(ticket.value, entry);
   return ticket;
+}
+
+void Swap::wait_for_released() {
+  if (!std::exchange(has_released_, false)) return;
+  const Status ordered = streams_->order(streams_->out(), streams_->in());
+  if (!ordered.ok()) static_cast<void>(streams_->drain(streams_->in()));
 }
 
 Status Swap::queue_out(const Entry& entry, std::span<const SwapSource> sources, StreamId compute) {
@@ -187,9 +195,9 @@ Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, Stre
 Status Swap::queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute,
                       bool is_first) {
   if (Status ordered = streams_->order(streams_->in(), compute); !ordered.ok()) return ordered;
-  if (!entry.is_out_known) {
+  if (entry.out_number > known_out_) {
     if (Status behind = device_->wait(streams_->in(), entry.out.end); !behind.ok()) return behind;
-    entry.is_out_known = true;
+    known_out_ = entry.out_number;
   }
   // After both waits: the time of a copy is not that of what it waits for.
   if (is_first) {
@@ -223,7 +231,7 @@ Status Swap::release(Ticket ticket) {
   Entry* entry = find(ticket);
   if (entry == nullptr) return no_such_ticket(ticket);
   if (entry->in.end.value != 0) {
-    static_cast<void>(streams_->hold_back(streams_->out(), entry->in.end, streams_->in()));
+    has_released_ = true;
     clock_.add(entry->in, stats_.in, {ticket.value, true});
   }
   log_.released(ticket.value, entry->bytes);

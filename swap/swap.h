@@ -50,8 +50,11 @@ struct SwapSource {
 //  2. the source is overwritten before it is copied       compute waits for the copy at await_out
 //  3. the copy in overwrites memory still in use, or      in-stream waits for compute at swap_in,
 //     reads host bytes not written yet (Megatron #7398)   and for the ticket's own copy out
-//  4. host bytes are overwritten while a copy in reads    out-stream waits, at release, for the
-//     them, after release and reuse (torchtune #1867)     ticket's copies in
+//  4. host bytes are overwritten while a copy in reads    out-stream waits, before its next copy,
+//     them, after release and reuse (torchtune #1867)     for those of all released tickets
+// Copies of a stream run in order: behind one of them is behind all before it. So a layer that returns
+// last piece first costs one wait for copies out, and all that was released since the last copy out one
+// wait for copies in.
 //
 // Invariants: (1) the places taken are those of the live tickets; (2) host bytes never exceed the
 // budget.
@@ -109,12 +112,15 @@ class Swap {
     Bytes bytes;
     std::size_t turn = 0;               // the planner's number for it
     CopyClock::Span out = {}, in = {};  // events; in.start is 0 before the first swap_in
-    bool is_out_known = false;          // the in-stream already stands behind the copy out
+    std::uint64_t out_number = 0;       // of its copy out, see last_out_
   };
 
   Swap(std::unique_ptr<CopyDevice> device, std::unique_ptr<CopyStreams> streams, const Options& options);
 
   Result<Offset> find_place(Bytes bytes);
+  // The out-stream goes on behind the copies in of released tickets; behind all that are queued, which
+  // costs one event that is recorded and waited for at once.
+  void wait_for_released();
   Status queue_out(const Entry& entry, std::span<const SwapSource> sources, StreamId compute);
   Status copy_out(Offset to, const SwapSource& source);
   Status queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute,
@@ -138,6 +144,9 @@ class Swap {
   CopyClock clock_;
   std::unordered_map<std::uint64_t, Entry> tickets_;
   std::uint64_t last_ticket_ = 0;
+  std::uint64_t last_out_ = 0;   // copies out are numbered from 1
+  std::uint64_t known_out_ = 0;  // the in-stream stands behind the copies out up to this one
+  bool has_released_ = false;    // copies in of tickets that are released: the out-stream is to wait for them
 };
 
 }  // namespace ebbtide

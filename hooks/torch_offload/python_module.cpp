@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "hooks/python_lock.h"
 #include "hooks/torch_offload/python_classes.h"
 #include "hooks/torch_offload/room.h"
 #include "hooks/torch_offload/saved_hooks.h"
@@ -67,11 +68,13 @@ struct SavedObject {
 
 PyTypeObject *storages_type, *recorder_type, *saved_type;  // set once, by the module's initialisation
 
-// Python's lock is given up in the block.
+// Python's lock is given up in the block. See Note [A thread that outlives the interpreter].
 class Unlocked {
  public:
   Unlocked() : state_(PyEval_SaveThread()) {}
-  ~Unlocked() { PyEval_RestoreThread(state_); }
+  ~Unlocked() {
+    take_python_lock([this] { PyEval_RestoreThread(state_); });
+  }
   Unlocked(const Unlocked&) = delete;
   Unlocked& operator=(const Unlocked&) = delete;
 

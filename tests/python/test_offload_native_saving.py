@@ -193,3 +193,35 @@ def test_backward_of_functions_in_python_and_anomaly_detection_work_behind_our_e
             y = Square.apply(x.exp()).sum()
         recorder.hand_over(store, [], LARGE)
         assert torch.allclose(torch.autograd.grad(y, x)[0], 2 * x.exp() * x.exp())
+
+
+def test_threads_in_a_store_when_the_interpreter_ends_do_not_abort_the_process(run_python, native):
+    """They ask for Python's lock, which they never get again. Nothing of torch's runs in them: it would abort."""
+    program = """
+        import threading
+        import torch
+        from ebbtide._offload._layer_saving import recorder_for
+        from ebbtide._offload._native_saving import Externals
+        from ebbtide._offload._swap_store import SwapStore
+
+        store = SwapStore("cpu", 1 << 20)
+        begun = threading.Barrier(9)
+        graphs = []
+
+        def save():
+            recorder = recorder_for(store, Externals())
+            with recorder.hooks():
+                graphs.append(torch.zeros(1 << 12, requires_grad=True).sin())
+            return recorder.hand_over(store, [], 1 << 40).saved[0]
+
+        def ask(saved):
+            begun.wait()
+            while True:
+                saved.prefetch()  # it is still on its way out: asked anew each time, without the lock
+
+        for _ in range(8):
+            threading.Thread(target=ask, args=(save(),), daemon=True).start()
+        begun.wait()
+    """
+    done = run_python(program, EBBTIDE_NATIVE_DIR=str(native))
+    assert done.returncode == 0, done.stderr

@@ -265,6 +265,50 @@ TEST_F(SwapTest, AfterAFailedCopyOutNothingReadsTheSource) {
   EXPECT_EQ(swap_->stats().host_waits, 1);
 }
 
+// What a step costs the host: calls of the driver, each a microsecond or two.
+TEST_F(SwapTest, BehindTheLatestCopyNoEarlierOneIsWaitedFor) {
+  open(kGiB);
+  const auto source = bytes(4096);
+  std::vector<std::uint8_t> target(source.size());
+  const auto calls = [&](const auto& body) {
+    const int before = device_->calls();
+    body();
+    return device_->calls() - before;
+  };
+  const auto round = [&] {
+    std::vector<Ticket> tickets;
+    std::vector<int> out, in;
+    for (int i = 0; i < 3; ++i)
+      out.push_back(calls([&] { tickets.push_back(swap_out(source).value()); }));
+    while (!tickets.empty()) {
+      in.push_back(calls([&] { EXPECT_TRUE(swap_in(tickets.back(), target).ok()); }));
+      device_->finish();
+      EXPECT_EQ(calls([&] { EXPECT_TRUE(swap_->release(tickets.back()).ok()); }), 0);
+      tickets.pop_back();
+    }
+    return std::pair(out, in);
+  };
+  for (int i = 0; i < 3; ++i) round();  // pins, and makes the events
+  const auto [out, in] = round();
+  EXPECT_EQ(out, (std::vector{out[2] + 2, out[2], out[2]}));  // an event behind all that was released
+  EXPECT_EQ(in, (std::vector{in[2] + 1, in[2], in[2]}));      // a wait for the last copy out
+}
+
+TEST_F(SwapTest, WhereReleasedBytesCannotBeOrderedTheHostWaits) {
+  open(kMiB, {.most_steps_per_call = 0});
+  const auto source = bytes(512, 1), other = bytes(512, 2);
+  std::vector<std::uint8_t> target(source.size());
+  const Ticket first = swap_out(source).value();
+  device_->hold(FakeCopyDevice::kIn);
+  ASSERT_TRUE(swap_in(first, target).ok());
+  ASSERT_TRUE(swap_->release(first).ok());
+  device_->fail_call(1);
+  ASSERT_TRUE(swap_out(other).ok());  // takes the same place
+  EXPECT_EQ(swap_->stats().host_waits, 1);
+  device_->finish();
+  EXPECT_EQ(target, source);
+}
+
 TEST_F(SwapTest, ATraceIsToldWhatIsQueuedAndHowLongItTook) {
   Trace trace;
   auto device = std::make_unique<FakeCopyDevice>();
