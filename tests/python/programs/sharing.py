@@ -55,8 +55,8 @@ def rounds() -> None:
 
 
 def receive(queue: Any, answers: Any) -> None:
-    tensors = queue.get()
-    event = queue.get()
+    tensors = queue.get(timeout=SECONDS)
+    event = queue.get(timeout=SECONDS)
     event.wait()
     torch.cuda.synchronize()
     in_arena, gone, small, whole, part = tensors
@@ -70,7 +70,7 @@ def receive(queue: Any, answers: Any) -> None:
     gc.collect()
     torch.cuda.ipc_collect()
     answers.put([torch.cuda.memory_allocated(), served()])
-    queue.get()
+    queue.get(timeout=SECONDS)
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     base = torch.cuda.memory_allocated()
     context = torch.multiprocessing.get_context("spawn")
     queue, answers = context.Queue(), context.Queue()
-    process = context.Process(target=receive, args=(queue, answers))
+    process = context.Process(target=receive, args=(queue, answers), daemon=True)
     process.start()
     before = 0
     for _ in range(5):  # until the sizes are planned
