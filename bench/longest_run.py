@@ -63,7 +63,7 @@ def around(options: argparse.Namespace, model: Any) -> Callable[[], Any]:
 
 
 class Trainer:
-    """Steps of AdamW with states in the parameters' precision, or of one AdamW a parameter in backward."""
+    """Steps of AdamW with states in the parameters' precision, for each parameter in backward if asked to."""
 
     def __init__(self, model: Any, in_backward: bool, context: Callable[[], Any]) -> None:
         self._model, self._context = model, context
@@ -71,18 +71,11 @@ class Trainer:
         self.swapped: dict[int, int] = {}  # and what it had in host memory
         parameters = [p for p in model.parameters() if p.requires_grad]
         self._at_rest = 0  # bytes between steps
-        self._optimizer = None
-        if not in_backward:
-            self._optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-            return
-        for parameter in parameters:
-            one = torch.optim.AdamW([parameter], lr=1e-4, fused=True)
+        self._optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+        if in_backward:
+            import ebbtide
 
-            def update(_: torch.Tensor, one: torch.optim.Optimizer = one) -> None:
-                one.step()
-                one.zero_grad()
-
-            parameter.register_post_accumulate_grad_hook(update)
+            ebbtide.step_in_backward(self._optimizer)
 
     def warm_up(self) -> None:
         """One short step: from here on there are optimizer states."""
@@ -94,9 +87,8 @@ class Trainer:
         with self._context():
             loss = self._model(input_ids=ids, labels=ids).loss
         loss.backward()
-        if self._optimizer is not None:
-            self._optimizer.step()
-            self._optimizer.zero_grad()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
 
     def runs_at(self, tokens: int) -> bool:
         self._forget_step()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._offload._api import offload
     from ._offload._tag import tag
     from ._stats import Stats
+    from ._step_in_backward import step_in_backward
     from ._trainer import TrainerCallback
     from ._typical import typical
 
@@ -35,6 +36,7 @@ __all__ = [
     "report",
     "stats",
     "step",
+    "step_in_backward",
     "tag",
     "typical",
     "wait_for_plans",
@@ -47,6 +49,7 @@ _LATE = {
     "Stats": "._stats",
     "TrainerCallback": "._trainer",
     "offload": "._offload._api",
+    "step_in_backward": "._step_in_backward",
     "tag": "._offload._tag",
     "typical": "._typical",
 }
