@@ -108,7 +108,7 @@ class Trainer:
         would measure a smaller device. Raises RuntimeError if it never lets go."""
         deadline = time.monotonic() + _PATIENCE_S
         while True:
-            self._model.zero_grad()
+            self._optimizer.zero_grad()
             gc.collect()
             left = torch.cuda.memory_allocated() - self._at_rest
             if left < _TRIFLE_BYTES:

@@ -31,7 +31,8 @@ def step_in_backward(optimizer: torch.optim.Optimizer, *, off: bool = False) -> 
     accumulation, GradScaler, and DDP, which sums gradients of its processes later (FSDP2's
     fully_shard works). Raises EbbtideError, which names the remedy, for no optimizer, for LBFGS,
     and for parameters that several processes hold whole; a second backward before
-    `optimizer.step()` raises it inside of backward. Not thread-safe; call it between steps.
+    `optimizer.step()` raises it inside of backward (unless `optimizer.zero_grad()` was called,
+    as after a backward that failed). Not thread-safe; call it between steps.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise EbbtideError(
@@ -74,9 +75,7 @@ class _SteppedInBackward:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = weakref.ref(optimizer)
-        self._done: set[int] = set()  # ids of parameters updated since the program's last step()
-        self._backward = -1  # number of the last backward in which there was one
-        self._has_ended = True  # that backward, and not by an exception
+        self._done: set[int] = set()  # ids of parameters updated since the program's last step() or zero_grad()
         self._is_inside = False
         self._lock = threading.Lock()  # autograd has a thread for each device
         self._group_of = {id(parameter): index for parameter, index in _parameters(optimizer)}
@@ -86,10 +85,18 @@ class _SteppedInBackward:
             if parameter.requires_grad
         ]
         self._hooks.append(optimizer.register_step_post_hook(self._note_step))
+        optimizer.zero_grad = self._zero_grad  # type: ignore[method-assign]  # there are no hooks for it
 
     def undo(self) -> None:
         for hook in self._hooks:
             hook.remove()
+        del self._optimizer().zero_grad  # type: ignore[union-attr]  # the class's own shows again
+
+    def _zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        self._done.clear()
+        optimizer = self._optimizer()
+        assert optimizer is not None  # it is called
+        type(optimizer).zero_grad(optimizer, *args, **kwargs)
 
     def _note_step(self, *_: Any) -> None:
         if not self._is_inside:
@@ -99,28 +106,16 @@ class _SteppedInBackward:
         optimizer = self._optimizer()
         if optimizer is None or parameter.grad is None:
             return
-        self._note_backward()
         if id(parameter) in self._done:
             raise EbbtideError(
                 "step_in_backward: a parameter got a second gradient before optimizer.step(): with gradient accumulation "
-                "the optimizer must wait for all of them; ebbtide.step_in_backward(optimizer, off=True)"
+                "the optimizer must wait for all of them: ebbtide.step_in_backward(optimizer, off=True); after a backward that "
+                "failed, call optimizer.zero_grad()"
             )
         with self._lock:
             self._step(optimizer, parameter)
         self._done.add(id(parameter))
         parameter.grad = None
-
-    def _note_backward(self) -> None:
-        number = torch._C._current_graph_task_id()
-        if number == self._backward:
-            return
-        if not self._has_ended:  # memory ended in it, say: the program tries anew
-            self._done.clear()
-        self._backward, self._has_ended = number, False
-        torch.autograd.Variable._execution_engine.queue_callback(self._note_end)
-
-    def _note_end(self) -> None:
-        self._has_ended = True
 
     def _step(self, optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> None:
         groups = optimizer.param_groups

@@ -129,9 +129,11 @@ class _Fails(torch.autograd.Function):
 
 def test_a_backward_that_failed_may_be_tried_again():
     module = model()
-    ebbtide.step_in_backward(torch.optim.SGD(module.parameters(), lr=0.1))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    ebbtide.step_in_backward(optimizer)
     with pytest.raises(torch.OutOfMemoryError):
         module[2:](_Fails.apply(module[:2](torch.randn(4, 8)))).sum().backward()
+    optimizer.zero_grad()
     module(torch.randn(4, 8)).sum().backward()
 
 
