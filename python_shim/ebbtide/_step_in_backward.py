@@ -1,7 +1,7 @@
 """`ebbtide.step_in_backward`: an optimizer's step for each parameter as soon as its gradient is there.
 
 Gradients then need not all be alive at once: at the peak there is one, instead of as much as all
-parameters weigh. (LOMO, arXiv 2306.09782, section 3.1, with any optimizer; the Mini-Sequence
+parameters weigh. (As LOMO does, arXiv 2306.09782, with any optimizer; the Mini-Sequence
 Transformer's longest run did so, arXiv 2407.15892.)
 """
 
@@ -17,7 +17,9 @@ import torch
 from ._errors import EbbtideError
 
 # By optimizer: what step_in_backward() made of it.
-_stepped: weakref.WeakKeyDictionary[torch.optim.Optimizer, _SteppedInBackward] = weakref.WeakKeyDictionary()
+_stepped: weakref.WeakKeyDictionary[torch.optim.Optimizer, _SteppedInBackward] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def step_in_backward(optimizer: torch.optim.Optimizer, *, off: bool = False) -> None:
@@ -45,11 +47,13 @@ def step_in_backward(optimizer: torch.optim.Optimizer, *, off: bool = False) -> 
     if off:
         return
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise EbbtideError("step_in_backward(LBFGS): it needs all gradients at once; leave it off, or use another optimizer")
+        raise EbbtideError(
+            "step_in_backward(LBFGS): it needs all gradients at once: use another optimizer, or leave it off"
+        )
     if any(_is_replicated(parameter) for parameter, _ in _parameters(optimizer)):
         raise EbbtideError(
-            "step_in_backward: several processes hold these parameters whole, and DDP sums their gradients after such a "
-            "step: leave it off, or shard them (torch.distributed.fsdp.fully_shard)"
+            "step_in_backward: several processes hold these parameters whole, and DDP sums their "
+            "gradients after such a step: leave it off, or shard them (torch.distributed.fsdp.fully_shard)"
         )
     _stepped[optimizer] = _SteppedInBackward(optimizer)
 
@@ -108,9 +112,10 @@ class _SteppedInBackward:
             return
         if id(parameter) in self._done:
             raise EbbtideError(
-                "step_in_backward: a parameter got a second gradient before optimizer.step(): with gradient accumulation "
-                "the optimizer must wait for all of them: ebbtide.step_in_backward(optimizer, off=True); after a backward that "
-                "failed, call optimizer.zero_grad()"
+                "step_in_backward: a parameter got a second gradient before optimizer.step(): with "
+                "gradient accumulation the optimizer must wait for all of them: "
+                "ebbtide.step_in_backward(optimizer, off=True); after a backward that failed, call "
+                "optimizer.zero_grad()"
             )
         with self._lock:
             self._step(optimizer, parameter)

@@ -151,6 +151,12 @@ def test_what_several_processes_hold_whole_is_refused(monkeypatch):
         ebbtide.step_in_backward(torch.optim.SGD(model().parameters(), lr=0.1))
 
 
+def test_parameters_that_processes_share_out_are_updated_to_the_same_bits(run_python, tmp_path):
+    program = ROOT / "tests" / "python" / "programs" / "step_in_backward_sharded.py"
+    done = run_python([str(program), str(tmp_path / "meeting")])
+    assert (done.returncode, done.stdout.split()) == (0, ["same", "same"]), done.stderr
+
+
 def test_an_offloaded_model_trains_to_the_same_bits():
     pytest.importorskip("transformers")
     import offload_models
