@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ["scripts/demo", "scripts/test", "scripts/gpu-check", ".ci/run", "scripts/lib/bootstrap.sh"]
+SCRIPTS = ["scripts/demo", "scripts/test", "scripts/gpu-check", ".ci/run", "scripts/lib/bootstrap.sh", "scripts/lib/steps.sh"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -19,7 +19,7 @@ def test_scripts_parse(script):
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
 
 
-@pytest.mark.parametrize("script", SCRIPTS[:-1])
+@pytest.mark.parametrize("script", SCRIPTS[:-2])
 def test_scripts_can_be_started(script):
     assert os.access(ROOT / script, os.X_OK)
 
@@ -61,6 +61,31 @@ def test_metadata_says_what_pyproject_says(metadata):
 def test_test_refuses_an_unknown_argument():
     done = subprocess.run([str(ROOT / "scripts/test"), "--fast"], capture_output=True, text=True)
     assert done.returncode == 2 and "--fast" in done.stderr
+
+
+def test_the_end_names_what_failed(tmp_path):
+    program = f"""
+        set -euo pipefail
+        say() {{ echo "$*"; }}
+        ROOT={tmp_path}
+        . {ROOT / 'scripts/lib/steps.sh'}
+        bad() {{ echo 'FAILED tests/a.py::b - AssertionError: c'; echo '  3 - Some.Test (Failed)'; echo 'more'; false; }}
+        stops() {{ exit 2; }}
+        run_step first true
+        run_step second bad
+        run_step third stops
+        show_results
+        exit $failed
+    """
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.strip() for line in done.stdout.split("result\n")[1].splitlines()] == [
+        "passed  first",
+        "FAILED  second",
+        "FAILED tests/a.py::b - AssertionError: c",
+        "3 - Some.Test (Failed)",
+        "FAILED  third",
+    ]
 
 
 def test_gpu_check_says_that_there_is_no_gpu():
