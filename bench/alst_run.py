@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama import modeling_llama
 
 # Each has what the ones before it have. ALST (arXiv 2506.13996), sections 3.1 to 3.3.
 WAYS = ("baseline", "tiled-loss", "checkpoint-offload", "tiled-mlp", "ours")
@@ -48,12 +49,62 @@ class _Swiglu(torch.autograd.Function):
         return gate, up
 
 
+class _RmsNorm(torch.autograd.Function):
+    """Keeps its input and a float32 number for each row; the gradient is written over the one that comes in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        y, scale = torch.empty_like(x), x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+        for part, out, s in zip(*(whole.split(_TILE, 1) for whole in (x, y, scale)), strict=True):
+            row = part.float()
+            torch.rsqrt(row.square().mean(-1, keepdim=True) + epsilon, out=s)
+            out.copy_((row * s).to(x.dtype) * weight)
+        ctx.save_for_backward(x, weight, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        of_weight = torch.zeros_like(weight, dtype=torch.float32)
+        for part, g, s in zip(*(whole.split(_TILE, 1) for whole in (x, gradient, scale)), strict=True):
+            normal, weighted = part.float() * s, g.float() * weight.float()
+            of_weight += (g.float() * normal).sum((0, 1))
+            g.copy_((weighted - normal * (weighted * normal).mean(-1, keepdim=True)) * s)
+        return gradient, of_weight.to(weight.dtype), None
+
+
+class _Rope(torch.autograd.Function):
+    """Turns queries and keys where they lie, and their gradients too: (batch, heads, tokens, head size)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(cos, sin)
+        return _Rope.turned(q, cos, sin), _Rope.turned(k, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, of_q: torch.Tensor, of_k: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _Rope.turned(of_q, cos, -sin), _Rope.turned(of_k, cos, -sin), None, None
+
+    @staticmethod
+    def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        x = x.detach()
+        half = x.shape[-1] // 2
+        angles = (whole.unsqueeze(1).split(_TILE, 2) for whole in (cos, sin))
+        for part, c, s in zip(x.split(_TILE, 2), *angles, strict=True):
+            part.copy_(part * c + torch.cat((-part[..., half:], part[..., :half]), -1) * s)
+        return x
+
+
 def fuse(layer: torch.nn.Module) -> None:
     """Norms and activation in one kernel each: with the fused loss come Liger's others."""
     mlp = layer.mlp
     mlp.forward = lambda x: mlp.down_proj(_Swiglu.apply(mlp.gate_proj(x), mlp.up_proj(x)))
     for norm in (layer.input_layernorm, layer.post_attention_layernorm):
-        norm.forward = lambda x, norm=norm: F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
+        norm.forward = lambda x, norm=norm: _RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
+    modeling_llama.apply_rotary_pos_emb = _Rope.apply  # for all layers, as Liger sets its own
 
 
 def tile_mlp(layer: torch.nn.Module, hidden: int) -> None:
