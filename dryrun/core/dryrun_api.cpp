@@ -1,11 +1,13 @@
 #include "dryrun/core/dryrun_api.h"
 
 #include <cstdio>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include "dryrun/core/faults.h"
 #include "dryrun/core/report.h"
+#include "dryrun/core/settings.h"
 #include "dryrun/core/simulator.h"
 
 namespace {
@@ -14,6 +16,11 @@ using ebbtide::dryrun::Counters;
 using ebbtide::dryrun::Simulator;
 
 bool has_device(int device) { return device >= 0 && device < Simulator::instance().device_count(); }
+
+size_t write(const std::string& text, char* buffer, size_t capacity) {
+  if (capacity > 0) std::snprintf(buffer, capacity, "%s", text.c_str());
+  return text.size();
+}
 
 }  // namespace
 
@@ -79,9 +86,12 @@ void ebbtide_dryrun_fail(int64_t nth, unsigned kinds) { ebbtide::dryrun::make_fa
 int64_t ebbtide_dryrun_fallible_calls(void) { return ebbtide::dryrun::fallible_calls(); }
 
 size_t ebbtide_dryrun_report(char* buffer, size_t capacity) {
-  const std::string report = ebbtide::dryrun::make_report();
-  if (capacity > 0) std::snprintf(buffer, capacity, "%s", report.c_str());
-  return report.size();
+  return write(ebbtide::dryrun::make_report(), buffer, capacity);
+}
+
+size_t ebbtide_dryrun_settings_problem(char* buffer, size_t capacity) {
+  const auto settings = ebbtide::dryrun::read_settings();
+  return write(settings ? std::string() : settings.error().message, buffer, capacity);
 }
 
 }  // extern "C"

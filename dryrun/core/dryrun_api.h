@@ -47,6 +47,10 @@ EBBTIDE_DRYRUN_API int64_t ebbtide_dryrun_fallible_calls(void);
  * and returns the length without it, as snprintf does. */
 EBBTIDE_DRYRUN_API size_t ebbtide_dryrun_report(char* buffer, size_t capacity);
 
+/* What is wrong with the first EBBTIDE_DRYRUN_* variable that cannot be read, in a line; "": all can be. Simulates nothing.
+ * Writes and returns as above. */
+EBBTIDE_DRYRUN_API size_t ebbtide_dryrun_settings_problem(char* buffer, size_t capacity);
+
 #ifdef __cplusplus
 }
 #endif

@@ -105,6 +105,29 @@ def check_torch() -> None:
         )
 
 
+# In a process of its own: the library reads its variables once.
+_CHECK = """
+import ctypes, sys
+text = ctypes.create_string_buffer(4096)
+ctypes.CDLL(sys.argv[1]).ebbtide_dryrun_settings_problem(text, ctypes.c_size_t(len(text)))
+print(text.value.decode(errors="replace"), end="")
+"""
+
+
+def check_settings(variables: dict[str, str], variable: str = "", option: str = "") -> None:
+    """Raises DryrunError for an EBBTIDE_DRYRUN_* variable, of these or inherited, that the simulation cannot read.
+
+    `variable` was given as `option`, and is called so.
+    """
+    core = str(native_folder() / "libebbtide_dryrun_core.so")
+    settings = os.environ | variables
+    settings.pop("LD_PRELOAD", None)
+    done = subprocess.run([sys.executable, "-I", "-c", _CHECK, core], env=settings, capture_output=True, text=True)
+    if done.returncode or done.stdout:
+        problem = done.stdout.replace(f"{variable}=", f"{option} ") if option else done.stdout
+        raise DryrunError(problem or f"{core} does not load: {done.stderr.strip().splitlines()[-1]}")
+
+
 def summary(report: dict[str, Any]) -> str:
     """The report in a few lines: each device's capacity and peaks; what was not computed."""
     lines = []
@@ -227,8 +250,10 @@ def run(
         _check_writable("--timeline", timeline_path)
         variables = environment(device, capacity, None, count)
         variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
+        check_settings(variables)
         if typical:
             variables["EBBTIDE_DRYRUN_TYPICAL"] = typical
+            check_settings(variables, "EBBTIDE_DRYRUN_TYPICAL", "--typical")
         if ranks is not None:
             if count != 1:
                 raise DryrunError("--count: with --ranks each rank has the device of its number")

@@ -107,6 +107,7 @@ def check(plan: Plan) -> None:
         except _devices.DeviceFileError as error:
             raise FitError(f"--device {device}: {error}") from None
     _dryrun.check_torch()
+    _dryrun.check_settings(_dryrun.environment(plan.devices[0]))
 
 
 class _Answers:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from dryrun_run import ROOT, simulate
 from ebbtide import _typical
@@ -156,6 +160,28 @@ def test_a_wrong_setting_is_one_line(tmp_path):
     done = simulate("print(torch.cuda.device_count())", tmp_path, EBBTIDE_DRYRUN_TYPICAL="loss=1")
     assert 'EBBTIDE_DRYRUN_TYPICAL=loss=1: "loss=1": known are number' in done.stderr
     assert done.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "said"),
+    [
+        (["dryrun", "--typical", "loss=1"], {}, "ebbtide dryrun: --typical loss=1: "),
+        (["dryrun"], {"EBBTIDE_DRYRUN_TYPICAL": "loss=1"}, "ebbtide dryrun: EBBTIDE_DRYRUN_TYPICAL=loss=1: "),
+        (["fit"], {"EBBTIDE_DRYRUN_COMPUTE_LIMIT": "much"}, "ebbtide fit: EBBTIDE_DRYRUN_COMPUTE_LIMIT=much: "),
+    ],
+)
+def test_a_wrong_setting_ends_the_command_in_one_line_before_the_program_runs(tmp_path, command, variables, said):
+    started = tmp_path / "started"
+    program = ["--", sys.executable, "-c", f"open({str(started)!r}, 'w')", "{}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ebbtide", *command, *program],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and not started.exists()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(said)
 
 
 def test_a_program_says_what_its_tensors_typically_hold_and_grouped_products_count(answers):
