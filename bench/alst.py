@@ -1,7 +1,7 @@
 """ALST's rows for one H200 (Llama-8B: 65K, 300K, 650K, 1.2M tokens) as dry runs, and our offload beside them.
 
     python bench/alst.py                    each row at ALST's length: does it fit, and what is held; about 5 minutes
-    python bench/alst.py --longest          also the longest length that fits, in steps of 5 %
+    python bench/alst.py --longest          also the longest lengths that fit, in steps of 5 %; about 10 minutes
 
 Published: the recipes for one H200 in ArcticTraining (projects/sequence-parallelism, commit 5885b9f; arXiv 2506.13996), with
 the memory that their comments report. What alst_run.py says is different: parameters, gradients and optimizer states are
@@ -69,19 +69,25 @@ def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def longest(way: str, start: int, step: int, options: argparse.Namespace) -> int:
-    """The longest multiple of a step beyond `start`, or below it, that fits; 0 if none was found."""
-    tokens, best = start, 0
-    for _ in range(_MOST_STEPS):
-        fits = run(way, tokens, options).get("fits", False)
-        if fits:
-            best = tokens
-        if fits != (best >= start):
+def longest(way: str, start: int, step: int, options: argparse.Namespace) -> tuple[int, int]:
+    """The longest multiple of a step beyond `start` or below it that fits, and that fits without a retry of torch's
+    allocator, which empties its cache then; 0 where none was found."""
+    fits = smooth = 0
+    for tokens in range(start, start + _MOST_STEPS * step, step):
+        found = run(way, tokens, options)
+        if not found.get("fits", False):
             break
-        tokens += step if fits else -step
-        if best and tokens <= best:
+        fits = tokens
+        if not found["retries"]:
+            smooth = tokens
+    for tokens in range(start - step, start - _MOST_STEPS * step, -step):
+        if fits and smooth:
             break
-    return best
+        found = run(way, tokens, options)
+        if found.get("fits", False):
+            fits = fits or tokens
+            smooth = smooth or (0 if found["retries"] else tokens)
+    return fits, smooth
 
 
 def main() -> None:
@@ -94,8 +100,8 @@ def main() -> None:
     parser.add_argument("--host", default="1TiB", help="host memory for ours")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
     options = parser.parse_args()
-    print("| Llama-8B, one H200 | tokens | ALST reports | held | live | fits | retries | longest |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| Llama-8B, one H200 | tokens | ALST reports | held | live | fits | retries | longest | without a retry |")
+    print("|---|---|---|---|---|---|---|---|---|")
     rows = [*ROWS, Row("ours", f"ebbtide.offload, {options.host} of host memory", options.ours, 0)]
     for row in rows:
         if options.rows not in row.way or not row.tokens:
@@ -103,12 +109,12 @@ def main() -> None:
         found = run(row.way, row.tokens, options)
         published = f"{row.published_gib:.1f} GB" if row.published_gib else "-"
         if "error" in found:
-            print(f"| {row.text} | {row.tokens} | {published} | {found['error']} | | | | |", flush=True)
+            print(f"| {row.text} | {row.tokens} | {published} | {found['error']} | | | | | |", flush=True)
             continue
-        most = "-"
+        most = "- | -"
         if options.longest:
             reached = longest(row.way, row.tokens, int(row.tokens * _STEP), options)
-            most = f"{reached} ({reached / row.tokens:.2f})"
+            most = " | ".join(f"{tokens} ({tokens / row.tokens:.2f})" for tokens in reached)
         sizes = f"{found['held'] / _GIB:.1f} GiB | {found['live_bytes'] / _GIB:.1f} GiB"
         fits = "yes" if found["fits"] else "no"
         print(f"| {row.text} | {row.tokens} | {published} | {sizes} | {fits} | {found['retries']} | {most} |", flush=True)

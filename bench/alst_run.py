@@ -74,7 +74,10 @@ class _RmsNorm(torch.autograd.Function):
 
 
 class _Rope(torch.autograd.Function):
-    """Turns queries and keys where they lie, and their gradients too: (batch, heads, tokens, head size)."""
+    """Turns queries and keys where they lie, and their gradients, too: (batch, heads, tokens, head size).
+
+    Both halves of a head have the same angles (of `cos` and `sin`: batch, tokens, head size), as in Llama.
+    """
 
     @staticmethod
     def forward(

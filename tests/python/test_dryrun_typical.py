@@ -167,7 +167,7 @@ def test_a_wrong_setting_is_one_line(tmp_path):
     [
         (["dryrun", "--typical", "loss=1"], {}, "ebbtide dryrun: --typical loss=1: "),
         (["dryrun"], {"EBBTIDE_DRYRUN_TYPICAL": "loss=1"}, "ebbtide dryrun: EBBTIDE_DRYRUN_TYPICAL=loss=1: "),
-        (["fit"], {"EBBTIDE_DRYRUN_COMPUTE_LIMIT": "much"}, "ebbtide fit: EBBTIDE_DRYRUN_COMPUTE_LIMIT=much: "),
+        (["fit"], {"EBBTIDE_DRYRUN_COMPUTE_LIMIT": "much"}, "ebbtide error fit: EBBTIDE_DRYRUN_COMPUTE_LIMIT=much: "),
     ],
 )
 def test_a_wrong_setting_ends_the_command_in_one_line_before_the_program_runs(tmp_path, command, variables, said):
