@@ -45,12 +45,16 @@ class PlanMaker {
  private:
   void lay_out();
   const std::vector<Resident>& residents() const { return timeline_.residents(); }
+  Problem state_of_residents(const std::map<RootId, Home>* homes) const;
   Problem state(std::size_t program, const std::map<RootId, Home>* homes) const;
   void fix_homes(Problem& problem, const std::map<RootId, Home>& homes) const;
   Result<Solution> solve_program(const Problem& problem, std::size_t program, bool residents_first,
                                  bool improve) const;
   Result<Outcome> plan_all(const std::vector<std::size_t>& order, Homes policy, bool improve) const;
   bool needs_plan(std::size_t program, const std::map<RootId, Home>& homes) const;
+  bool are_at_home() const;
+  bool stands(std::size_t program) const;
+  bool is_unchanged() const;
   void apply(const Outcome& outcome);
 
   ProgramBook& book_;
@@ -63,10 +67,7 @@ void PlanMaker::lay_out() {
   std::erase_if(book_.homes, [this](const auto& home) { return !timeline_.contains(home.first); });
 }
 
-// Buffers 0 .. residents-1 are the residents, then come the nodes of the program in order, then the
-// squatters. A node that is a resident itself, or not planned, has size zero.
-Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes) const {
-  const Program& program = book_.programs[index];
+Problem PlanMaker::state_of_residents(const std::map<RootId, Home>* homes) const {
   Problem problem;
   for (const Resident& resident : residents()) {
     Buffer buffer;
@@ -76,6 +77,14 @@ Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes)
     problem.buffers.push_back(std::move(buffer));
   }
   if (homes != nullptr) fix_homes(problem, *homes);
+  return problem;
+}
+
+// Buffers 0 .. residents-1 are the residents, then come the nodes of the program in order, then the
+// squatters. A node that is a resident itself, or not planned, has size zero.
+Problem PlanMaker::state(std::size_t index, const std::map<RootId, Home>* homes) const {
+  const Program& program = book_.programs[index];
+  Problem problem = state_of_residents(homes);
   const Tick begin = timeline_.begin_of(index);
   for (std::size_t i = 0; i < program.nodes.size(); ++i) {
     const Node& node = program.nodes[i];
@@ -156,6 +165,26 @@ bool PlanMaker::needs_plan(std::size_t index, const std::map<RootId, Home>& home
   return false;
 }
 
+// Every resident has a home that it may keep.
+bool PlanMaker::are_at_home() const {
+  const Problem problem = state_of_residents(&book_.homes);
+  return std::all_of(problem.buffers.begin(), problem.buffers.end(),
+                     [](const Buffer& buffer) { return buffer.fixed.has_value(); });
+}
+
+// The plan of the program that decides is as low as it need be, and no other one asks for a resident elsewhere.
+bool PlanMaker::stands(std::size_t index) const {
+  const Program& program = book_.programs[index];
+  const double enough = static_cast<double>(program.lower_bound.value) * kGoodEnough;
+  return program.planned && static_cast<double>(book_.height.value) <= enough && are_at_home();
+}
+
+// Nothing that the plans depend on is other than when they were made.
+bool PlanMaker::is_unchanged() const {
+  const auto is_planned = [](const Program& program) { return program.planned; };
+  return std::all_of(book_.programs.begin(), book_.programs.end(), is_planned) && are_at_home();
+}
+
 // The first program of the order decides where residents live; the others fit around them.
 Result<Outcome> PlanMaker::plan_all(const std::vector<std::size_t>& order, Homes policy, bool improve) const {
   Outcome outcome;
@@ -163,8 +192,9 @@ Result<Outcome> PlanMaker::plan_all(const std::vector<std::size_t>& order, Homes
   bool is_first = true;
   for (const std::size_t index : order) {
     const bool decides = std::exchange(is_first, false);
-    if (!decides && !needs_plan(index, outcome.homes)) {
-      outcome.height = std::max(outcome.height, book_.programs[index].height);
+    const bool stays = decides ? policy == Homes::kKeep && stands(index) : !needs_plan(index, outcome.homes);
+    if (stays) {
+      outcome.height = std::max(outcome.height, decides ? book_.height : book_.programs[index].height);
       continue;
     }
     const Problem problem = state(index, decides && policy != Homes::kKeep ? nullptr : &outcome.homes);
@@ -201,6 +231,8 @@ void PlanMaker::apply(const Outcome& outcome) {
 
 Status PlanMaker::run() {
   lay_out();
+  const bool has_changed = !is_unchanged();
+  if (!has_changed && !book_.may_be_lower) return Nothing{};
   std::vector<std::size_t> order(book_.programs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::vector<Bytes> load(order.size());
@@ -229,6 +261,7 @@ Status PlanMaker::run() {
   for (const auto& [index, solution] : best.value().solutions) {
     if (const Status judged = validate(state(index, nullptr), solution); !judged.ok()) return judged;
   }
+  book_.may_be_lower = !is_good() && (has_changed || best.value().height < book_.height);
   apply(best.value());
   return Nothing{};
 }

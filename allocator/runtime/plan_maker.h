@@ -17,6 +17,9 @@ struct PlanOptions {
 // resident has one place, the same in every program in which it is alive. Programs do not run at the
 // same time, so they share the space that residents leave.
 //
+// Where nothing has changed that a plan depends on, the plans in force stay, and none is made; but above what is good
+// enough they are tried anew, as long as that lowers them.
+//
 // Homes that were given before are kept unless that costs height, so that a new plan finds the
 // residents of the last one where they are.
 //

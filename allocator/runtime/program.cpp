@@ -111,6 +111,14 @@ bool Program::knows_such_batches(const Extents& input) const {
          });
 }
 
+std::vector<PlanInput> Program::plan_inputs() const {
+  std::vector<PlanInput> inputs;
+  inputs.reserve(nodes.size() + incoming.size());
+  for (const Node& node : nodes) inputs.push_back({node.root, node.slot, node.death, node.unplanned});
+  for (const Incoming& resident : incoming) inputs.push_back({resident.root, resident.size, resident.end});
+  return inputs;
+}
+
 bool Program::is_valid() const {
   if (constant_.size() != class_sizes.size() || parameter_like_.size() != class_sizes.size() || inputs.size() != shapes) return false;
   for (std::size_t i = 0; i < nodes.size(); ++i) {

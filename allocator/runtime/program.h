@@ -39,6 +39,16 @@ struct Incoming {
   Tick end = kAlive;
 };
 
+// What a plan must know of a node or of a resident: while these stay the same, so may the plan.
+struct PlanInput {
+  RootId root;
+  Bytes size;
+  Tick end;
+  bool unplanned = false;
+
+  bool operator==(const PlanInput&) const = default;
+};
+
 // Time x offset of a planned program; R is a resident, alive at both ends (wrapping around):
 //
 //   height |   +-----+
@@ -78,6 +88,8 @@ struct Program {
   // Of a batch of one torch takes other ways than of larger ones: what is broadcast or contiguous already is not copied.
   // True when the program has seen inputs like this one in that, or nothing is known of them.
   bool knows_such_batches(const Extents& input) const;
+  // Of the nodes, then of what is incoming.
+  std::vector<PlanInput> plan_inputs() const;
   bool is_valid() const;
 
  private:

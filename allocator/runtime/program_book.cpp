@@ -24,18 +24,19 @@ bool is_optimizer_state(const Round& round, std::size_t request) {
 
 std::optional<std::size_t> ProgramBook::learn(const Round& round) {
   if (round.empty()) return std::nullopt;
-  note_squatters(round);
   const std::vector<Survivor> survivors = known_survivors(round);
   const std::optional<std::size_t> found = best_match(round, survivors);
   Program& program = found ? learner(*found, round, survivors) : add_program(round);
+  const std::vector<PlanInput> before = program.plan_inputs();
   merge(program, round, survivors);
   note_permanence(program, survivors);
   program.previous.add(round.previous);
   program.last_round = round.serial;
   program.learnt += 1;
-  program.planned = false;
+  program.planned = program.planned && program.plan_inputs() == before;
   const std::uint32_t id = program.id;
   spread_permanence();
+  note_squatters(round);  // behind what finds out that a survivor is permanent
   forget_oldest();
   const auto kept = std::find_if(programs.begin(), programs.end(),
                                  [id](const Program& candidate) { return candidate.id == id; });
@@ -62,6 +63,7 @@ Program& ProgramBook::add_variant(const Program& original, const Round& round) {
   Program variant = original;
   variant.id = next_program_++;
   variant.previous = {};
+  variant.planned = false;
   variant.incoming.clear();
   variant.learnt = 0;
   const bool is_apart = !is_worth_sharing(original, round);
@@ -200,6 +202,7 @@ void ProgramBook::forget_oldest() {
   // begins with is kept: a saved plan starts there.
   std::uint32_t now = 0;
   for (const Program& program : programs) now = std::max(now, program.last_round);
+  const std::size_t known = programs.size();
   std::erase_if(programs, [now](const Program& program) {
     return program.learnt == 1 && !program.previous.contains(RoundKind::kUnmarked) &&
            now - program.last_round > kForgottenAfter;
@@ -213,6 +216,7 @@ void ProgramBook::forget_oldest() {
     };
     programs.erase(std::min_element(programs.begin(), programs.end(), is_missed_less));
   }
+  may_be_lower = may_be_lower || programs.size() < known;
   if (now > kRootMemory) {
     roots_.erase(roots_.begin(), roots_.lower_bound(Origin{now - kRootMemory, 0}));
   }

@@ -52,6 +52,7 @@ class ProgramBook {
   std::vector<Home> squatters;  // blocks that lie in the arena for good, wherever they happen to be
   Bytes height;                 // of the arena that serves all programs
   std::uint32_t plans = 0;      // plans made so far
+  bool may_be_lower = false;    // the plans in force, if they were made anew, though nothing has changed
   RootId last_root;
 
  private:

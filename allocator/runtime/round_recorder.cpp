@@ -75,15 +75,17 @@ void RoundRecorder::leave_out_withdrawn(BlockTable& arena, UpstreamBlocks& upstr
   withdrawn_.clear();
 }
 
-// What stays for ever matters only where it lies in the arena: plans must go round it.
+// What stays for ever matters only where it lies in the arena: plans must go round it. There it is no resident, so it has
+// no root: a program's residents would never be those alive, and every round would be learnt.
 void RoundRecorder::add_survivor(BlockRecord& block, std::optional<Offset> in_arena, const ProgramBook& book) {
   block.survivor = -1;
   if (block.origin.round == 0) return;
   if (block.root == RootId{}) block.root = book.root_of(block.origin);
-  if (!in_arena && block.root != RootId{} && book.is_permanent(block.root)) return;
+  const bool is_permanent = book.is_permanent(block.root);
+  if (!in_arena && is_permanent) return;
   block.survivor = static_cast<std::int32_t>(round_.survivors.size());
-  round_.survivors.push_back(
-      {block.origin, block.root, block.size, kAlive, in_arena.has_value(), in_arena.value_or(Offset{})});
+  const RootId root = is_permanent ? RootId{} : block.root;
+  round_.survivors.push_back({block.origin, root, block.size, kAlive, in_arena.has_value(), in_arena.value_or(Offset{})});
 }
 
 Round RoundRecorder::next(RoundKind kind, std::uint32_t source, BlockTable& arena,

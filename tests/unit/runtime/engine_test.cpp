@@ -112,8 +112,8 @@ TEST(Engine, WhatUpstreamCannotServeTakesAPlaceThatThePlanStillNeeds) {
   EXPECT_EQ(engine.snapshot().arena_live, Bytes{});
 }
 
-// A round that is cut into `count` pieces, three tensors each, of which one stays to the end.
-void run_in_pieces(SimulatedAdaptor& adaptor, std::uint64_t count) {
+// A round that is cut into `count` pieces, three tensors each, of which one stays to the end. `kept` more stay for good.
+void run_in_pieces(SimulatedAdaptor& adaptor, std::uint64_t count, int kept = 0) {
   adaptor.engine().settle();
   adaptor.engine().mark(MarkKind::kForward, count << 48 | 0x7f00);
   std::vector<TensorId> stay;
@@ -123,6 +123,7 @@ void run_in_pieces(SimulatedAdaptor& adaptor, std::uint64_t count) {
   }
   in_backward = true;
   adaptor.free(adaptor.allocate(kSize));
+  for (int i = 0; i < kept; ++i) adaptor.allocate(Bytes{kSize.value / 2});
   in_backward = false;
   free_all(adaptor, stay);
 }
@@ -150,6 +151,24 @@ TEST(Engine, AFormThatWasSeenIsPlanned) {
   run_in_pieces(adaptor, 7);
   const Counters after = adaptor.engine().snapshot().counters;
   EXPECT_EQ(after.planned.requests - before.planned.requests, 3 * (4 + 7) + 2);
+  expect_no_fault(adaptor);
+}
+
+// A library's workspace: made in the first round, of a form, so it lies in the arena; alive for good, and no resident.
+TEST(Engine, WhatStaysInTheArenaForGoodIsNoReasonToLearnARoundAgain) {
+  SimulatedAdaptor adaptor;
+  run_in_pieces(adaptor, 4, 1);
+  const auto learnt_after = [&](int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      adaptor.engine().mark(MarkKind::kOptimizer, 9);  // asks for nothing: the next round begins in its place
+      run_in_pieces(adaptor, 4);
+    }
+    adaptor.engine().settle();
+    return adaptor.engine().snapshot().plans;
+  };
+  const std::int64_t settled = learnt_after(3);
+  EXPECT_LE(settled, 3);
+  EXPECT_EQ(learnt_after(8), settled);
   expect_no_fault(adaptor);
 }
 

@@ -142,6 +142,66 @@ TEST(PlanMaker, ResidentsKeepTheirHomesAcrossReplans) {
   EXPECT_EQ(book.plans, 2U);
 }
 
+TEST(PlanMaker, APlanIsMadeAnewOnlyWhereSomethingThatItDependsOnHasChanged) {
+  ProgramBook book;
+  for (std::uint32_t serial = 1; serial <= 8; ++serial) {
+    book.learn(wrapping_round(serial, mib(16), Tick{1}));
+    samples::plan(book);
+  }
+  const std::uint32_t plans = book.plans;
+  EXPECT_LE(plans, 3U);
+  book.learn(wrapping_round(9, mib(16), Tick{1}));
+  samples::plan(book);
+  EXPECT_EQ(book.plans, plans);
+  book.learn(wrapping_round(10, mib(24), Tick{1}));
+  samples::plan(book);
+  EXPECT_EQ(book.plans, plans + 1);
+}
+
+TEST(PlanMaker, APlanAtItsLowerBoundStaysWhenAnotherProgramIsLearnt) {
+  ProgramBook book;
+  book.learn(round_of(1, {request(mib(32), 2), request(mib(32), 2)}));
+  samples::plan(book);
+  Program& heaviest = book.programs[0];
+  std::swap(heaviest.nodes[0].offset, heaviest.nodes[1].offset);  // as good, and not what the planner would make
+  const Offset place = heaviest.nodes[0].offset;
+  book.learn(round_of(2, {request(mib(8), 1)}, RoundKind::kOptimizer));
+  samples::plan(book);
+  EXPECT_EQ(book.programs[0].nodes[0].offset, place);
+  EXPECT_TRUE(book.programs[1].planned);
+}
+
+// Tensors for which no plan reaches the lower bound: 4 MiB are alive at most, and 5 are needed.
+TEST(PlanMaker, APlanAboveItsBoundIsTriedAnewAsLongAsThatLowersIt) {
+  const auto fragmented = [](std::uint32_t serial) {
+    return round_of(serial, {request(mib(2), 2), request(mib(2), 4), request(mib(1), 6), request(mib(1), 7), request(mib(1), 6),
+                             request(mib(1), 7), request(mib(2), 8), request(mib(2), 8)});
+  };
+  ProgramBook book;
+  for (std::uint32_t serial = 1; serial <= 2; ++serial) {
+    book.learn(fragmented(serial));
+    samples::plan(book);
+  }
+  ASSERT_GT(book.height, book.programs[0].lower_bound);
+  EXPECT_EQ(book.plans, 2U) << "once more, and in vain";
+  book.learn(fragmented(3));
+  samples::plan(book);
+  EXPECT_EQ(book.plans, 2U);
+}
+
+TEST(PlanMaker, TheArenaIsLowerOnceTheHighestProgramIsForgotten) {
+  ProgramBook book;
+  Round once = round_of(2, {request(mib(96), 1)}, RoundKind::kInference);
+  book.learn(round_of(1, {request(mib(32), 1)}));
+  book.learn(once);
+  samples::plan(book);
+  EXPECT_EQ(book.height, mib(96));
+  for (std::uint32_t serial = 50; serial <= 60; ++serial) book.learn(round_of(serial, {request(mib(32), 1)}));
+  ASSERT_EQ(book.programs.size(), 1U);
+  samples::plan(book);
+  EXPECT_EQ(book.height, mib(32));
+}
+
 TEST(PlanMaker, ProgramsShareTheSpaceOfWhatDoesNotOutliveThem) {
   ProgramBook book;
   book.learn(round_of(1, {request(mib(64), 2), request(mib(32), 2)}));

@@ -130,6 +130,19 @@ TEST(ProgramBook, ASmallTensorMoreOrLessIsTheSameProgram) {
   EXPECT_EQ(book.programs.size(), 1U);
 }
 
+TEST(ProgramBook, PlansGoRoundAWorkspaceInTheArenaAsSoonAsItIsFoundToStay) {
+  ProgramBook book;
+  std::vector<Request> first = micro_batch(1);
+  first.push_back(lasting(mib(8)));
+  book.learn(round_of(1, first));
+  Round round = round_of(2, micro_batch(1));
+  round.survivors = {survivor(1, 6, mib(8))};
+  round.survivors[0].in_arena = true;
+  book.learn(round);
+  ASSERT_TRUE(book.is_permanent(book.root_of({1, 6})));
+  EXPECT_EQ(book.squatters.size(), 1U);
+}
+
 TEST(ProgramBook, AWorkspaceMadeOnceIsNoReasonForAVariant) {
   ProgramBook book;
   std::vector<Request> first = micro_batch(1);

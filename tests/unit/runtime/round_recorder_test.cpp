@@ -135,6 +135,22 @@ TEST_F(RoundRecorderTest, ResidentsAreTheSurvivorsThatTheBookKnowsSortedByRoot) 
   EXPECT_EQ(residents[0].size + residents[1].size, mib(6));
 }
 
+TEST_F(RoundRecorderTest, WhatStaysForGoodInTheArenaSurvivesAndIsNoResident) {
+  next();
+  recorder_.end(born(mib(64)));
+  arena_.insert(Offset{0}, born(mib(4)));
+  book_.learn(next());
+  recorder_.resolve(book_);
+  recorder_.end(born(mib(64)));
+  const Round second = next();
+  ASSERT_EQ(recorder_.residents().size(), 1U);
+  book_.learn(second);
+  ASSERT_TRUE(book_.is_permanent(book_.root_of({1, 1})));
+  recorder_.begin_again(RoundKind::kForward, 1, arena_, upstream_, book_);
+  EXPECT_EQ(recorder_.round().survivors.size(), 1U);
+  EXPECT_TRUE(recorder_.residents().empty());
+}
+
 TEST_F(RoundRecorderTest, NotesWhereTheOptimizersOwnRequestsEnd) {
   next(RoundKind::kOptimizer);
   born(mib(1));
