@@ -30,8 +30,9 @@ from ebbtide import _dryrun, _native  # noqa: E402
 RUN = pathlib.Path(__file__).with_name("swap_cost_run.py")
 
 
-def measured() -> list[dict[str, float]]:
+def measured(is_bare: bool) -> list[dict[str, float]]:
     environment = {**os.environ, **_dryrun.environment("h200"), "EBBTIDE_NATIVE_DIR": str(_native.folder())}
+    environment["EBBTIDE_DRYRUN_BARE"] = str(int(is_bare))
     environment.pop("EBBTIDE", None)
     environment["PYTHONPATH"] = str(ROOT / "python_shim")
     done = subprocess.run(
@@ -61,8 +62,11 @@ def growth(rows: list[dict[str, float]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument(
+        "--bare", action="store_true", help="the simulated GPU works out no time and looks at no operator"
+    )
     options = parser.parse_args()
-    rows = measured()
+    rows = measured(options.bare)
     print(
         " layers  tensors    pieces  ms a layer   least  us a tensor  empty hooks ms  plain ms  host waits"
     )
@@ -75,7 +79,7 @@ def main() -> None:
     for line in growth(rows):
         print(line)
     if options.json:
-        options.json.write_text(json.dumps({"schema": "ebbtide.swap-cost/4", "rows": rows}, indent=1))
+        options.json.write_text(json.dumps({"schema": "ebbtide.swap-cost/5", "bare": options.bare, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

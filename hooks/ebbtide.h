@@ -307,6 +307,9 @@ EBBTIDE_API ebbtide_status ebbtide_swap_out(ebbtide_swap swap, const ebbtide_swa
  * sources may be freed or overwritten. */
 EBBTIDE_API ebbtide_status ebbtide_swap_await_out(ebbtide_swap swap, uint64_t ticket,
                                                   uint64_t compute_stream);
+/* The same for `count` tickets, at the price of one. If one of them is not live, nothing is waited for. */
+EBBTIDE_API ebbtide_status ebbtide_swap_await_all_out(ebbtide_swap swap, const uint64_t* tickets, size_t count,
+                                                      uint64_t compute_stream);
 /* Queues a copy of the ticket's bytes [from, from + bytes) to `target`, behind the compute stream's
  * work so far. The target must stay allocated until ebbtide_swap_await_in was called. After a failure
  * the ticket is as it was. */

@@ -116,6 +116,15 @@ ebbtide_status ebbtide_swap_await_out(ebbtide_swap swap, uint64_t ticket, uint64
   });
 }
 
+ebbtide_status ebbtide_swap_await_all_out(ebbtide_swap swap, const uint64_t* tickets, size_t count,
+                                          uint64_t compute_stream) {
+  return with_swap(swap, [&](Swap& found) {
+    std::vector<Ticket> all(count);
+    std::transform(tickets, tickets + count, all.begin(), [](uint64_t ticket) { return Ticket{ticket}; });
+    return status_of(found.await_out(all, StreamId{compute_stream}));
+  });
+}
+
 ebbtide_status ebbtide_swap_in(ebbtide_swap swap, uint64_t ticket, int64_t from, void* target,
                                int64_t bytes, uint64_t compute_stream) {
   return with_swap(swap, [&](Swap& found) {

@@ -31,7 +31,7 @@ void CopyClock::tell(const SwapLog& log, StreamId idle) {
 }
 
 void CopyClock::add(const Span& span, CopyTime& sum, SwapLog::Copy copy) {
-  collect();
+  if (++added_ % kLookEvery == 0 || pending_.size() == kMostPending) collect();
   if (span.start.value == 0 || span.end.value == 0 || pending_.size() == kMostPending) {
     sum.unmeasured += 1;
     give_back(span);

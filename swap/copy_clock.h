@@ -30,6 +30,9 @@ class CopyClock {
  public:
   // More copies than this at once are not timed, so that a long queue costs no memory.
   static constexpr std::size_t kMostPending = 4096;
+  // Whether copies are done is looked up at each so many of them: where they are not, that costs as many
+  // calls of the driver as to time one.
+  static constexpr std::uint64_t kLookEvery = 16;
 
   CopyClock(CopyDevice& device, EventPool& events) : device_(device), events_(events) {}
   // Tells `log` of every copy from now on. Requires: nothing is queued on `idle`.
@@ -67,6 +70,7 @@ class CopyClock {
   EventPool& events_;
   const SwapLog* log_ = nullptr;
   Anchor anchor_;
+  std::uint64_t added_ = 0;
   std::deque<Pending> pending_;  // in the order in which they were added
 };
 

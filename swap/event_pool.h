@@ -1,7 +1,9 @@
 // Events that are used again: making one costs more than recording it.
 #pragma once
 
-#include <utility>
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "allocator/device/copy_device.h"
@@ -25,14 +27,25 @@ class EventPool {
     free_.pop_back();
     return event;
   }
+  // `users` hold it from now on: it is back when all of them have given it back.
+  void share(EventId event, std::size_t users) {
+    if (users > 1) users_[event.value] = users;
+  }
   // "No event" is taken too, and dropped.
   void give_back(EventId event) {
-    if (event.value != 0) free_.push_back(event);
+    if (event.value == 0) return;
+    if (!users_.empty()) {
+      const auto shared = users_.find(event.value);
+      if (shared != users_.end() && --shared->second > 0) return;
+      if (shared != users_.end()) users_.erase(shared);
+    }
+    free_.push_back(event);
   }
 
  private:
   CopyDevice& device_;
   std::vector<EventId> free_;
+  std::unordered_map<std::uint64_t, std::size_t> users_;  // of shared events: who has not given it back
 };
 
 }  // namespace ebbtide

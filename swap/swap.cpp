@@ -158,11 +158,28 @@ Status Swap::copy_out(Offset to, const SwapSource& source) {
   return Nothing{};
 }
 
-Status Swap::await_out(Ticket ticket, StreamId compute) {
+Status Swap::await_out(std::span<const Ticket> tickets, StreamId compute) {
   std::unique_lock lock(lock_);
-  Entry* entry = find(ticket);
-  if (entry == nullptr) return no_such_ticket(ticket);
-  const EventId end = reach(entry->out, compute);
+  const Entry* last = nullptr;
+  bool is_first_time = false;
+  for (const Ticket ticket : tickets) {
+    const Entry* entry = find(ticket);
+    if (entry == nullptr) return no_such_ticket(ticket);
+    if (last == nullptr || last->out_number < entry->out_number) last = entry;
+    is_first_time = is_first_time || entry->out.reached.value == 0;
+  }
+  if (last == nullptr) return Nothing{};
+  // One event tells for all of them when `compute` got here.
+  const EventId here = is_first_time ? reached(compute) : EventId{};
+  std::size_t users = 0;
+  for (const Ticket ticket : tickets) {
+    Entry& entry = *find(ticket);
+    if (here.value == 0 || entry.out.reached.value != 0) continue;
+    entry.out.reached = here;
+    users += 1;
+  }
+  events_.share(here, users);
+  const EventId end = last->out.end;
   lock.unlock();  // with host compute the wait is a real one
   return streams_->hold_back(compute, end, streams_->out());
 }
@@ -221,9 +238,11 @@ Status Swap::await_in(Ticket ticket, StreamId compute) {
   std::unique_lock lock(lock_);
   Entry* entry = find(ticket);
   if (entry == nullptr) return no_such_ticket(ticket);
-  const EventId end = reach(entry->in, compute);
+  const EventId end = entry->in.end;
+  if (end.value == 0) return Nothing{};
+  if (entry->in.reached.value == 0) entry->in.reached = reached(compute);
   lock.unlock();
-  return end.value == 0 ? Status(Nothing{}) : streams_->hold_back(compute, end, streams_->in());
+  return streams_->hold_back(compute, end, streams_->in());
 }
 
 Status Swap::release(Ticket ticket) {
@@ -263,16 +282,12 @@ void Swap::settle() {
   planner_.settle();
 }
 
-EventId Swap::reach(CopyClock::Span& span, StreamId compute) {
-  if (span.end.value == 0 || span.reached.value != 0) return span.end;
-  const Result<EventId> reached = events_.take();
-  if (!reached.ok()) return span.end;  // then it is not timed
-  if (device_->record(reached.value(), compute).ok()) {
-    span.reached = reached.value();
-  } else {
-    events_.give_back(reached.value());
-  }
-  return span.end;
+EventId Swap::reached(StreamId compute) {
+  const Result<EventId> event = events_.take();
+  if (!event.ok()) return {};
+  if (device_->record(event.value(), compute).ok()) return event.value();
+  events_.give_back(event.value());
+  return {};
 }
 
 Result<CopyClock::Span> Swap::take_events() {

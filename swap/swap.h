@@ -89,7 +89,10 @@ class Swap {
   Result<Ticket> swap_out(std::span<const SwapSource> sources, StreamId compute);
   // Work queued on `compute` from now on begins when the copy out has ended: the source may be
   // freed or overwritten there.
-  Status await_out(Ticket ticket, StreamId compute);
+  Status await_out(Ticket ticket, StreamId compute) { return await_out(std::span(&ticket, 1), compute); }
+  // The same for all of these, for the price of one: copies end in the order of their tickets.
+  // kInvalidArgument, and nothing is waited for, if one is not live.
+  Status await_out(std::span<const Ticket> tickets, StreamId compute);
   // Copies the ticket's [from, from + bytes) to `target`, behind the work queued on `compute` so
   // far. The target must stay allocated until await_in was called, and hold its bytes after it.
   // After a failure the ticket is as it was.
@@ -125,8 +128,8 @@ class Swap {
   Status copy_out(Offset to, const SwapSource& source);
   Status queue_in(Entry& entry, Offset from, void* target, Bytes bytes, StreamId compute,
                   bool is_first);
-  // Notes when `compute` gets there; returns the event to wait for, none if there is no copy.
-  EventId reach(CopyClock::Span& span, StreamId compute);
+  // An event where `compute` is now; none if there is no such event to be had: then nothing is timed.
+  EventId reached(StreamId compute);
   Result<CopyClock::Span> take_events();
   void give_back(const CopyClock::Span& span);
   Entry* find(Ticket ticket);

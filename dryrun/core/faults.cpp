@@ -1,6 +1,6 @@
 #include "dryrun/core/faults.h"
 
-#include <mutex>
+#include <atomic>
 
 #include "dryrun/core/simulator.h"
 
@@ -8,12 +8,11 @@ namespace ebbtide::dryrun {
 
 namespace {
 
-// One in the process, as the simulated machine is.
+// One in the process, as the simulated machine is. No lock: programs call the driver often.
 struct Faults {
-  std::mutex mutex;  // guards all
-  std::int64_t nth = Simulator::instance().settings().failing_call;
-  unsigned kinds = ~0U;
-  std::int64_t calls = 0;
+  std::atomic<std::int64_t> nth = Simulator::instance().settings().failing_call;
+  std::atomic<unsigned> kinds = ~0U;
+  std::atomic<std::int64_t> calls = 0;
 };
 
 Faults& faults() {
@@ -25,23 +24,19 @@ Faults& faults() {
 
 bool is_made_to_fail(FallibleCall call) {
   Faults& all = faults();
-  const std::lock_guard lock(all.mutex);
   if ((all.kinds & static_cast<unsigned>(call)) == 0) return false;
   return ++all.calls == all.nth;
 }
 
 void make_fail(std::int64_t nth, unsigned kinds) {
   Faults& all = faults();
-  const std::lock_guard lock(all.mutex);
   all.nth = nth;
   all.kinds = kinds;
   all.calls = 0;
 }
 
 std::int64_t fallible_calls() {
-  Faults& all = faults();
-  const std::lock_guard lock(all.mutex);
-  return all.calls;
+  return faults().calls;
 }
 
 }  // namespace ebbtide::dryrun

@@ -30,7 +30,7 @@ class SavedAttention {
   std::vector<LandingHandle> part_landings_;
   LandingHandle out_landing_;
   std::optional<Tape> tape_;
-  std::vector<SavedHandle> saved_;
+  SavedHandles saved_;
 };
 
 }  // namespace ebbtide::offload

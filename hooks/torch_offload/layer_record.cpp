@@ -79,7 +79,7 @@ bool LayerRecord::saves(const Piece& piece) const {
          rest_allowance >= rest_per_token * static_cast<double>(piece.span.tokens());
 }
 
-std::vector<SavedHandle> LayerRecord::hand_over(Piece& piece, Recorder& recorder,
+SavedHandles LayerRecord::hand_over(Piece& piece, Recorder& recorder,
                                                 const Tensors& outputs) {
   auto saved = recorder.hand_over(store, {x_landing, attention.out_landing()});
   for (const auto& one : saved) rest_allowance -= static_cast<double>(one->size_bytes());

@@ -45,7 +45,7 @@ struct Piece {
   at::Tensor begin, middle;  // random states before the before part and before the after part
   std::optional<Tape> before, after;
   std::vector<SavedRows> parts;  // q, k, v
-  std::vector<SavedHandle> saved_before, saved_after;
+  SavedHandles saved_before, saved_after;
 
   void prefetch_before() const;
   void prefetch_after() const;
@@ -61,7 +61,7 @@ struct LayerRecord {
   // Whether a run of this piece is to be saved. What would not fit on the host is recomputed.
   bool saves(const Piece& piece) const;
   // Saves what a run of a piece recorded, and `outputs` as its parts.
-  std::vector<SavedHandle> hand_over(Piece& piece, Recorder& recorder, const Tensors& outputs);
+  SavedHandles hand_over(Piece& piece, Recorder& recorder, const Tensors& outputs);
   // Forward has run. If it drew no random numbers, backward has none to draw again.
   void forget_unused_states();
   at::Tensor land_x();

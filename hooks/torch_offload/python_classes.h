@@ -12,17 +12,19 @@
 
 namespace ebbtide::offload {
 
+// Whether all of them are there, or on their way now.
+inline bool prefetch_all(const SavedHandles& saved) {
+  bool all = true;
+  for (const auto& one : saved) all = one->prefetch() && all;
+  return all;
+}
+
 // Tensors that were saved together. What nobody else needs is forgotten with it.
 class SavedBatch final : public torch::CustomClassHolder {
  public:
-  explicit SavedBatch(std::vector<SavedHandle> saved) : saved_(std::move(saved)) {}
+  explicit SavedBatch(SavedHandles saved) : saved_(std::move(saved)) {}
 
-  // Whether all of them are there, or on their way now.
-  bool prefetch() {
-    bool all = true;
-    for (const auto& one : saved_) all = one->prefetch() && all;
-    return all;
-  }
+  bool prefetch() { return prefetch_all(saved_); }
 
   at::Tensor get(std::int64_t number) { return saved_.at(static_cast<std::size_t>(number))->get(); }
 
@@ -39,7 +41,7 @@ class SavedBatch final : public torch::CustomClassHolder {
   }
 
  private:
-  std::vector<SavedHandle> saved_;
+  SavedHandles saved_;
 };
 
 struct PythonLanding final : torch::CustomClassHolder {

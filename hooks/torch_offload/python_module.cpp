@@ -10,7 +10,11 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <unordered_set>
@@ -56,17 +60,22 @@ struct Recording {
   std::optional<HookScope> scope;
 };
 
-// What one recorder handed over.
-struct SavedObject {
+// What one recorder handed over: its numbers, as Python reads them.
+struct SavedNumbers {
   PyObject_HEAD
-  SavedBatch* batch;  // null: nothing was left to save, or it is released
   long long size_bytes;
   long long swapped_bytes;   // of them, how many leave the device
   long long occupied_bytes;  // that they take in a store, whole places
-  bool is_asked;             // there is nothing left to prefetch
 };
 
-PyTypeObject *storages_type, *recorder_type, *saved_type;  // set once, by the module's initialisation
+struct SavedObject : SavedNumbers {
+  SavedHandles saved;  // none: nothing was left to save, or it is released
+  bool is_asked;       // there is nothing left to prefetch
+};
+
+// Set once, by the module's initialisation.
+PyTypeObject *storages_type, *recorder_type, *saved_type;
+PyObject *address_name, *count_name;
 
 // Python's lock is given up in the block. See Note [A thread that outlives the interpreter].
 class Unlocked {
@@ -82,10 +91,23 @@ class Unlocked {
   PyThreadState* state_;
 };
 
+// The lines of a message as one.
+std::string one_line(const std::string& text) {
+  constexpr const char* kSpace = " \t\r\n";
+  std::string line;
+  for (std::size_t begin = text.find_first_not_of(kSpace); begin != std::string::npos;) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    if (!line.empty()) line += "; ";
+    line.append(text, begin, text.find_last_not_of(kSpace, end - 1) + 1 - begin);
+    begin = text.find_first_not_of(kSpace, end);
+  }
+  return line;
+}
+
 PyObject* failed(const char* kind, const char* what) {
   PyObject* torch = PyImport_ImportModule("torch");
   PyObject* type = torch != nullptr ? PyObject_GetAttrString(torch, kind) : nullptr;
-  if (type != nullptr) PyErr_SetString(type, what);
+  if (type != nullptr) PyErr_SetString(type, one_line(what).c_str());
   Py_XDECREF(type);
   Py_XDECREF(torch);
   return nullptr;
@@ -99,9 +121,9 @@ PyObject* guarded(Body body) noexcept {
   } catch (const c10::OutOfMemoryError& error) {
     return failed("OutOfMemoryError", error.what_without_backtrace());
   } catch (const c10::Error& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what_without_backtrace());
+    PyErr_SetString(PyExc_RuntimeError, one_line(error.what_without_backtrace()).c_str());
   } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
+    PyErr_SetString(PyExc_RuntimeError, one_line(error.what()).c_str());
   }
   return nullptr;
 }
@@ -133,14 +155,10 @@ PyObject* storages(PyObject*, PyObject* addresses) {
   });
 }
 
-PyObject* recorder(PyObject*, PyObject* external) {
-  if (Py_TYPE(external) != storages_type) {
-    PyErr_SetString(PyExc_TypeError, "recorder() takes what storages() returned");
-    return nullptr;
-  }
+PyObject* storages_recorder(PyObject* self, PyObject*) {
   return guarded([&] {
     install_engine();
-    auto made = std::make_unique<Recording>(*Holder<Storages>::of(external));
+    auto made = std::make_unique<Recording>(*Holder<Storages>::of(self));
     return Holder<Recording>::make(recorder_type, std::move(made));
   });
 }
@@ -168,7 +186,7 @@ PyObject* recorder_exit(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
-// measure(storages): bytes of a store that take() would need, but for those of storages elsewhere.
+// measure(storages): bytes of a store that hand_over() would need, but for those of storages elsewhere.
 PyObject* recorder_measure(PyObject* self, PyObject* elsewhere) {
   const Recording* recording = recording_of(self);
   std::unordered_set<StorageId> found;
@@ -176,43 +194,78 @@ PyObject* recorder_measure(PyObject* self, PyObject* elsewhere) {
   return guarded([&] { return PyLong_FromLongLong(recording->recorder.measure(found)); });
 }
 
+// The pointer that an object of Python's has as its `address`; null: an exception is set, if it is not that.
+void* address_of(PyObject* object) {
+  PyObject* address = PyObject_GetAttr(object, address_name);
+  if (address == nullptr) return nullptr;
+  void* pointer = PyLong_AsVoidPtr(address);
+  Py_DECREF(address);
+  return pointer;
+}
+
 // Of landings, as Python holds them, those of C++.
 bool read_landings(PyObject* iterable, std::vector<LandingHandle>* found) {
+  if (PyList_Check(iterable) && PyList_Size(iterable) == 0) return true;
   return for_each(iterable, [&](PyObject* item) {
-    PyObject* address = PyObject_GetAttrString(item, "address");
-    if (address == nullptr) return;
-    if (void* landing = PyLong_AsVoidPtr(address)) {
-      found->push_back(static_cast<PythonLanding*>(landing)->landing);
-    }
-    Py_DECREF(address);
+    if (void* landing = address_of(item)) found->push_back(static_cast<PythonLanding*>(landing)->landing);
   });
 }
 
-PyObject* saved_of(const Recorder::Handed& handed) {
+// Bytes, as an integer or a float of Python's; none at all for what is beyond all bytes, such as infinity.
+bool read_limit(PyObject* number, std::int64_t* limit) {
+  constexpr std::int64_t kNoLimit = std::int64_t{1} << 62;
+  int overflow = 0;
+  if (PyFloat_Check(number)) {
+    const double bytes = PyFloat_AsDouble(number);
+    *limit = std::abs(bytes) < double{kNoLimit} ? static_cast<std::int64_t>(bytes) : bytes < 0 ? -1 : kNoLimit;
+    return true;
+  }
+  *limit = PyLong_AsLongLongAndOverflow(number, &overflow);
+  if (overflow != 0) *limit = overflow < 0 ? -1 : kNoLimit;
+  return PyErr_Occurred() == nullptr;
+}
+
+PyObject* saved_of(Recorder::Handed handed) {
   PyObject* object = PyType_GenericAlloc(saved_type, 0);
   if (object == nullptr) return nullptr;
   auto* saved = reinterpret_cast<SavedObject*>(object);
-  for (const auto& one : handed.saved) {
+  new (&saved->saved) SavedHandles(std::move(handed.saved));
+  for (const auto& one : saved->saved) {
     saved->size_bytes += one->size_bytes();
     saved->swapped_bytes += one->swapped_bytes();
   }
   saved->occupied_bytes = handed.bytes;
-  if (!handed.saved.empty()) saved->batch = c10::make_intrusive<SavedBatch>(handed.saved).release();
   return object;
 }
 
-// take(store's address, landings, limit in bytes): hands over what was recorded, and ends the
-// recorder; views of the landings are only noted. None, and nothing has moved, if it were more.
-PyObject* recorder_take(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+// Tells the store's `count`, if it is not None, of what was handed over, and returns that.
+PyObject* counted(PyObject* store, PyObject* saved) {
+  PyObject* count = saved != nullptr ? PyObject_GetAttr(store, count_name) : nullptr;
+  PyObject* told = count;
+  if (count != nullptr && count != Py_None) {
+    told = PyObject_CallFunctionObjArgs(count, saved, nullptr);
+    Py_DECREF(count);
+  }
+  if (told == nullptr) Py_XDECREF(std::exchange(saved, nullptr));
+  Py_XDECREF(told);
+  return saved;
+}
+
+// hand_over(store of Python's, landings, limit in bytes): hands over what was recorded to the store at
+// the `address` that it names, and ends the recorder; views of the landings are only noted. None, and
+// nothing has moved, if it were more than the limit.
+PyObject* recorder_hand_over(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   if (count != 3) {
-    PyErr_SetString(PyExc_TypeError, "take() takes a store, landings and a limit");
+    PyErr_SetString(PyExc_TypeError, "hand_over() takes a store, landings and a limit");
     return nullptr;
   }
+  std::int64_t limit = 0;
   std::vector<LandingHandle> landings;
-  auto* store = static_cast<Store*>(PyLong_AsVoidPtr(arguments[0]));
-  const long long limit = PyLong_AsLongLong(arguments[2]);
-  if (PyErr_Occurred() != nullptr || !read_landings(arguments[1], &landings)) return nullptr;
-  if (recording_of(self) == nullptr) return nullptr;
+  auto* store = static_cast<Store*>(address_of(arguments[0]));
+  if (store == nullptr || !read_landings(arguments[1], &landings) || !read_limit(arguments[2], &limit) ||
+      recording_of(self) == nullptr) {
+    return nullptr;
+  }
   return guarded([&]() -> PyObject* {
     std::optional<Recorder::Handed> handed;
     {
@@ -221,22 +274,15 @@ PyObject* recorder_take(PyObject* self, PyObject* const* arguments, Py_ssize_t c
       handed = ours->recorder.hand_over_within(limit, *store, landings);
     }
     if (!handed) Py_RETURN_NONE;
-    return saved_of(*handed);
+    return counted(arguments[0], saved_of(*std::move(handed)));
   });
 }
 
-// hand_over(store of Python's, landings, limit): the store knows its address, and counts.
-PyObject* recorder_hand_over(PyObject* self, PyObject* arguments) {
-  PyObject *store, *landings, *limit;
-  if (!PyArg_ParseTuple(arguments, "OOO", &store, &landings, &limit)) return nullptr;
-  return PyObject_CallMethod(store, "take", "OOO", self, landings, limit);
-}
-
 // A tensor that cannot come yet is asked for again when it is needed, and fails there with its reason.
-bool is_asked_early(SavedBatch* batch) {
+bool is_asked_early(const auto& prefetch) {
   const Unlocked unlocked;
   try {
-    return batch->prefetch();
+    return prefetch();
   } catch (const std::exception&) {
     return false;
   }
@@ -244,14 +290,23 @@ bool is_asked_early(SavedBatch* batch) {
 
 PyObject* saved_prefetch(PyObject* self, PyObject*) {
   auto* saved = reinterpret_cast<SavedObject*>(self);
-  if (!saved->is_asked && saved->batch != nullptr) saved->is_asked = is_asked_early(saved->batch);
+  if (saved->is_asked || saved->saved.empty()) Py_RETURN_NONE;
+  const SavedHandles held = saved->saved;  // another thread may release it meanwhile
+  saved->is_asked = is_asked_early([&] { return prefetch_all(held); });
   Py_RETURN_NONE;
 }
 
 void forget(SavedObject* saved) {
-  if (saved->batch == nullptr) return;
+  SavedHandles forgotten = std::move(saved->saved);
+  saved->saved.clear();
+  // Handles of one entry count together: more than there are here means that somebody else has one.
+  const auto here = static_cast<long>(forgotten.size());
+  const bool is_needed = std::all_of(forgotten.begin(), forgotten.end(),
+                                     [&](const auto& one) { return one.use_count() > here; });
+  // What a graph still needs costs nothing now: giving up the lock would be most of it.
+  if (is_needed) return forgotten.clear();
   const Unlocked unlocked;
-  c10::intrusive_ptr<SavedBatch>::reclaim(std::exchange(saved->batch, nullptr));
+  forgotten.clear();
 }
 
 PyObject* saved_release(PyObject* self, PyObject*) {
@@ -264,11 +319,18 @@ PyObject* saved_get(PyObject*, PyObject*) {
   return nullptr;
 }
 
-int saved_bool(PyObject* self) { return reinterpret_cast<SavedObject*>(self)->batch != nullptr; }
+// All that was handed over: itself, or nothing.
+PyObject* saved_saved(PyObject* self, void*) {
+  return reinterpret_cast<SavedObject*>(self)->saved.empty() ? PyTuple_New(0) : PyTuple_Pack(1, self);
+}
+
+int saved_bool(PyObject* self) { return reinterpret_cast<SavedObject*>(self)->saved.empty() ? 0 : 1; }
 
 void saved_destroy(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
-  forget(reinterpret_cast<SavedObject*>(self));
+  auto* saved = reinterpret_cast<SavedObject*>(self);
+  forget(saved);
+  std::destroy_at(&saved->saved);
   PyObject_Free(self);
   Py_DECREF(type);
 }
@@ -277,7 +339,7 @@ void saved_destroy(PyObject* self) {
 PyObject* prefetch(PyObject*, PyObject* address) {
   auto* batch = static_cast<SavedBatch*>(PyLong_AsVoidPtr(address));
   if (PyErr_Occurred() != nullptr) return nullptr;
-  return PyBool_FromLong(is_asked_early(batch));
+  return PyBool_FromLong(is_asked_early([&] { return batch->prefetch(); }));
 }
 
 // has_room(index of a CUDA device, share of its memory that may be used, bytes of a layer's input, bytes to fetch): room.h.
@@ -309,33 +371,41 @@ PyTypeObject* make_type(const char* name, int size, std::vector<PyType_Slot> slo
 }
 
 bool make_types() {
+  static PyMethodDef storages_methods[] = {{"recorder", storages_recorder, METH_NOARGS, nullptr},
+                                           {nullptr, nullptr, 0, nullptr}};
   static PyMethodDef recorder_methods[] = {
       {"hooks", recorder_hooks, METH_NOARGS, nullptr},
       {"__enter__", recorder_enter, METH_NOARGS, nullptr},
       {"__exit__", recorder_exit, METH_VARARGS, nullptr},
       {"measure", recorder_measure, METH_O, nullptr},
-      {"hand_over", recorder_hand_over, METH_VARARGS, nullptr},
-      {"take", plain(recorder_take), METH_FASTCALL, nullptr},
+      {"hand_over", plain(recorder_hand_over), METH_FASTCALL, nullptr},
       {nullptr, nullptr, 0, nullptr}};
   static PyMethodDef saved_methods[] = {{"prefetch", saved_prefetch, METH_NOARGS, nullptr},
                                         {"get", saved_get, METH_NOARGS, nullptr},
                                         {"release", saved_release, METH_NOARGS, nullptr},
                                         {nullptr, nullptr, 0, nullptr}};
   static PyMemberDef saved_members[] = {
-      {"size_bytes", T_LONGLONG, offsetof(SavedObject, size_bytes), READONLY, nullptr},
-      {"swapped_bytes", T_LONGLONG, offsetof(SavedObject, swapped_bytes), READONLY, nullptr},
-      {"occupied_bytes", T_LONGLONG, offsetof(SavedObject, occupied_bytes), READONLY, nullptr},
+      {"size_bytes", T_LONGLONG, offsetof(SavedNumbers, size_bytes), READONLY, nullptr},
+      {"swapped_bytes", T_LONGLONG, offsetof(SavedNumbers, swapped_bytes), READONLY, nullptr},
+      {"occupied_bytes", T_LONGLONG, offsetof(SavedNumbers, occupied_bytes), READONLY, nullptr},
       {nullptr, 0, 0, 0, nullptr}};
-  storages_type = make_type("ebbtide._saving.Storages", sizeof(Holder<Storages>),
-                            {slot(Py_tp_dealloc, Holder<Storages>::destroy)});
+  static PyGetSetDef saved_getters[] = {{"saved", saved_saved, nullptr, nullptr, nullptr},
+                                        {nullptr, nullptr, nullptr, nullptr, nullptr}};
+  storages_type = make_type(
+      "ebbtide._saving.Storages", sizeof(Holder<Storages>),
+      {slot(Py_tp_dealloc, Holder<Storages>::destroy), slot(Py_tp_methods, storages_methods)});
   recorder_type = make_type(
       "ebbtide._saving.Recorder", sizeof(Holder<Recording>),
       {slot(Py_tp_dealloc, Holder<Recording>::destroy), slot(Py_tp_methods, recorder_methods)});
   saved_type =
       make_type("ebbtide._saving.Saved", sizeof(SavedObject),
                 {slot(Py_tp_dealloc, saved_destroy), slot(Py_tp_methods, saved_methods),
-                 slot(Py_tp_members, saved_members), slot(Py_nb_bool, saved_bool)});
-  return storages_type != nullptr && recorder_type != nullptr && saved_type != nullptr;
+                 slot(Py_tp_members, saved_members), slot(Py_tp_getset, saved_getters),
+                 slot(Py_nb_bool, saved_bool)});
+  address_name = PyUnicode_InternFromString("address");
+  count_name = PyUnicode_InternFromString("count");
+  return storages_type != nullptr && recorder_type != nullptr && saved_type != nullptr &&
+         address_name != nullptr && count_name != nullptr;
 }
 
 }  // namespace
@@ -344,7 +414,6 @@ bool make_types() {
 PyMODINIT_FUNC PyInit__saving() {
   using namespace ebbtide::offload;
   static PyMethodDef functions[] = {{"storages", storages, METH_O, nullptr},
-                                    {"recorder", recorder, METH_O, nullptr},
                                     {"prefetch", prefetch, METH_O, nullptr},
                                     {"has_room", room, METH_VARARGS, nullptr},
                                     {nullptr, nullptr, 0, nullptr}};

@@ -133,13 +133,11 @@ bool Recorder::stays(const at::Tensor& tensor) const {
   return base.is_leaf() && base.requires_grad();  // a parameter
 }
 
-std::vector<std::shared_ptr<Packed>> Recorder::alive() const {
-  std::vector<std::shared_ptr<Packed>> found;
-  found.reserve(packed_.size());
+template <class Each>
+void Recorder::for_each_alive(Each each) const {
   for (const auto& weak : packed_) {
-    if (auto packed = weak.lock()) found.push_back(std::move(packed));
+    if (auto packed = weak.lock()) each(std::move(packed));
   }
-  return found;
 }
 
 std::int64_t Recorder::measure(const Tensors& others) const {
@@ -150,26 +148,27 @@ std::int64_t Recorder::measure(const Tensors& others) const {
 
 std::int64_t Recorder::measure(const std::unordered_set<StorageId>& elsewhere) const {
   BytesMap<std::int64_t> sizes;
-  for (const auto& packed : alive()) {
+  std::vector<std::shared_ptr<Packed>> told_apart;  // their storages live until the last one is
+  told_apart.reserve(packed_.size());
+  for_each_alive([&](std::shared_ptr<Packed> packed) {
     const at::Tensor& tensor = packed->tensor;
-    if (elsewhere.count(storage_of(tensor)) != 0) continue;
+    if (elsewhere.count(storage_of(tensor)) != 0) return;
     const Extent extent = extent_of(tensor);
     sizes[{.storage = storage_of(tensor), .begin = extent.begin, .count = extent.count}] =
         SwapEngine::occupied(extent.count * tensor.element_size());
-  }
+    told_apart.push_back(std::move(packed));
+  });
   std::int64_t total = 0;
   for (const auto& [_, bytes] : sizes) total += bytes;
   return total;
 }
 
 Recorder::Wanted Recorder::wanted(const std::vector<LandingHandle>& landings) const {
-  std::vector<std::shared_ptr<Packed>> needed = alive();
-  BytesMap<std::size_t> numbers;
-  numbers.reserve(needed.size());
+  BytesNumbers numbers(packed_.size());
   Wanted found;
-  found.tensors.reserve(needed.size());
-  found.users.reserve(needed.size());
-  for (auto& packed : needed) {
+  found.tensors.reserve(packed_.size());
+  found.users.reserve(packed_.size());
+  for_each_alive([&](std::shared_ptr<Packed> packed) {
     packed->check();
     const at::Tensor& tensor = packed->tensor;
     const StorageId storage = storage_of(tensor);
@@ -178,22 +177,22 @@ Recorder::Wanted Recorder::wanted(const std::vector<LandingHandle>& landings) co
     });
     if (landing != landings.end()) {
       found.users.push_back({std::move(packed), *landing});
-      continue;
+      return;
     }
     const Extent extent = extent_of(tensor);
-    const BytesKey key{storage, extent.begin, extent.count, tensor.scalar_type(),
-                       static_cast<std::uint32_t>(tensor._version())};
-    const auto [at, is_new] = numbers.emplace(key, found.tensors.size());
+    const auto [number, is_new] =
+        numbers.of({storage, extent.begin, extent.count, tensor.scalar_type(),
+                    static_cast<std::uint32_t>(tensor._version())});
     if (is_new) {
       found.tensors.push_back(stretch_of(tensor, extent));
       found.bytes += SwapEngine::occupied(bytes_of(found.tensors.back()));
     }
-    found.users.push_back({std::move(packed), nullptr, at->second, extent.begin});
-  }
+    found.users.push_back({std::move(packed), nullptr, number, extent.begin});
+  });
   return found;
 }
 
-void Recorder::note(const Wanted& wanted, const std::vector<SavedHandle>& saved) {
+void Recorder::note(const Wanted& wanted, const SavedHandles& saved) {
   for (const auto& user : wanted.users) {
     if (user.landing != nullptr) {
       user.packed->hand_over(user.landing);
@@ -204,12 +203,12 @@ void Recorder::note(const Wanted& wanted, const std::vector<SavedHandle>& saved)
   packed_.clear();
 }
 
-std::vector<SavedHandle> Recorder::hand_over(Store& store,
+SavedHandles Recorder::hand_over(Store& store,
                                              const std::vector<LandingHandle>& landings,
                                              bool together) {
   // Storages live until the last is told apart: what they are told by are addresses.
   const Wanted found = wanted(landings);
-  std::vector<SavedHandle> saved;
+  SavedHandles saved;
   if (together && !found.tensors.empty()) saved = store.save_all(found.tensors);
   for (std::size_t i = saved.size(); i < found.tensors.size(); ++i) {
     saved.push_back(store.save_all({found.tensors[i]}).front());

@@ -55,12 +55,12 @@ class Recorder final : public SavingObserver {
   std::int64_t measure(const std::unordered_set<StorageId>& elsewhere) const;
   // Gives what is still needed to `store`, together (or one by one, if it need not return
   // together); views of `landings` are only noted. See Note [Saved late].
-  std::vector<SavedHandle> hand_over(Store& store, const std::vector<LandingHandle>& landings,
+  SavedHandles hand_over(Store& store, const std::vector<LandingHandle>& landings,
                                      bool together = true);
   // The same together, and the bytes that it takes; nothing, and nothing has moved, if those were
   // more than `limit`.
   struct Handed {
-    std::vector<SavedHandle> saved;
+    SavedHandles saved;
     std::int64_t bytes = 0;
   };
   std::optional<Handed> hand_over_within(std::int64_t limit, Store& store,
@@ -75,20 +75,22 @@ class Recorder final : public SavingObserver {
     std::int64_t begin = 0;  // elements of the storage before that one
   };
   struct Wanted {
-    Tensors tensors;
-    std::vector<User> users;
+    c10::SmallVector<at::Tensor, 4> tensors;
+    c10::SmallVector<User, 4> users;
     std::int64_t bytes = 0;
   };
   friend class RecordingHooks;
   std::shared_ptr<Packed> pack(const at::Tensor& tensor);
   bool stays(const at::Tensor& tensor) const;
-  std::vector<std::shared_ptr<Packed>> alive() const;
+  // Calls `each` for those that are still needed; they live until `each` has let go of them.
+  template <class Each>
+  void for_each_alive(Each each) const;
   Wanted wanted(const std::vector<LandingHandle>& landings) const;
   // Tells every user where its bytes are, and forgets them.
-  void note(const Wanted& wanted, const std::vector<SavedHandle>& saved);
+  void note(const Wanted& wanted, const SavedHandles& saved);
 
   const std::unordered_set<StorageId>* external_;
-  std::vector<std::weak_ptr<Packed>> packed_;
+  c10::SmallVector<std::weak_ptr<Packed>, 4> packed_;
 };
 
 }  // namespace ebbtide::offload

@@ -50,7 +50,7 @@ std::shared_ptr<Tally> State::tally_of(const Layer& layer) {
   return tally;
 }
 
-std::vector<SavedHandle> TallyingStore::save_all(const Tensors& tensors) {
+SavedHandles TallyingStore::save_all(at::TensorList tensors) {
   auto saved = store_.save_all(tensors);
   for (const auto& one : saved) {
     stats_.swapped_bytes += one->swapped_bytes();

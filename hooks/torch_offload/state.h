@@ -69,7 +69,7 @@ class State {
 class TallyingStore final : public Store {
  public:
   TallyingStore(Store& store, LayerStats& stats) : store_(store), stats_(stats) {}
-  std::vector<SavedHandle> save_all(const Tensors& tensors) override;
+  SavedHandles save_all(at::TensorList tensors) override;
   void layer_ended() override { store_.layer_ended(); }
 
  private:

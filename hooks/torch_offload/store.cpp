@@ -41,8 +41,8 @@ class Kept final : public Saved {
 
 }  // namespace
 
-std::vector<SavedHandle> KeepStore::save_all(const Tensors& tensors) {
-  std::vector<SavedHandle> saved;
+SavedHandles KeepStore::save_all(at::TensorList tensors) {
+  SavedHandles saved;
   saved.reserve(tensors.size());
   for (const auto& tensor : tensors) saved.push_back(std::make_shared<Kept>(tensor, held_));
   return saved;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/SmallVector.h>
 
 #include <atomic>
 #include <cstdint>
@@ -36,6 +37,7 @@ class Saved {
 };
 
 using SavedHandle = std::shared_ptr<Saved>;
+using SavedHandles = c10::SmallVector<SavedHandle, 1>;  // a single one needs no memory of its own
 // Of one store: saved, not released, and on the device to stay.
 using HeldBytes = std::shared_ptr<std::atomic<std::int64_t>>;
 
@@ -44,7 +46,7 @@ class Store {
  public:
   virtual ~Store() = default;
   // Tensors that are needed together: aliases (alias_of) that are the store's own from now on.
-  virtual std::vector<SavedHandle> save_all(const Tensors& tensors) = 0;
+  virtual SavedHandles save_all(at::TensorList tensors) = 0;
   // What was saved before the last such call has had its time: it leaves the device now.
   virtual void layer_ended() = 0;
 };
@@ -52,7 +54,7 @@ class Store {
 // Saved tensors stay where they are.
 class KeepStore final : public Store {
  public:
-  std::vector<SavedHandle> save_all(const Tensors& tensors) override;
+  SavedHandles save_all(at::TensorList tensors) override;
   void layer_ended() override {}
   std::int64_t held_bytes() const { return *held_; }
 

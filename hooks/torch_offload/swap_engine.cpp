@@ -32,7 +32,7 @@ std::int64_t SwapEngine::room(std::int64_t wanted) const {
   return bytes;
 }
 
-std::optional<std::uint64_t> SwapEngine::swap_out(const std::vector<ebbtide_swap_source>& sources,
+std::optional<std::uint64_t> SwapEngine::swap_out(c10::ArrayRef<ebbtide_swap_source> sources,
                                                   std::uint64_t stream) {
   std::uint64_t ticket = 0;
   const ebbtide_status status =
@@ -42,8 +42,8 @@ std::optional<std::uint64_t> SwapEngine::swap_out(const std::vector<ebbtide_swap
   return ticket;
 }
 
-void SwapEngine::await_out(std::uint64_t ticket, std::uint64_t stream) {
-  check(ebbtide_swap_await_out(number_, ticket, stream));
+void SwapEngine::await_out(c10::ArrayRef<std::uint64_t> tickets, std::uint64_t stream) {
+  check(ebbtide_swap_await_all_out(number_, tickets.data(), tickets.size(), stream));
 }
 
 void SwapEngine::swap_in(std::uint64_t ticket, void* target, std::int64_t bytes,

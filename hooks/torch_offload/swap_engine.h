@@ -37,9 +37,10 @@ class SwapEngine {
   // How much of `wanted` bytes one swap_out could take now.
   std::int64_t room(std::int64_t wanted) const;
   // Queues copies to the host. None: there is no host memory for them.
-  std::optional<std::uint64_t> swap_out(const std::vector<ebbtide_swap_source>& sources,
+  std::optional<std::uint64_t> swap_out(c10::ArrayRef<ebbtide_swap_source> sources,
                                         std::uint64_t stream);
-  void await_out(std::uint64_t ticket, std::uint64_t stream);
+  // Of all these tickets, at the price of one.
+  void await_out(c10::ArrayRef<std::uint64_t> tickets, std::uint64_t stream);
   void swap_in(std::uint64_t ticket, void* target, std::int64_t bytes, std::uint64_t stream);
   void await_in(std::uint64_t ticket, std::uint64_t stream);
   // Forgets a ticket, with its copy out or in awaited before if that still works on memory of ours.

@@ -1,11 +1,14 @@
 #include "hooks/torch_offload/swap_entry.h"
 
-#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <numeric>
+#include <span>
 #include <stdexcept>
+#include <vector>
 
 #include "hooks/torch_offload/tensor_layout.h"
 
@@ -25,7 +28,22 @@ ebbtide_swap_source source_of(const at::Tensor& tensor, std::int64_t bytes) {
 
 }  // namespace
 
-SwapEntry::SwapEntry(std::shared_ptr<SwapEngine> engine, Tensors sources)
+void Swapped::take_shape(const at::Tensor& tensor) {
+  size_ = tensor.sizes();
+  stride_ = tensor.strides();
+  has_shape_ = true;
+}
+
+std::int64_t Swapped::size_bytes() const { return entry_->size_of(number_); }
+std::int64_t Swapped::swapped_bytes() const { return entry_->swapped_bytes(number_); }
+bool Swapped::prefetch() { return entry_->prefetch(); }
+at::Tensor Swapped::get_as(at::IntArrayRef size, at::IntArrayRef stride, std::int64_t begin) {
+  return entry_->get(number_, size, stride, begin);
+}
+bool Swapped::is_here() const { return size_bytes() > 0 && entry_->is_here(); }
+bool Swapped::is_changed() const { return entry_->is_changed(number_); }
+
+SwapEntry::SwapEntry(std::shared_ptr<SwapEngine> engine, Each<at::Tensor> sources)
     : engine_(std::move(engine)),
       device_(sources.front().device()),
       sources_(std::move(sources)),
@@ -34,7 +52,8 @@ SwapEntry::SwapEntry(std::shared_ptr<SwapEngine> engine, Tensors sources)
   parts_.reserve(sources_.size());
   for (const auto& source : sources_) {
     const std::int64_t start = round_up(end, SwapEngine::kAlignment);
-    parts_.push_back({Witness(source, "a tensor"), source.scalar_type(), start, bytes_of(source)});
+    parts_.push_back({Witness(source, "a tensor"), source.scalar_type(), start, bytes_of(source),
+                      Swapped(this, parts_.size())});
     end = start + parts_.back().bytes;
   }
 }
@@ -56,6 +75,22 @@ std::int64_t SwapEntry::rest_bytes() const {
                          [](std::int64_t sum, const Part& part) { return sum + part.bytes; });
 }
 
+SavedHandle SwapEntry::handle(const std::shared_ptr<SwapEntry>& entry, std::size_t number,
+                              const at::Tensor& tensor) {
+  Swapped& first = entry->parts_[number].first;
+  if (!first.has_shape()) {
+    first.take_shape(tensor);
+    return {entry, &first};
+  }
+  struct Another {
+    std::shared_ptr<SwapEntry> entry;
+    Swapped swapped;
+  };
+  const auto another = std::make_shared<Another>(Another{entry, Swapped(entry.get(), number)});
+  another->swapped.take_shape(tensor);
+  return {another, &another->swapped};
+}
+
 void SwapEntry::count_in(HeldBytes held) {
   held_ = std::move(held);
   *held_ += rest_bytes();
@@ -63,12 +98,15 @@ void SwapEntry::count_in(HeldBytes held) {
 
 bool SwapEntry::swap_out() {
   const bool single = sources_.size() == 1;
-  std::vector<ebbtide_swap_source> asked;
-  asked.reserve(sources_.size());
-  for (const auto& source : sources_) asked.push_back(source_of(source, bytes_of(source)));
+  // The usual few need no memory of their own.
+  std::array<ebbtide_swap_source, 8> few{};
+  std::vector<ebbtide_swap_source> many(sources_.size() > few.size() ? sources_.size() : 0);
+  const std::span asked = many.empty() ? std::span(few).first(sources_.size()) : std::span(many);
+  std::transform(sources_.begin(), sources_.end(), asked.begin(),
+                 [](const auto& source) { return source_of(source, bytes_of(source)); });
   while (asked.back().bytes >= (single ? kSmallestBytes : 1)) {
     try {
-      ticket_ = engine_->swap_out(asked, stream_);
+      ticket_ = engine_->swap_out({asked.data(), asked.size()}, stream_);
     } catch (const std::runtime_error& error) {  // nothing is lost: the tensors are still here
       std::fprintf(stderr, "ebbtide warning %s; the tensor stays on the device\n", error.what());
       return false;
@@ -86,12 +124,6 @@ bool SwapEntry::swap_out() {
   return true;
 }
 
-void SwapEntry::let_go() {
-  if (!is_leaving()) return;
-  engine_->await_out(*ticket_, stream_);
-  sources_.clear();
-}
-
 bool SwapEntry::prefetch() {
   if (is_leaving()) return false;
   if (landed_.defined() || !ticket_) return true;
@@ -105,8 +137,7 @@ bool SwapEntry::prefetch() {
 
 void SwapEntry::land() {
   // Whole elements of any type, so that it can be seen as one.
-  at::Tensor landed = at::empty({round_up(size(), kLargestElement)},
-                                at::TensorOptions().dtype(at::kByte).device(device_));
+  at::Tensor landed = empty_bytes(round_up(size(), kLargestElement), device_);
   std::int64_t away = size();
   if (rest_.defined()) {
     away -= bytes_of(rest_);

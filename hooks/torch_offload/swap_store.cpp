@@ -13,34 +13,35 @@ SwapStore::SwapStore(at::Device device, std::int64_t host_budget, std::int64_t m
       engine_(std::make_shared<SwapEngine>(device, host_budget)),
       most_in_flight_(most_in_flight) {}
 
-std::vector<SavedHandle> SwapStore::save_all(const Tensors& tensors) {
-  const std::size_t count = tensors.size();
-  BytesMap<std::size_t> places_in_group;
-  std::vector<BytesKey> keys;
-  Tensors group;
-  std::vector<std::optional<Place>> places;  // none: `numbers` is its place in the group
-  std::vector<std::size_t> numbers;
-  places_in_group.reserve(count);
-  keys.reserve(count), group.reserve(count), places.reserve(count), numbers.reserve(count);
+SavedHandles SwapStore::save_all(at::TensorList tensors) {
+  BytesNumbers distinct(tensors.size());
+  c10::SmallVector<BytesKey, 4> keys;
+  Flats group;
+  Places places;  // without an entry: `number` is its place in the group
+  keys.reserve(tensors.size()), group.reserve(tensors.size()), places.reserve(tensors.size());
   for (const auto& tensor : tensors) {
     at::Tensor bytes = flat(tensor);
     const BytesKey key = key_of(bytes);
-    places.push_back(find(key));
-    if (!places.back() && bytes.nbytes() == 0) {
-      places.back() = Place{std::make_shared<SwapEntry>(engine_, Tensors{bytes}), 0};
+    Place place = find(key).value_or(Place{});
+    if (place.entry == nullptr && bytes.nbytes() == 0) {
+      place.entry = std::make_shared<SwapEntry>(engine_, Flats{bytes});
     }
-    numbers.push_back(places.back() ? 0
-                                    : places_in_group.emplace(key, keys.size()).first->second);
-    if (places.back() || numbers.back() < keys.size()) continue;
-    keys.push_back(key);
-    group.push_back(std::move(bytes));
+    if (place.entry == nullptr) {
+      const auto [number, is_new] = distinct.of(key);
+      place.number = number;
+      if (is_new) {
+        keys.push_back(key);
+        group.push_back(std::move(bytes));
+      }
+    }
+    places.push_back(std::move(place));
   }
-  const std::vector<Place> taken = group.empty() ? std::vector<Place>{} : take_over(group, keys);
-  std::vector<SavedHandle> saved;
-  saved.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Place& place = places[i] ? *places[i] : taken[numbers[i]];
-    saved.push_back(std::make_shared<Swapped>(place.entry, place.number, tensors[i]));
+  const Places taken = group.empty() ? Places() : take_over(std::move(group), keys);
+  SavedHandles saved;
+  saved.reserve(tensors.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const Place& place = places[i].entry != nullptr ? places[i] : taken[places[i].number];
+    saved.push_back(SwapEntry::handle(place.entry, place.number, tensors[i]));
   }
   return saved;
 }
@@ -84,10 +85,9 @@ std::optional<SwapStore::Place> SwapStore::find(const BytesKey& key) const {
   return std::nullopt;
 }
 
-std::vector<SwapStore::Place> SwapStore::take_over(const Tensors& flats,
-                                                   const std::vector<BytesKey>& keys) {
+SwapStore::Places SwapStore::take_over(Flats flats, c10::ArrayRef<BytesKey> keys) {
   auto entry = std::make_shared<SwapEntry>(engine_, flats);
-  std::vector<Place> places;
+  Places places;
   places.reserve(flats.size());
   if (entry->swap_out()) {
     Leaving& layer = layers_[1];
@@ -99,7 +99,7 @@ std::vector<SwapStore::Place> SwapStore::take_over(const Tensors& flats,
     }
   } else if (flats.size() > 1) {
     for (std::size_t i = 0; i < flats.size(); ++i) {
-      places.push_back(take_over({flats[i]}, {keys[i]}).front());
+      places.push_back(take_over({flats[i]}, keys[i]).front());
     }
     return places;
   }
@@ -109,9 +109,22 @@ std::vector<SwapStore::Place> SwapStore::take_over(const Tensors& flats,
 }
 
 void SwapStore::let_go_of_one_layer() {
+  std::vector<Entry> leaving;
+  std::vector<std::uint64_t> tickets;
+  const auto let_go_of_these = [&] {
+    if (leaving.empty()) return;
+    engine_->await_out(tickets, leaving.front()->stream());
+    for (const Entry& entry : leaving) entry->let_go();
+    leaving.clear(), tickets.clear();
+  };
   for (const auto& weak : layers_[0].entries) {
-    if (const Entry entry = weak.lock()) entry->let_go();
+    Entry entry = weak.lock();
+    if (entry == nullptr || !entry->is_leaving()) continue;
+    if (!leaving.empty() && leaving.front()->stream() != entry->stream()) let_go_of_these();
+    tickets.push_back(entry->ticket());
+    leaving.push_back(std::move(entry));
   }
+  let_go_of_these();
   layers_[0].entries.clear();
   layers_[0].places.clear();
   layers_[0].bytes = 0;

@@ -12,30 +12,6 @@
 
 namespace ebbtide::offload {
 
-// One tensor in a SwapStore.
-class Swapped final : public Saved {
- public:
-  Swapped(std::shared_ptr<SwapEntry> entry, std::size_t number, const at::Tensor& tensor)
-      : entry_(std::move(entry)),
-        number_(number),
-        size_(tensor.sizes()),
-        stride_(tensor.strides()) {}
-  std::int64_t size_bytes() const override { return entry_->size_of(number_); }
-  std::int64_t swapped_bytes() const override { return entry_->swapped_bytes(number_); }
-  bool prefetch() override { return entry_->prefetch(); }
-  at::Tensor get() override { return entry_->get(number_, size_, stride_, 0); }
-  at::Tensor get_as(at::IntArrayRef size, at::IntArrayRef stride, std::int64_t begin) override {
-    return entry_->get(number_, size, stride, begin);
-  }
-  bool is_here() const override { return size_bytes() > 0 && entry_->is_here(); }
-  bool is_changed() const override { return entry_->is_changed(number_); }
-
- private:
-  std::shared_ptr<SwapEntry> entry_;
-  std::size_t number_;
-  at::DimVector size_, stride_;
-};
-
 // Takes tensors of one device over into host memory. What does not fit there stays on the device,
 // split by token: the first rows of a tensor leave, the others are kept. Tensors that are saved
 // together leave, return and take memory as one. The same bytes saved again while they are on their
@@ -48,7 +24,7 @@ class SwapStore final : public Store {
   SwapStore(at::Device device, std::int64_t host_budget,
             std::int64_t most_in_flight = kMostInFlight);
 
-  std::vector<SavedHandle> save_all(const Tensors& tensors) override;
+  SavedHandles save_all(at::TensorList tensors) override;
   // The next layer's work on the current stream begins when the copies have ended of what the layer
   // before the one that ended saved; the host does not wait.
   void layer_ended() override;
@@ -70,12 +46,15 @@ class SwapStore final : public Store {
     std::size_t number = 0;
   };
 
+  using Flats = SwapEntry::Each<at::Tensor>;
+  using Places = c10::SmallVector<Place, 4>;
+
   static BytesKey key_of(const at::Tensor& flat);
   at::Tensor flat(const at::Tensor& tensor) const;
   // Where the bytes of `key` are on their way already.
   std::optional<Place> find(const BytesKey& key) const;
   // Takes over distinct tensors: in one entry, or, if they do not fit together, each in its own.
-  std::vector<Place> take_over(const Tensors& flats, const std::vector<BytesKey>& keys);
+  Places take_over(Flats flats, c10::ArrayRef<BytesKey> keys);
   void let_go_of_one_layer();
 
   // What left together with one layer. What is on its way keeps the storages of its keys alive.

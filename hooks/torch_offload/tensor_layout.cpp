@@ -1,10 +1,14 @@
 #include "hooks/torch_offload/tensor_layout.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/util/hash.h>
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 namespace ebbtide::offload {
@@ -36,6 +40,12 @@ at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t s
     back[static_cast<std::size_t>(order[i])] = static_cast<std::int64_t>(i);
   }
   return at::empty(sizes, tensor.options()).permute(back);
+}
+
+at::Tensor empty_bytes(std::int64_t count, at::Device device) {
+  const c10::OptionalDeviceGuard guard(device.is_cpu() ? std::nullopt : std::optional(device));
+  const c10::DispatchKeySet keys(device.is_cpu() ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
+  return at::detail::empty_generic({count}, c10::GetAllocator(device.type()), keys, at::kByte, std::nullopt);
 }
 
 at::Tensor alias_of(const at::Tensor& tensor) {

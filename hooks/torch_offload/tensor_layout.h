@@ -2,10 +2,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/SmallVector.h>
 #include <c10/util/flat_hash_map.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace ebbtide::offload {
 
@@ -35,8 +38,38 @@ struct BytesHash {
 template <typename Value>
 using BytesMap = ska::flat_hash_map<BytesKey, Value, BytesHash>;
 
+// Numbers distinct bytes from 0 on. A few are compared one by one: they need no memory of their own.
+class BytesNumbers {
+ public:
+  static constexpr std::size_t kFew = 8;
+
+  explicit BytesNumbers(std::size_t most) : is_few_(most <= kFew) {
+    if (!is_few_) numbers_.reserve(most);
+  }
+  // The number of `key`, and whether it is new.
+  std::pair<std::size_t, bool> of(const BytesKey& key) {
+    if (!is_few_) {
+      const auto [at, is_new] = numbers_.emplace(key, numbers_.size());
+      return {at->second, is_new};
+    }
+    const auto found = std::find(few_.begin(), few_.end(), key);
+    const auto number = static_cast<std::size_t>(found - few_.begin());
+    const bool is_new = found == few_.end();
+    if (is_new) few_.push_back(key);
+    return {number, is_new};
+  }
+
+ private:
+  bool is_few_;
+  c10::SmallVector<BytesKey, kFew> few_;
+  BytesMap<std::size_t> numbers_;
+};
+
 // Empty, without gaps, in `tensor`'s order of dimensions; dimension `dim` is of another size.
 at::Tensor dense_like(const at::Tensor& tensor, std::int64_t dim, std::int64_t size);
+
+// Bytes on a device, for work on its current stream: empty(), but for its detour through torch's dispatcher.
+at::Tensor empty_bytes(std::int64_t count, at::Device device);
 
 // The same bytes and version counter, without a graph: detach(), but for its detour through torch's
 // dispatcher, which would be most of what a saved tensor costs the host.

@@ -304,6 +304,7 @@ SWAP_FUNCTIONS: dict[str, tuple[object, list[object]]] = {
         [c.c_uint64, c.POINTER(SwapSourceStruct), c.c_size_t, c.c_uint64, c.POINTER(c.c_uint64)],
     ),
     "ebbtide_swap_await_out": (c.c_int, [c.c_uint64, c.c_uint64, c.c_uint64]),
+    "ebbtide_swap_await_all_out": (c.c_int, [c.c_uint64, c.POINTER(c.c_uint64), c.c_size_t, c.c_uint64]),
     "ebbtide_swap_in": (
         c.c_int,
         [c.c_uint64, c.c_uint64, c.c_int64, c.c_void_p, c.c_int64, c.c_uint64],

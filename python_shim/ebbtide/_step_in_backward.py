@@ -7,6 +7,7 @@ Transformer's longest run did so, arXiv 2407.15892.)
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ def step_in_backward(optimizer: torch.optim.Optimizer, *, off: bool = False) -> 
 
     Not for what needs all gradients at once: clipping by norm (finds none to clip), gradient
     accumulation, GradScaler, and DDP, which sums gradients of its processes later (FSDP2's
-    fully_shard works). Raises EbbtideError, which names the remedy, for no optimizer, for LBFGS,
-    and for parameters that several processes hold whole; a second backward before
+    fully_shard works). Raises EbbtideError, which names the remedy, for no optimizer, for one
+    whose step() needs a closure (LBFGS), and for parameters that several processes hold whole; a second backward before
     `optimizer.step()` raises it inside of backward (unless `optimizer.zero_grad()` was called,
     as after a backward that failed). Not thread-safe; call it between steps.
     """
@@ -46,9 +47,10 @@ def step_in_backward(optimizer: torch.optim.Optimizer, *, off: bool = False) -> 
         before.undo()
     if off:
         return
-    if isinstance(optimizer, torch.optim.LBFGS):
+    if _needs_closure(optimizer):
         raise EbbtideError(
-            "step_in_backward(LBFGS): it needs all gradients at once: use another optimizer, or leave it off"
+            f"step_in_backward({type(optimizer).__name__}): its step() needs a closure, and with it all "
+            "gradients at once: use another optimizer, or leave it off"
         )
     if any(_is_replicated(parameter) for parameter, _ in _parameters(optimizer)):
         raise EbbtideError(
@@ -63,6 +65,11 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[torch.Tensor
     for index, group in enumerate(optimizer.param_groups):
         for parameter in group["params"]:
             yield parameter, index
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _is_replicated(parameter: torch.Tensor) -> bool:

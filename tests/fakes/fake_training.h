@@ -31,6 +31,7 @@ struct Schedule {
   int iterations = 2;
   int speed = 4;          // how soon queued work runs: 0 is not before the end
   bool abandons = false;  // one more forward without a backward
+  bool lets_go_together = false;  // one wait for a layer, or one for each of its tensors
   std::int64_t host_bytes = std::int64_t{1} << 20;
   bool ignores_waits = false;
 
@@ -39,7 +40,8 @@ struct Schedule {
                << ", .swapped_pieces = " << s.swapped_pieces << ", .in_flight = " << s.in_flight
                << ", .prefetch = " << s.prefetch << ", .forwards = " << s.forwards
                << ", .iterations = " << s.iterations << ", .speed = " << s.speed
-               << ", .abandons = " << s.abandons << ", .host_bytes = " << s.host_bytes << "}";
+               << ", .abandons = " << s.abandons << ", .lets_go_together = " << s.lets_go_together
+               << ", .host_bytes = " << s.host_bytes << "}";
   }
 };
 
@@ -278,6 +280,16 @@ class FakeTraining {
     for (Saved& saved : layer.rest) action(saved);
   }
   void let_go(Layer& layer) {
+    if (schedule_.lets_go_together) {
+      std::vector<Ticket> tickets;
+      each(layer, [&](Saved& saved) {
+        if (saved.ticket && saved.source != nullptr) tickets.push_back(*saved.ticket);
+      });
+      EXPECT_TRUE(swap_.await_out(tickets, kCompute).ok());
+      each(layer, [&](Saved& saved) {
+        if (saved.ticket && saved.source != nullptr) memory_.free(std::exchange(saved.source, nullptr));
+      });
+    }
     each(layer, [&](Saved& saved) { let_go(saved); });
   }
   void prefetch(Layer& layer) {

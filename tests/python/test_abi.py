@@ -29,6 +29,7 @@ C_TYPES = {
     "uint64_t": ctypes.c_uint64,
     "uint32_t": ctypes.c_uint32,
     "uint32_t*": ctypes.POINTER(ctypes.c_uint32),
+    "const uint64_t*": ctypes.POINTER(ctypes.c_uint64),
     "uint8_t": ctypes.c_uint8,
     "int8_t": ctypes.c_int8,
     "char": ctypes.c_char,

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("ebbtide")
 
 from ebbtide._offload._layer_saving import landing_for, recorder_for, storage_of  # noqa: E402
+from ebbtide._offload._layer_tally import Tally, TallyingStore  # noqa: E402
 from ebbtide._offload._native_saving import Externals, NativeKeepStore  # noqa: E402
 from ebbtide._offload._store import KeepStore  # noqa: E402
 from ebbtide._offload._swap_store import SwapStore  # noqa: E402
@@ -65,6 +66,60 @@ def test_nothing_moves_beyond_the_limit(store):
     assert recorder.hand_over(store, [], 2 * BYTES - 1) is None
     assert store.held_bytes == 0
     assert torch.equal(torch.autograd.grad(y, x)[0], x.cos() * x.sin().exp())
+
+
+def test_infinity_is_no_limit_and_less_than_nothing_allows_nothing(store):
+    for limit, is_handed in ((float("inf"), True), (1e30, True), (BYTES + 0.5, True), (BYTES - 0.5, False), (-1.5, False)):
+        x = leaf()
+        recorder = recorder_for(store, Externals())
+        with recorder.hooks():
+            y = x.sin()
+        assert (recorder.hand_over(store, [], limit) is not None) == is_handed
+        del y
+
+
+def test_a_store_that_counts_is_told_of_what_recorders_of_either_kind_hand_over(store):
+    tally = Tally("layer")
+    counting = TallyingStore(store, tally)
+    x = leaf()
+    recorder = recorder_for(counting, Externals())
+    with recorder.hooks():
+        y = x.sin()
+    handed = recorder.hand_over(counting, [], LARGE)
+    assert tally.kept_bytes + tally.swapped_bytes == sum(one.size_bytes for one in handed.saved) == BYTES
+    assert (tally.swapped_bytes == BYTES) == isinstance(store, SwapStore)
+    del y
+
+
+def test_an_error_of_what_counts_is_the_programs(store):
+    class Counting:
+        is_native, address = True, getattr(store, "address", 0)
+
+        def count(self, handed):
+            raise ZeroDivisionError
+
+    if not store.is_native:
+        pytest.skip("recorders of Python count themselves")
+    x = leaf()
+    recorder = recorder_for(store, Externals())
+    with recorder.hooks():
+        y = x.sin()
+    with pytest.raises(ZeroDivisionError):
+        recorder.hand_over(Counting(), [], LARGE)
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], x.cos())
+
+
+def test_what_recorders_of_cpp_cannot_hand_over_to_is_refused(store):
+    if not store.is_native:
+        pytest.skip("of C++")
+    recorder = recorder_for(store, Externals())
+    with pytest.raises(AttributeError, match="address"):
+        recorder.hand_over(KeepStore(), [], LARGE)
+    with pytest.raises(TypeError):
+        recorder.hand_over(store, [], "many")
+    assert not recorder.hand_over(store, [], LARGE).saved
+    with pytest.raises(RuntimeError, match="after its end"):
+        recorder.hand_over(store, [], LARGE)
 
 
 def test_hooks_entered_inside_are_the_innermost(store):

@@ -140,8 +140,21 @@ def test_a_backward_that_failed_may_be_tried_again():
 def test_what_cannot_be_stepped_so_is_named():
     with pytest.raises(EbbtideError, match=r"step_in_backward\(Linear\): allowed is a torch.optim.Optimizer"):
         ebbtide.step_in_backward(torch.nn.Linear(1, 1))
-    with pytest.raises(EbbtideError, match="LBFGS"):
-        ebbtide.step_in_backward(torch.optim.LBFGS(model().parameters()))
+
+
+class OfSamples(torch.optim.SGD):
+    """Asks for its gradients itself, as LBFGS does."""
+
+    def step(self, closure):
+        closure()
+        return super().step()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, OfSamples])
+def test_an_optimizer_whose_step_needs_a_closure_is_named(kind):
+    line = rf"^step_in_backward\({kind.__name__}\): its step\(\) needs a closure, .*: use another optimizer, or leave it off$"
+    with pytest.raises(EbbtideError, match=line):
+        ebbtide.step_in_backward(kind(model().parameters(), lr=0.1))
 
 
 def test_what_several_processes_hold_whole_is_refused(monkeypatch):

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 
-from ._native_saving import Externals, NativeLanding, NativeRecorder, native_recorder
+from ._native_saving import Externals, NativeLanding, NativeRecorder
 from ._store import Handed, Saved, Store, raise_changed
 from ._swap_engine import ALIGNMENT
 
@@ -106,6 +107,11 @@ class _Packed:
         return base.as_strided(self.size, self.stride, base.storage_offset() + self.offset)
 
 
+class _Handed(NamedTuple):
+    saved: Sequence[Saved]
+    occupied_bytes: int
+
+
 class Recorder:
     """Collects what autograd saves during one run, then hands it to a store.
 
@@ -173,7 +179,7 @@ class Recorder:
         saved = dict(zip(wanted, store.save_all(list(wanted.values())), strict=True)) if wanted else {}
         for packed, key in users:
             packed.source = saved[key]
-        return Handed(list(saved.values()), occupied_bytes)
+        return _Handed(list(saved.values()), occupied_bytes)
 
 
 AnyLanding = Landing | NativeLanding
@@ -187,7 +193,7 @@ def landing_for(store: Store, tensor: torch.Tensor) -> AnyLanding:
 
 def recorder_for(store: Store, externals: Externals) -> AnyRecorder:
     """One whose hand_over() may get `store`, or another that is native if this one is."""
-    return native_recorder(externals) if store.is_native else Recorder(externals)
+    return externals.native.recorder() if store.is_native else Recorder(externals)  # type: ignore[no-any-return]
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)

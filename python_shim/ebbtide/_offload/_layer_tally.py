@@ -6,13 +6,13 @@ import ctypes
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from .. import _abi, _native
-from ._store import Handed, Saved, Store
+from ._native_saving import NativeStore, SavedTogether
+from ._store import Saved, Store
 
 
 @functools.cache
@@ -65,6 +65,8 @@ class TallyingStore:
     def __init__(self, store: Store, tally: Tally) -> None:
         self._store, self._tally = store, tally
         self.is_native = store.is_native
+        if isinstance(store, NativeStore):
+            self.address = store.address  # where recorders of C++ hand over
 
     def save(self, tensor: torch.Tensor) -> Saved:
         return self.save_all([tensor])[0]
@@ -74,11 +76,9 @@ class TallyingStore:
         self._count(saved)
         return saved
 
-    def take(self, recorder: Any, landings: Iterable[Any], limit: float) -> Handed | None:
-        handed = self._store.take(recorder, landings, limit)
-        if handed is not None:
-            self._count(handed.saved)
-        return handed
+    def count(self, handed: SavedTogether) -> None:
+        """What a recorder of C++ handed over."""
+        self._count((handed,))
 
     def _count(self, saved: Sequence[Saved]) -> None:
         swapped = sum(each.swapped_bytes for each in saved)

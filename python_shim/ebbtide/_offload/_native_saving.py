@@ -18,10 +18,7 @@ import torch
 
 from .. import _native
 from .._activation import load_store
-from .._errors import one_line
 from ._store import Handed, Saved, Store
-
-_NO_LIMIT = 1 << 62
 
 
 @functools.cache
@@ -56,21 +53,13 @@ class NativeRecorder(Protocol):
 
     def hand_over(
         self, store: Store, landings: Iterable[NativeLanding], limit: float
-    ) -> Handed | None: ...
-
-    def take(self, store: int, landings: Iterable[NativeLanding], limit: int) -> SavedTogether | None: ...
-
-
-class SavedTogether(Saved, Protocol):
-    """All that one recorder handed over. False if nothing was left to save. The graph that saved it asks
-    for it, and nobody else."""
-
-    occupied_bytes: int
+    ) -> SavedTogether | None:
+        """Needs a NativeStore, or what has its `address` and `count`."""
 
 
-def native_recorder(externals: Externals) -> NativeRecorder:
-    made: NativeRecorder = saving().recorder(externals.native)
-    return made
+class SavedTogether(Saved, Handed, Protocol):
+    """All that one recorder handed over, as one. False if nothing was left to save. The graph that saved it
+    asks for it, and nobody else."""
 
 
 class NativeLanding:
@@ -86,16 +75,17 @@ class NativeLanding:
 
 
 class NativeStore:
-    """A store of C++: a torch class with save_all and take. Not thread-safe."""
+    """A store of C++: a torch class with save_all and address. Not thread-safe."""
 
     is_native = True
+    count = None  # to be told by a recorder of what it handed over
 
     def __init__(self, native: Any, index: int) -> None:
         """`index`: the device's, whose current stream counts; -1 for none."""
         self._native, self._index = native, index
         # A name of a torch class is looked up anew by each use.
         self._save_all, self._held_bytes = native.save_all, native.held_bytes
-        self._address = native.address()
+        self.address = native.address()
 
     @property
     def held_bytes(self) -> int:
@@ -115,17 +105,6 @@ class NativeStore:
         native, sizes, swapped = self._save_all(tensors)
         batch = itertools.repeat(_Batch(native, self._index))
         return list(map(NativeSaved, batch, itertools.count(), sizes, swapped))
-
-    def take(
-        self, recorder: NativeRecorder, landings: Iterable[NativeLanding], limit: float
-    ) -> Handed | None:
-        try:
-            saved = recorder.take(self._address, landings, int(min(limit, _NO_LIMIT)))
-        except RuntimeError as error:
-            raise type(error)(one_line(error)) from None
-        if saved is None:
-            return None
-        return Handed((saved,) if saved else (), saved.occupied_bytes)
 
 
 class NativeKeepStore(NativeStore):

@@ -7,8 +7,8 @@ graph leaks nothing on either side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
@@ -33,11 +33,15 @@ class Saved(Protocol):
         """Forget it, on the host and on the device. Idempotent."""
 
 
-class Handed(NamedTuple):
+class Handed(Protocol):
     """What a recorder handed over to a store."""
 
-    saved: Sequence[Saved]
-    occupied_bytes: int  # that it takes of host memory, if it goes there
+    @property
+    def saved(self) -> Sequence[Saved]: ...
+
+    @property
+    def occupied_bytes(self) -> int:
+        """That it takes of host memory, if it goes there."""
 
 
 class Store(Protocol):
@@ -56,9 +60,6 @@ class Store(Protocol):
 
     def save_all(self, tensors: Sequence[torch.Tensor]) -> Sequence[Saved]:
         """`save` for tensors that are needed together, in their order."""
-
-    def take(self, recorder: Any, landings: Iterable[Any], limit: float) -> Handed | None:
-        """What a recorder of C++ has, unless it takes more than `limit` bytes. For native stores alone."""
 
     def layer_ended(self) -> None:
         """What was saved before the last such call has had its time: it leaves the device now.
@@ -108,9 +109,6 @@ class KeepStore:
 
     def save_all(self, tensors: Sequence[torch.Tensor]) -> list[Kept]:
         return [self.save(tensor) for tensor in tensors]
-
-    def take(self, recorder: Any, landings: Iterable[Any], limit: float) -> None:
-        raise TypeError("this store takes over from recorders of Python alone")
 
     def layer_ended(self) -> None:
         return

@@ -56,6 +56,25 @@ TEST_F(SwapApi, BytesGoOutAndComeBack) {
   EXPECT_EQ(after.rounds, 1);
 }
 
+TEST_F(SwapApi, SeveralTicketsAreAwaitedTogether) {
+  std::vector<std::vector<char>> tensors;
+  std::vector<std::uint64_t> tickets(3);
+  for (char i = 0; i < 3; ++i) tensors.emplace_back(kSize, i);
+  for (std::size_t i = 0; i < 3; ++i) ASSERT_EQ(swap_out(tensors[i].data(), kSize, &tickets[i]), EBBTIDE_OK);
+  ASSERT_EQ(ebbtide_swap_await_all_out(swap_, tickets.data(), tickets.size(), 0), EBBTIDE_OK);
+  for (char i = 0; i < 3; ++i) {
+    auto& tensor = tensors[static_cast<std::size_t>(i)];
+    tensor.assign(kSize, 'x');
+    const std::uint64_t ticket = tickets[static_cast<std::size_t>(i)];
+    ASSERT_EQ(ebbtide_swap_in(swap_, ticket, 0, tensor.data(), kSize, 0), EBBTIDE_OK);
+    ASSERT_EQ(ebbtide_swap_await_in(swap_, ticket, 0), EBBTIDE_OK);
+    EXPECT_EQ(tensor, std::vector<char>(kSize, i));
+    ASSERT_EQ(ebbtide_swap_release(swap_, ticket), EBBTIDE_OK);
+  }
+  EXPECT_EQ(ebbtide_swap_await_all_out(swap_, tickets.data(), 1, 0), EBBTIDE_INVALID_ARGUMENT);
+  EXPECT_EQ(ebbtide_swap_await_all_out(swap_, tickets.data(), 0, 0), EBBTIDE_OK);
+}
+
 TEST_F(SwapApi, ManySourcesShareATicket) {
   std::vector<std::vector<char>> tensors;
   std::vector<ebbtide_swap_source> sources;

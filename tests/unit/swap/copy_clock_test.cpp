@@ -88,6 +88,16 @@ TEST_F(CopyClockTest, WhatIsUnderWayIsNotWaitedForAndCountsLater) {
   EXPECT_EQ(sum_.copying_ns, 1);
 }
 
+TEST_F(CopyClockTest, WhatIsDoneIsLookedUpNowAndThen) {
+  for (std::uint64_t i = 1; i <= CopyClock::kLookEvery; ++i) {
+    const EventId start = recorded(copies_);
+    const EventId end = recorded(copies_);
+    run();
+    clock_.add({start, end, {}}, sum_);
+    EXPECT_EQ(sum_.copying_ns > 0, i == CopyClock::kLookEvery) << i;
+  }
+}
+
 TEST_F(CopyClockTest, CopiesBeyondTheMostAreCountedInsteadOfTimed) {
   for (std::size_t i = 0; i <= CopyClock::kMostPending; ++i) {
     const EventId start = recorded(copies_);

@@ -32,6 +32,7 @@ Schedule random_schedule(unsigned seed) {
   schedule.iterations = from(0, 15) == 0 ? 5 : from(1, 2);
   schedule.speed = from(0, 5);
   schedule.abandons = from(0, 3) == 0;
+  schedule.lets_go_together = from(0, 1) == 0;
   if (from(0, 3) == 0) schedule.host_bytes = from(0, 12) * 512;
   return schedule;
 }

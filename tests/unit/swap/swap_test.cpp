@@ -288,10 +288,60 @@ TEST_F(SwapTest, BehindTheLatestCopyNoEarlierOneIsWaitedFor) {
     }
     return std::pair(out, in);
   };
-  for (int i = 0; i < 3; ++i) round();  // pins, and makes the events
+  for (int i = 0; i < 30; ++i) round();  // pins, and makes the events
   const auto [out, in] = round();
   EXPECT_EQ(out, (std::vector{out[2] + 2, out[2], out[2]}));  // an event behind all that was released
   EXPECT_EQ(in, (std::vector{in[2] + 1, in[2], in[2]}));      // a wait for the last copy out
+}
+
+TEST_F(SwapTest, TicketsAreAwaitedTogetherForThePriceOfOne) {
+  open(kGiB);
+  const auto source = bytes(4096);
+  const auto price = [&](std::size_t count) {
+    std::vector<Ticket> tickets;
+    for (std::size_t i = 0; i < count; ++i) tickets.push_back(swap_out(source).value());
+    std::swap(tickets.front(), tickets.back());
+    const int before = device_->calls();
+    EXPECT_TRUE(swap_->await_out(tickets, kCompute).ok());
+    const int after = device_->calls();
+    for (const Ticket ticket : tickets) EXPECT_TRUE(swap_->release(ticket).ok());
+    device_->finish();
+    static_cast<void>(swap_->stats());  // events return
+    return after - before;
+  };
+  price(3);  // pins, and makes the events
+  EXPECT_EQ(price(3), price(1));
+  EXPECT_EQ(price(2), 2);  // where the compute stream is now, and its wait
+}
+
+TEST_F(SwapTest, NothingIsAwaitedIfOneOfSeveralTicketsIsNotLive) {
+  open(kGiB);
+  const auto source = bytes(512);
+  const Ticket first = swap_out(source).value(), second = swap_out(source).value();
+  ASSERT_TRUE(swap_->release(second).ok());
+  const int before = device_->calls();
+  EXPECT_EQ(swap_->await_out(std::array{first, second}, kCompute).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(swap_->await_out(std::span<const Ticket>(), kCompute).ok());
+  EXPECT_EQ(device_->calls(), before);
+}
+
+TEST_F(SwapTest, OfTicketsAwaitedTogetherTheTimeOfEachIsExposed) {
+  open(kGiB, {.most_steps_per_call = 0});
+  const auto source = bytes(512);
+  std::vector<Ticket> tickets;
+  for (int i = 0; i < 3; ++i) tickets.push_back(swap_out(source).value());
+  device_->hold(FakeCopyDevice::kOut);
+  tickets.push_back(tickets.front());  // named twice
+  ASSERT_TRUE(swap_->await_out(tickets, kCompute).ok());
+  tickets.pop_back();
+  while (device_->step()) {
+  }
+  device_->finish();
+  for (const Ticket ticket : tickets) ASSERT_TRUE(swap_->release(ticket).ok());
+  const SwapStats stats = swap_->stats();
+  EXPECT_GT(stats.out.copying_ns, 0);
+  EXPECT_EQ(stats.out.exposed_ns, stats.out.copying_ns);
+  EXPECT_EQ(stats.host_waits, 0);
 }
 
 TEST_F(SwapTest, WhereReleasedBytesCannotBeOrderedTheHostWaits) {
