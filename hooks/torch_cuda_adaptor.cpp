@@ -34,6 +34,7 @@ constexpr Bytes kSmallestPlanned{kMiB.value + 1};
 constexpr std::uint8_t kPriority = 10;
 
 StreamId id_of(c10::cuda::CUDAStream stream) {
+  if (stream.id() == 0) return {};  // the default stream; torch would say so, too, and takes a while
   return {reinterpret_cast<std::uint64_t>(stream.stream())};
 }
 
@@ -246,7 +247,7 @@ class CudaAdaptor final : public CudaForwarder {
       return allocate_upstream(*own, device, size, nothing);
     }
     if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
-    const Engine::Grant grant = own->engine().allocate(size, stream);
+    const Engine::Grant grant = own->engine().serve(size, stream);
     free_put_aside();
     if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
     return allocate_upstream(*own, device, size, grant);
