@@ -156,9 +156,9 @@ class EBBTIDE_EXPORT Engine {
   void after_fork_child();
 
  private:
-  bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
+  [[gnu::cold]] bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
   EBBTIDE_LOCAL void count(const Placing& placing, Bytes size);
-  EBBTIDE_LOCAL void note_divergence(const Placing& placing, Bytes size);
+  [[gnu::cold]] EBBTIDE_LOCAL void note_divergence(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock);
   void note_input(const Extents& input);
   // True when a backward began, or ended a round: what may pass by is another matter then.

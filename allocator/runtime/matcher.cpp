@@ -103,6 +103,12 @@ std::uint32_t Matcher::match_node(Bytes size) {
 std::uint32_t Matcher::find(Bytes size) {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   if (cursor_ < count && sizes_.is_exact(cursor_, size)) return take(likeliest_from(cursor_, size), size, true);
+  return search(size);
+}
+
+// What is not the next one.
+std::uint32_t Matcher::search(Bytes size) {
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   while (cursor_ < count && sizes_.is_too_small(cursor_)) ++cursor_;
   const std::uint32_t back = cursor_ - std::min(cursor_, kNear);
   for (const bool guesses_count : {false, true}) {

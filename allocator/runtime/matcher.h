@@ -63,10 +63,11 @@ class Matcher {
   static constexpr std::uint32_t kNoNode = std::numeric_limits<std::uint32_t>::max();
   std::uint32_t match_node(Bytes size);
   std::uint32_t find(Bytes size);
-  std::optional<std::uint32_t> find_far(Bytes size) const;
+  [[gnu::noinline, gnu::cold]] std::uint32_t search(Bytes size);
+  [[gnu::cold]] std::optional<std::uint32_t> find_far(Bytes size) const;
   std::size_t run_ending_at(std::uint32_t node, Bytes size) const;
   std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
-  bool are_twins(std::uint32_t node) const;
+  [[gnu::cold]] bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
   std::uint32_t take(std::uint32_t node, Bytes size, bool exact);
   std::optional<std::uint32_t> find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
