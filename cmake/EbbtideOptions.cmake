@@ -12,7 +12,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 # For what every request goes through: the compiler sees it whole. Tests and tools need no such thing. What is compiled
 # when it is linked is compiled as the rest.
-add_link_options($<$<CONFIG:Release>:-O2> $<$<CONFIG:Release>:-fno-plt>)
+# Nobody replaces a function of ours by one of that name: calls inside a library are direct, and can be inlined.
+add_link_options($<$<CONFIG:Release>:-O2> $<$<CONFIG:Release>:-fno-plt> $<$<CONFIG:Release>:-fno-semantic-interposition>)
 set(EBBTIDE_HAS_IPO FALSE)
 if(EBBTIDE_IPO AND CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT EBBTIDE_SANITIZE)
   include(CheckIPOSupported)
@@ -23,7 +24,7 @@ add_library(ebbtide_options INTERFACE)
 target_compile_features(ebbtide_options INTERFACE cxx_std_20)
 target_include_directories(ebbtide_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(ebbtide_options INTERFACE
-  -fno-plt -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wundef
+  -fno-plt -fno-semantic-interposition -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wundef
   $<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast -Wnon-virtual-dtor>)
 if(EBBTIDE_WERROR)
   target_compile_options(ebbtide_options INTERFACE -Werror)

@@ -1,25 +1,22 @@
 // The engine in front of torch's CUDA caching allocator (reference for the rules: torch's
 // c10/cuda/CUDACachingAllocator.h, contracts of allocate, raw_deleter and recordStream).
-#include <c10/core/impl/GPUTrace.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/env.h>
 
-#include <atomic>
 #include <exception>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "hooks/registry.h"
 #include "hooks/torch_adaptor.h"
 #include "hooks/torch_cuda_device.h"
+#include "hooks/torch_cuda_devices.h"
 #include "hooks/torch_cuda_forwarder.h"
-#include "hooks/torch_cuda_out_of_memory.h"
+#include "hooks/torch_cuda_insistence.h"
+#include "hooks/torch_cuda_listeners.h"
 #include "hooks/torch_cuda_pools.h"
 #include "hooks/torch_cuda_upstream_call.h"
 #include "hooks/torch_cuda_watch.h"
@@ -34,6 +31,7 @@ constexpr Bytes kSmallestPlanned{kMiB.value + 1};
 constexpr std::uint8_t kPriority = 10;
 
 StreamId id_of(c10::cuda::CUDAStream stream) {
+  if (stream.id() == 0) return {};  // the default stream; torch would say so, too, and takes a while
   return {reinterpret_cast<std::uint64_t>(stream.stream())};
 }
 
@@ -41,10 +39,6 @@ StreamId current_stream(c10::DeviceIndex device) { return id_of(c10::cuda::getCu
 
 // As torch reads its switches: anything but "1" is off.
 bool is_set_to_one(const char* variable) { return c10::utils::get_env(variable) == "1"; }
-
-bool is_capturing() {
-  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
-}
 
 // Requests that upstream serves get its DataPtr unchanged but for the deleter, which reports the end to
 // the engine and then calls upstream's. What the engine does not follow keeps upstream's own. What is a pool's (MemPool), and
@@ -57,18 +51,15 @@ class CudaAdaptor final : public CudaForwarder {
  public:
   explicit CudaAdaptor(native::CUDAAllocator& upstream)
       : CudaForwarder(upstream),
-        failures_(*new OutOfMemoryRelay(upstream)),
+        devices_(upstream, pools_),
         is_forced_uncached_(is_set_to_one("PYTORCH_NO_CUDA_MEMORY_CACHING")),
-        stacks_(TorchStacks::make(Registry::get())) {}
+        stacks_(TorchStacks::make(Registry::get())),
+        insistence_(upstream, devices_, pools_, stacks_.get(), &delete_block) {}
   using CudaForwarder::recordStream;
 
   static CudaAdaptor* instance;
 
-  void add_devices(int device_count) {
-    for (int device = static_cast<int>(devices_.size()); device < device_count; ++device) {
-      devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, kSmallestPlanned, pools_));
-    }
-  }
+  void add_devices(int device_count) { devices_.add_up_to(device_count, kSmallestPlanned); }
 
   void init(int device_count) override {
     upstream_.init(device_count);
@@ -82,6 +73,7 @@ class CudaAdaptor final : public CudaForwarder {
     if (sink != nullptr && watch_ == nullptr) {
       watch_ = new TorchCudaWatch(*sink);
       watch_->attach(upstream_);
+      insistence_.attach(watch_);
     }
     Registry::get().record_device_activity();
   }
@@ -98,18 +90,18 @@ class CudaAdaptor final : public CudaForwarder {
   // As upstream does: whoever allocates so is not seen by the engine.
   void* raw_alloc(std::size_t count) override {
     if (stacks_ != nullptr) stacks_->enter();
-    return insist({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc(count); });
+    return insistence_.ask({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc(count); });
   }
   void* raw_alloc_with_stream(std::size_t count, cudaStream_t stream) override {
     if (stacks_ != nullptr) stacks_->enter();
-    return insist({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc_with_stream(count, stream); });
+    return insistence_.ask({static_cast<std::int64_t>(count)}, [&] { return upstream_.raw_alloc_with_stream(count, stream); });
   }
 
   c10::DeleterFnPtr raw_deleter() const override { return &delete_block; }
   void raw_delete(void* address) override { release(address); }
 
   void recordStream(const c10::DataPtr& block, c10::cuda::CUDAStream stream) override {
-    if (TorchCudaDevice* own = owner_of(block.get()); own != nullptr) {
+    if (TorchCudaDevice* own = devices_.owner_of(block.get()); own != nullptr) {
       own->engine().record_stream(block.get(), id_of(stream));
       return;
     }
@@ -124,26 +116,26 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   native::DeviceStats getDeviceStats(Device device) override {
-    TorchCudaDevice* own = find(device);
+    TorchCudaDevice* own = devices_.find(device);
     return own == nullptr ? upstream_.getDeviceStats(device) : own->stats();
   }
 
   void resetPeakStats(Device device) override {
-    TorchCudaDevice* own = find(device);
+    TorchCudaDevice* own = devices_.find(device);
     if (own == nullptr) return upstream_.resetPeakStats(device);
     own->statistics().reset_peaks();
     own->engine().reset_peak_live();
   }
 
   void resetAccumulatedStats(Device device) override {
-    TorchCudaDevice* own = find(device);
+    TorchCudaDevice* own = devices_.find(device);
     if (own == nullptr) return upstream_.resetAccumulatedStats(device);
     own->reset_accumulated_stats();
   }
 
   // What the program wants back includes what is idle in the arenas.
   void emptyCache(Pool pool) override {
-    if (pool == Pool{0, 0} && !is_anything_captured()) {
+    if (pool == Pool{0, 0} && !pools_.is_anything_captured()) {
       for (const auto& own : devices_) static_cast<void>(own->engine().release_idle());
     }
     upstream_.emptyCache(pool);
@@ -177,25 +169,25 @@ class CudaAdaptor final : public CudaForwarder {
     TorchCudaHistory::pop_compile_context();
   }
   std::shared_ptr<c10::GatheredContext> getContextForPointer(const void* address) override {
-    TorchCudaDevice* own = owner_of(address);
+    TorchCudaDevice* own = devices_.owner_of(address);
     return own == nullptr ? CudaForwarder::getContextForPointer(address) : own->history().context_of(address);
   }
   void annotateMemory(const void* address, const std::string& metadata) override {
-    TorchCudaDevice* own = owner_of(address);
+    TorchCudaDevice* own = devices_.owner_of(address);
     if (own == nullptr) return CudaForwarder::annotateMemory(address, metadata);
     own->history().annotate(address, own->engine().block_at(address).size, metadata);
   }
 
-  void attachOutOfMemoryObserver(native::OutOfMemoryObserver observer) override { failures_.attach(std::move(observer)); }
+  void attachOutOfMemoryObserver(native::OutOfMemoryObserver observer) override { insistence_.attach(std::move(observer)); }
 
   void* getBaseAllocation(void* address, std::size_t* size) override {
-    TorchCudaDevice* own = owner_of(address);
+    TorchCudaDevice* own = devices_.owner_of(address);
     if (own == nullptr) return upstream_.getBaseAllocation(address, size);
     return upstream_.getBaseAllocation(const_cast<void*>(own->engine().base()), size);
   }
 
   native::ShareableHandle shareIpcHandle(void* address) override {
-    TorchCudaDevice* own = owner_of(address);
+    TorchCudaDevice* own = devices_.owner_of(address);
     return own == nullptr ? upstream_.shareIpcHandle(address) : own->share(address);
   }
 
@@ -222,17 +214,17 @@ class CudaAdaptor final : public CudaForwarder {
     const Bytes size{static_cast<std::int64_t>(count)};
     const bool in_pool = C10_UNLIKELY(pools_.has_any()) && is_of_pool();
     if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
-      c10::DataPtr block = insist(size, [&] { return upstream_.allocate(count); });
+      c10::DataPtr block = insistence_.ask(size, [&] { return upstream_.allocate(count); });
       if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
       return block;
     }
     Device device = 0;
-    if (devices_.size() != 1) {
+    if (devices_.count() != 1) {
       // The check costs as much as the question.
       if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
     }
-    TorchCudaDevice* own = find(device);
-    if (own == nullptr) return insist(size, [&] { return upstream_.allocate(count); });
+    TorchCudaDevice* own = devices_.find(device);
+    if (own == nullptr) return insistence_.ask(size, [&] { return upstream_.allocate(count); });
     // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
     Engine::Passing passing = own->engine().pass_by(size);
     if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
@@ -246,8 +238,8 @@ class CudaAdaptor final : public CudaForwarder {
       return allocate_upstream(*own, device, size, nothing);
     }
     if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
-    const Engine::Grant grant = own->engine().allocate(size, stream);
-    free_put_aside();
+    const Engine::Grant grant = own->engine().serve(size, stream);
+    insistence_.free_put_aside();
     if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
     return allocate_upstream(*own, device, size, grant);
   }
@@ -258,50 +250,21 @@ class CudaAdaptor final : public CudaForwarder {
     return pools_.claims(device, c10::cuda::getCurrentCUDAStream(device).stream());
   }
 
-  // Then nothing may be synchronised.
-  bool is_anything_captured() { return is_capturing() || pools_.is_capturing(); }
-
   static void delete_block(void* address) { instance->release(address); }
-
-  TorchCudaDevice* find(Device device) const {
-    const auto index = static_cast<std::size_t>(device);
-    return index < devices_.size() ? devices_[index].get() : nullptr;
-  }
-
-  TorchCudaDevice* owner_of(const void* address) const {
-    for (const auto& own : devices_) {
-      if (own->engine().owns(address)) return own.get();
-    }
-    return nullptr;
-  }
-
-  static bool is_watched() { return C10_UNLIKELY(c10::impl::GPUTrace::get_trace() != nullptr || c10::memoryProfilingEnabled()); }
 
   // What upstream tells of its blocks is told of the arena's, too.
   c10::DataPtr hand_out(void* address, Bytes size, TorchCudaDevice& own, Device device) const {
-    if (is_watched()) report(address, size, own, device);
+    if (is_listened_to()) tell_listeners(address, size, own, device);
     return {address, address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
-  }
-
-  void report(void* address, Bytes change, TorchCudaDevice& own, Device device) const {
-    if (const auto* trace = c10::impl::GPUTrace::get_trace(); trace != nullptr) {
-      const auto number = reinterpret_cast<std::uintptr_t>(address);
-      change.value > 0 ? (*trace)->trace_gpu_memory_allocation(c10::kCUDA, number)
-                       : (*trace)->trace_gpu_memory_deallocation(c10::kCUDA, number);
-    }
-    if (!c10::memoryProfilingEnabled()) return;
-    const TorchCudaStatistics::Totals now = own.statistics().totals();
-    c10::reportMemoryUsageToProfiler(address, change.value, now.allocated, now.reserved,
-                                     c10::Device(c10::DeviceType::CUDA, device));
   }
 
   c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, const Engine::Grant& grant) {
     void* in_arena = nullptr;
-    const auto ask = [&] { return grant.is_lasting ? allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); };
+    const auto ask = [&] { return grant.is_lasting ? devices_.allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); };
     const auto anywhere = [&] { return in_arena = own.engine().allocate_anywhere(size, grant.stream, grant); };
     c10::DataPtr block;
     try {
-      block = insist(size, ask, anywhere);
+      block = insistence_.ask(size, ask, anywhere);
     } catch (...) {
       own.engine().note_refused(size, grant);
       throw;
@@ -316,7 +279,7 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   c10::DataPtr allocate_observed(TorchCudaDevice& own, Bytes size, StreamId stream) {
-    c10::DataPtr block = insist(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); });
+    c10::DataPtr block = insistence_.ask(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); });
     own.statistics().note_upstream(size);
     own.engine().observe(block.get(), size, stream);
     if (!block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block)) own.engine().forget_upstream(block.get());
@@ -331,7 +294,7 @@ class CudaAdaptor final : public CudaForwarder {
       return in_arena = own.engine().allocate_anywhere(size, nothing.stream, nothing);
     };
     try {
-      c10::DataPtr block = insist(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); }, anywhere);
+      c10::DataPtr block = insistence_.ask(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); }, anywhere);
       if (in_arena != nullptr) return hand_out(in_arena, size, own, device);
       own.statistics().note_upstream(size);
       return block;
@@ -341,135 +304,23 @@ class CudaAdaptor final : public CudaForwarder {
     }
   }
 
-  template <typename Ask>
-  auto insist(Bytes size, Ask ask) -> decltype(ask()) {
-    return insist(size, ask, [] { return static_cast<void*>(nullptr); });
-  }
-
-  // Asks upstream. Before the program sees that memory is out, the arena gives back what is idle above its highest
-  // block, and the request may go `elsewhere` (then the result is empty). An error says what is known here.
-  template <typename Ask, typename Elsewhere>
-  auto insist(Bytes size, Ask ask, Elsewhere elsewhere) -> decltype(ask()) {
-    const auto ask_upstream = [&] {
-      const FreesPutAside after(*this);
-      const UpstreamCall call;
-      return ask();
-    };
-    Device device = 0;
-    TorchCudaDevice* own = nullptr;
-    try {
-      const OutOfMemoryRelay::Quiet quiet;
-      return ask_upstream();
-    } catch (const c10::OutOfMemoryError& error) {
-      C10_CUDA_CHECK(c10::cuda::GetDevice(&device));
-      own = find(device);
-      if (own != nullptr && !is_anything_captured() && is_larger_than_the_device(size)) {
-        failures_.tell_what_was_kept_back();
-        if (watch_ != nullptr) watch_->note_failure(size, device);
-        throw explained(error, *own, size, {});
-      }
-      if (own != nullptr) own->statistics().hide_out_of_memory();
-    }
-    // While a graph is captured nothing may be synchronised, so nothing can be given back.
-    if (own == nullptr || is_anything_captured()) return ask_upstream();
-    const Bytes given_back = own->engine().release_idle();
-    if (given_back.value > 0) {
-      try {
-        const OutOfMemoryRelay::Quiet quiet;
-        TorchCudaStatistics::empty_cache_unseen(upstream_);
-        return ask_upstream();
-      } catch (const c10::OutOfMemoryError&) {
-        own->statistics().hide_out_of_memory();
-      }
-    }
-    if (elsewhere() != nullptr) return {};
-    try {
-      return ask_upstream();
-    } catch (const c10::OutOfMemoryError& error) {
-      throw explained(error, *own, size, given_back);
-    }
-  }
-
-  // Then nothing that is given back helps, and asking again only costs: upstream reserves addresses for each such
-  // attempt when its segments are expandable, and keeps them; above 2^60 bytes it counts none.
-  static bool is_larger_than_the_device(Bytes size) {
-    std::size_t free = 0;
-    std::size_t total = 0;
-    return cudaMemGetInfo(&free, &total) == cudaSuccess && static_cast<std::size_t>(size.value) > total;
-  }
-
-  c10::OutOfMemoryError explained(const c10::OutOfMemoryError& error, TorchCudaDevice& own, Bytes size, Bytes given_back) const {
-    const c10::SourceLocation here{__func__, __FILE__, static_cast<std::uint32_t>(__LINE__)};
-    return {here, own.explain(error.msg(), size, given_back, stacks_.get())};
-  }
-
-  // See UpstreamCall.
-  void free_put_aside() {
-    if (!UpstreamCall::has_put_aside()) return;
-    for (void* block : UpstreamCall::take()) release(block);
-  }
-  struct FreesPutAside {
-    explicit FreesPutAside(CudaAdaptor& adaptor) : adaptor_(adaptor) {}
-    ~FreesPutAside() { adaptor_.free_put_aside(); }
-    FreesPutAside(const FreesPutAside&) = delete;
-    FreesPutAside& operator=(const FreesPutAside&) = delete;
-
-   private:
-    CudaAdaptor& adaptor_;
-  };
-
   void release(void* address) {
     if (UpstreamCall::put_aside(address)) return;
-    if (TorchCudaDevice* own = owner_of(address); own != nullptr) {
+    if (TorchCudaDevice* own = devices_.owner_of(address); own != nullptr) {
       const Device device = static_cast<Device>(own->engine().options().device);
       if (own->history().is_recording()) own->history().gather(native::RecordContext::ALL);
-      if (is_watched()) report(address, Bytes{} - own->engine().block_at(address).size, *own, device);
+      if (is_listened_to()) tell_listeners(address, Bytes{} - own->engine().block_at(address).size, *own, device);
       if (own->engine().deallocate(address) || own->engine().owns(address)) return;
     }
-    if (!forget(address)) upstream_.raw_delete(address);
+    if (!devices_.forget(address)) upstream_.raw_delete(address);
   }
 
-  // Tells the device whose block this is, if it follows it. True: it is freed, too.
-  bool forget(void* address) {
-    // A thread mostly frees on one device for a long time: the others need not be asked, and their locks not taken.
-    static thread_local std::size_t last = 0;
-    const std::size_t count = devices_.size();
-    if (count == 1) return forget(*devices_.front(), address).value_or(false);
-    for (std::size_t i = 0, at = last; i < count; ++i, at = at + 1 < count ? at + 1 : 0) {
-      if (const std::optional<bool> freed = forget(*devices_[at], address)) {
-        last = at;
-        return *freed;
-      }
-    }
-    return false;
-  }
-
-  // None: it is not this device's.
-  std::optional<bool> forget(TorchCudaDevice& own, void* address) {
-    const std::optional<UpstreamBlock> gone = own.engine().forget_upstream(address);
-    if (!gone) return std::nullopt;
-    own.statistics().forget_upstream(gone->size);
-    return gone->is_lasting && release_lasting(own, address);
-  }
-
-  c10::DataPtr allocate_lasting(Device device, Bytes size) {
-    const std::lock_guard lock(attic_lock_);
-    void* address = find(device)->attic().allocate(size);
-    return {address, address, upstream_.raw_deleter(), c10::Device(c10::DeviceType::CUDA, device)};
-  }
-
-  bool release_lasting(TorchCudaDevice& own, void* address) {
-    const std::lock_guard lock(attic_lock_);
-    return own.attic().release(address, own.engine().home());
-  }
-
-  std::vector<std::unique_ptr<TorchCudaDevice>> devices_;  // by index; filled once, before the first allocation
-  OutOfMemoryRelay& failures_;                             // leaked: upstream keeps it
-  const bool is_forced_uncached_;
-  const std::unique_ptr<TorchStacks> stacks_;              // null: no stacks are wanted
-  std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
   TorchCudaPools pools_;
-  TorchCudaWatch* watch_ = nullptr;                        // where there is a trace; set before the first allocation
+  TorchCudaDevices devices_;
+  const bool is_forced_uncached_;
+  const std::unique_ptr<TorchStacks> stacks_;  // null: no stacks are wanted
+  TorchCudaInsistence insistence_;
+  TorchCudaWatch* watch_ = nullptr;            // where there is a trace; set before the first allocation
 };
 
 CudaAdaptor* CudaAdaptor::instance = nullptr;

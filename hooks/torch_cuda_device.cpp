@@ -85,6 +85,7 @@ TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_
   added.range = std::move(range);
   added.fences = std::make_unique<TorchCudaFences>(device);
   engine_ = &Registry::get().add(std::move(added));
+  statistics_.stand_beside(engine_->lock());
 }
 
 void TorchCudaDevice::placed(const void* address, Bytes size, StreamId stream) noexcept {

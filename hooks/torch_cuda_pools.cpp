@@ -1,5 +1,7 @@
 #include "hooks/torch_cuda_pools.h"
 
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -67,6 +69,10 @@ bool TorchCudaPools::is_capturing() {
   if (!has_any()) return false;
   const std::lock_guard lock(lock_);
   return std::any_of(open_.begin(), open_.end(), [](const Open& open) { return captures(open.stream); });
+}
+
+bool TorchCudaPools::is_anything_captured() {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None || is_capturing();
 }
 
 }  // namespace ebbtide

@@ -34,6 +34,8 @@ class TorchCudaPools {
   // Whether a request of this thread must not be served from an arena.
   bool claims(Device device, cudaStream_t stream);
   bool is_capturing();
+  // The same, and whether this thread's stream is captured without a pool: then nothing may be synchronised.
+  bool is_anything_captured();
 
  private:
   struct Open {

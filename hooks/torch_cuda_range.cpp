@@ -2,7 +2,6 @@
 
 #include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -33,11 +32,6 @@ char* byte_at(void* base, Bytes offset) { return static_cast<char*>(base) + offs
 
 }  // namespace
 
-// On this thread's stream, or in a pool of torch's.
-bool TorchCudaRange::is_capturing() const {
-  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None || pools_.is_capturing();
-}
-
 bool TorchCudaRange::grows_in_place() const {
   return !moved_once_ && c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments();
 }
@@ -54,7 +48,7 @@ Bytes TorchCudaRange::limit() const {
 
 Status TorchCudaRange::extend_to(Bytes wanted) {
   if (wanted <= extent_) return Nothing{};
-  if (is_capturing()) return Error{ErrorCode::kUnsupported, "a CUDA graph is being captured"};
+  if (pools_.is_anything_captured()) return Error{ErrorCode::kUnsupported, "a CUDA graph is being captured"};
   if (extent_.value > 0 && !grows_in_place()) {
     return Error{ErrorCode::kUnsupported, "upstream does not extend its segments"};
   }
@@ -118,7 +112,7 @@ std::vector<TorchCudaRange::Piece> TorchCudaRange::pieces_around(const void* add
 }
 
 void TorchCudaRange::shrink_to(Bytes kept) {
-  if (pieces_.empty() || extent_ - pieces_.back() < kept || is_capturing()) return;
+  if (pieces_.empty() || extent_ - pieces_.back() < kept || pools_.is_anything_captured()) return;
   try {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
     // Upstream knows of the private stream only: work on the freed bytes may still run elsewhere.

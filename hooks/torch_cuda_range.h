@@ -53,7 +53,6 @@ class TorchCudaRange final : public ArenaRange {
   cudaStream_t stream() const { return stream_.load(std::memory_order_acquire); }
 
  private:
-  bool is_capturing() const;
   bool add_piece(Bytes size);
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "hooks/torch_cuda_upstream_call.h"
+
 namespace ebbtide {
 namespace {
 
@@ -49,20 +51,20 @@ constexpr std::int64_t kLargestOversizeRest = 20 * kMiB.value;
 
 std::size_t as_size(Bytes size) { return static_cast<std::size_t>(size.value); }
 
+}  // namespace
+
 // What upstream counts as allocated in one block is in truth allocated in others.
-void exchange(Stat& stat, const Stat& out, const Stat& in) {
-  stat.current += in.current - out.current;
+void TorchCudaStatistics::exchange(Stat& stat, const Flow& out, const Flow& in) {
+  stat.current += in.current() - out.current();
   stat.allocated += in.allocated - out.allocated;
   stat.freed += in.freed - out.freed;
 }
 
-void add_idle(Stat& stat, const Stat& pieces, const Stat& blocks) {
-  stat.current += pieces.current - blocks.current;
+void TorchCudaStatistics::add_idle(Stat& stat, const Flow& pieces, const Flow& blocks) {
+  stat.current += pieces.current() - blocks.current();
   stat.allocated += pieces.allocated + blocks.freed;
   stat.freed += pieces.freed + blocks.allocated;
 }
-
-}  // namespace
 
 // By how much more than its size, rounded up, a block of upstream may count as allocated.
 std::int64_t TorchCudaStatistics::Estimate::slack(Bytes size) {
@@ -79,42 +81,30 @@ TorchCudaStatistics::Block TorchCudaStatistics::block_of(Bytes size, bool may_be
 
 void TorchCudaStatistics::add(const Block& block) {
   blocks_.increase(1);
-  bytes_.increase(as_size(block.rounded));
-  requested_.increase(as_size(block.requested));
+  bytes_.increase(block.rounded.value);
+  requested_.increase(block.requested.value);
   if (block.is_oversize) oversize_.increase(1);
   note_room();
 }
 
 void TorchCudaStatistics::remove(const Block& block) {
   blocks_.decrease(1);
-  bytes_.decrease(as_size(block.rounded));
-  requested_.decrease(as_size(block.requested));
+  bytes_.decrease(block.rounded.value);
+  requested_.decrease(block.requested.value);
   if (block.is_oversize) oversize_.decrease(1);
-  unseen_allocated_.lowest = std::min(unseen_allocated_.lowest, bytes_.current);
-  unseen_requested_.lowest = std::min(unseen_requested_.lowest, requested_.current);
+  unseen_allocated_.lowest = std::min(unseen_allocated_.lowest, bytes_.current());
+  unseen_requested_.lowest = std::min(unseen_requested_.lowest, requested_.current());
   note_room();
-}
-
-bool TorchCudaStatistics::try_place(const Block& block) {
-  if (!lock_.try_enter()) return false;
-  const bool is_plain = !is_still_ && !may_be_peak(block.rounded);
-  if (is_plain) add(block);
-  lock_.leave();
-  return is_plain;
-}
-
-bool TorchCudaStatistics::try_release(const Block& block) {
-  if (!lock_.try_enter()) return false;
-  const bool is_plain = !is_still_ && !may_be_peak();
-  if (is_plain) remove(block);
-  lock_.leave();
-  return is_plain;
 }
 
 void TorchCudaStatistics::placed(Bytes size) noexcept {
   const Block block = block_of(size, true);
-  if (try_place(block)) return;
-  const std::lock_guard lock(lock_);
+  is_plain(block.rounded) ? add(block) : place_looking(block);
+}
+
+void TorchCudaStatistics::place_looking(const Block& block) noexcept {
+  lock_.lock_inside();
+  const std::lock_guard lock(lock_, std::adopt_lock);
   end_still();
   add(block);
   if (may_be_peak()) sample();
@@ -122,12 +112,21 @@ void TorchCudaStatistics::placed(Bytes size) noexcept {
 
 void TorchCudaStatistics::released(Bytes size) noexcept {
   // Torch is asked for its limit where there is such a block at all. Only who calls this changes their number.
-  const Block block = block_of(size, oversize_.current > 0);
-  if (try_release(block)) return;
-  const std::lock_guard lock(lock_);
+  const Block block = block_of(size, oversize_.current() > 0);
+  is_plain({}) ? remove(block) : release_looking(block);
+}
+
+void TorchCudaStatistics::release_looking(const Block& block) noexcept {
+  lock_.lock_inside();
+  const std::lock_guard lock(lock_, std::adopt_lock);
   end_still();
   if (may_be_peak()) sample();
   remove(block);
+}
+
+// Whoever holds the engine's lock may wait for upstream's: who has that has to do without.
+void TorchCudaStatistics::wait_until_left() const {
+  if (!UpstreamCall::is_on()) lock_.wait_until_left();
 }
 
 void TorchCudaStatistics::look() noexcept {
@@ -156,6 +155,7 @@ std::unique_lock<BiasedLock> TorchCudaStatistics::hold() {
   if (in_use_) {
     sample();
     is_still_ = false;
+    note_room();
   } else {
     const Stats stats = upstream_.getDeviceStats(device_);
     for (std::size_t kind = 0; kind < kCorrected; ++kind) {
@@ -168,14 +168,14 @@ std::unique_lock<BiasedLock> TorchCudaStatistics::hold() {
 
 void TorchCudaStatistics::piece_taken(Bytes size) {
   pieces_.increase(1);
-  piece_bytes_.increase(as_size(size));
+  piece_bytes_.increase(size.value);
   if (is_oversize(size)) oversize_pieces_.increase(1);
   sample();
 }
 
 void TorchCudaStatistics::piece_returned(Bytes size) {
   pieces_.decrease(1);
-  piece_bytes_.decrease(as_size(size));
+  piece_bytes_.decrease(size.value);
   if (is_oversize(size)) oversize_pieces_.decrease(1);
   sample();
 }
@@ -190,13 +190,13 @@ void TorchCudaStatistics::empty_cache_unseen(c10::cuda::CUDACachingAllocator::CU
   hidden_syncs_.fetch_add(1, std::memory_order_relaxed);
 }
 
-bool TorchCudaStatistics::may_be_peak(Bytes more) const {
-  return bytes_.current + more.value + estimate_.value() + kUnseen > peaks_[kAllocatedBytes][0];
+bool TorchCudaStatistics::may_be_peak() const {
+  return bytes_.current() + estimate_.value() + kUnseen > peaks_[kAllocatedBytes][0];
 }
 
 void TorchCudaStatistics::note_room() {
   constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
-  const std::int64_t room = peaks_[kAllocatedBytes][0] - bytes_.current - kUnseen;
+  const std::int64_t room = peaks_[kAllocatedBytes][0] - bytes_.current() - kUnseen;
   room_.store(is_still_ ? kAll : room, std::memory_order_relaxed);
 }
 
@@ -233,20 +233,20 @@ Stats TorchCudaStatistics::sample() {
   }
   note_unseen(unseen_allocated_, kAllocatedBytes, upstream, bytes_);
   note_unseen(unseen_requested_, kRequestedBytes, upstream, requested_);
-  estimate_.end_look(allocated.current - bytes_.current);
+  estimate_.end_look(allocated.current - bytes_.current());
   note_room();
   return upstream;
 }
 
 // Upstream may have risen and fallen unseen. At its highest, the arena held at least its lowest since.
-void TorchCudaStatistics::note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Stat& of_arena) {
+void TorchCudaStatistics::note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Flow& of_arena) {
   const std::int64_t highest = (upstream.*kFields[kind])[kTypeIndex[0]].peak;
   if (highest > unseen.upstream_peak) {
     std::int64_t& peak = peaks_[kind][0];
-    peak = std::max(peak, highest - piece_bytes_.current + unseen.lowest);
+    peak = std::max(peak, highest - piece_bytes_.current() + unseen.lowest);
     unseen.upstream_peak = highest;
   }
-  unseen.lowest = of_arena.current;
+  unseen.lowest = of_arena.current();
 }
 
 Stats TorchCudaStatistics::read(std::int64_t gaps) {
@@ -277,7 +277,8 @@ TorchCudaStatistics::Totals TorchCudaStatistics::totals() {
 }
 
 LiveTotals TorchCudaStatistics::live() {
-  const std::lock_guard lock(lock_);
+  lock_.lock_inside();
+  const std::lock_guard lock(lock_, std::adopt_lock);
   if (in_use_) {
     const Stats stats = merged(sample());
     return {{stats.allocated_bytes[kTypeIndex[0]].current}, {peaks_[kAllocatedBytes][0]}};
@@ -287,7 +288,8 @@ LiveTotals TorchCudaStatistics::live() {
 }
 
 Bytes TorchCudaStatistics::peak_reserved() {
-  const std::lock_guard lock(lock_);
+  lock_.lock_inside();
+  const std::lock_guard lock(lock_, std::adopt_lock);
   const auto type = kTypeIndex[0];
   return {std::max(upstream_.getDeviceStats(device_).reserved_bytes[type].peak, folded_.reserved_bytes[type].peak)};
 }
@@ -305,8 +307,8 @@ void TorchCudaStatistics::reset_peaks() {
 void TorchCudaStatistics::reset_accumulated(std::int64_t gaps) {
   const std::lock_guard lock(lock_);
   upstream_.resetAccumulatedStats(device_);
-  for (Stat* stat : {&blocks_, &bytes_, &requested_, &oversize_, &pieces_, &piece_bytes_, &oversize_pieces_}) {
-    stat->reset_accumulated();
+  for (Flow* flow : {&blocks_, &bytes_, &requested_, &oversize_, &pieces_, &piece_bytes_, &oversize_pieces_}) {
+    flow->reset_accumulated();
   }
   if (upstream_.getDeviceStats(device_).num_sync_all_streams == 0) syncs_at_reset_ = hidden_syncs_.load(std::memory_order_relaxed);
   gaps_at_reset_ = last_gaps_ = gaps;

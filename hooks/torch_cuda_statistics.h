@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "allocator/base/biased_lock.h"
+#include "allocator/base/quick_lock.h"
 #include "allocator/base/units.h"
 #include "allocator/runtime/arena_observer.h"
 
@@ -25,8 +26,8 @@ inline constexpr std::size_t kAggregate = 0;  // in torch's numbers: of the smal
 // While nothing in the arena changes, upstream's own peak tells everything, and its blocks need not be looked at one by
 // one: such a stretch begins when one of them may be a new peak. Upstream's peaks are reset then and kept here.
 //
-// Thread-safe; takes upstream's lock with its own. Of the arena's blocks, whose engine tells of them one at a time, most take
-// none. Before the first piece it is upstream's word for word.
+// Thread-safe; takes upstream's lock with its own. The engine tells of the arena's blocks one at a time with a lock that it has
+// anyway: most take none beside it. Before the first piece it is upstream's word for word.
 class TorchCudaStatistics {
  public:
   using Stats = c10::cuda::CUDACachingAllocator::DeviceStats;
@@ -34,14 +35,17 @@ class TorchCudaStatistics {
   TorchCudaStatistics(c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream, int device)
       : upstream_(upstream), device_(static_cast<c10::DeviceIndex>(device)) {}
 
-  // A block of the arena begins and ends; `size` as requested. One call of either at a time: with the engine's lock.
+  // The lock of the engine that tells. Called before anything else, but for live().
+  void stand_beside(QuickLock& engines) { lock_.stand_beside(engines); }
+
+  // A block of the arena begins and ends; `size` as requested. With the engine's lock.
   void placed(Bytes size) noexcept;
   void released(Bytes size) noexcept;
   // Upstream served a large block; one of those goes. These mostly take no lock.
   void note_upstream(Bytes size) noexcept {
     if (!in_use_.load(std::memory_order_relaxed)) return;
     const std::int64_t allocated = estimate_.add(size);
-    lock_.wait_until_left();
+    if (lock_.is_entered()) wait_until_left();
     if (allocated > room_.load(std::memory_order_relaxed)) look();
   }
   void forget_upstream(Bytes size) noexcept {
@@ -66,12 +70,25 @@ class TorchCudaStatistics {
   Totals totals();
   void reset_peaks();
   void reset_accumulated(std::int64_t gaps);
-  // Bytes that are or were allocated, and that were reserved at most.
+  // Bytes that are or were allocated, and that were reserved at most. With the engine's lock.
   LiveTotals live();
   Bytes peak_reserved();
 
  private:
   using Stat = c10::CachingAllocator::Stat;
+  // What torch's has but for a peak, which is none of its own here. One number is added to at a time: two side by side
+  // would be written as one, and waited for where the next call reads another two.
+  struct Flow {
+    std::int64_t allocated = 0, freed = 0;
+    std::int64_t before = 0;  // current when these began
+
+    std::int64_t current() const { return before + allocated - freed; }
+    void increase(std::int64_t by) { allocated += by; }
+    void decrease(std::int64_t by) { freed += by; }
+    void reset_accumulated() { *this = {0, 0, current()}; }
+  };
+  static void exchange(Stat& stat, const Flow& out, const Flow& in);
+  static void add_idle(Stat& stat, const Flow& pieces, const Flow& blocks);
   // Upstream's own: what a block takes, and so what memory_allocated() counts.
   static constexpr Bytes kBlockGrain{512};
   static constexpr std::size_t kCorrected = 7;  // kinds of numbers
@@ -110,9 +127,13 @@ class TorchCudaStatistics {
     bool is_oversize = false;
   };
   static Block block_of(Bytes size, bool may_be_oversize);
-  // False when it cannot be done without the lock.
-  bool try_place(const Block& block);
-  bool try_release(const Block& block);
+  // With the engine's lock: whether so much more can be noted with that alone.
+  bool is_plain(Bytes more) const {
+    return lock_.is_open() && !is_still_ && estimate_.value() + more.value <= room_.load(std::memory_order_relaxed);
+  }
+  void place_looking(const Block& block) noexcept;
+  void release_looking(const Block& block) noexcept;
+  void wait_until_left() const;
   void add(const Block& block);
   void remove(const Block& block);
   Stats merged(const Stats& upstream) const;
@@ -124,9 +145,9 @@ class TorchCudaStatistics {
   struct Unseen {
     std::int64_t upstream_peak = 0, lowest = 0;
   };
-  void note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Stat& of_arena);
+  void note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Flow& of_arena);
   void note_room();
-  bool may_be_peak(Bytes more = {}) const;
+  bool may_be_peak() const;
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const c10::DeviceIndex device_;
@@ -134,12 +155,12 @@ class TorchCudaStatistics {
   Estimate estimate_;
   std::atomic<std::int64_t> room_{0};    // of the estimate: above it there may be a new peak
   BiasedLock lock_;  // guards what follows; its frequent side is placed() and released()
-  Stat blocks_, bytes_, requested_, oversize_;           // of the arena's tensors
-  Stat pieces_, piece_bytes_, oversize_pieces_;          // of what upstream gave for them
-  std::array<std::array<std::int64_t, kTypes>, kCorrected> peaks_{};
   bool is_still_ = false;                // nothing in the arena has changed since upstream's peaks were reset
-  Stats folded_;                         // upstream's peaks before that
+  Flow blocks_, bytes_, requested_, oversize_;           // of the arena's tensors
   Unseen unseen_allocated_, unseen_requested_;
+  Flow pieces_, piece_bytes_, oversize_pieces_;          // of what upstream gave for them
+  std::array<std::array<std::int64_t, kTypes>, kCorrected> peaks_{};
+  Stats folded_;                         // upstream's peaks before it last became still
   std::int64_t gaps_at_reset_ = 0;
   std::int64_t last_gaps_ = 0;
   std::int64_t hidden_failures_ = 0;

@@ -27,6 +27,8 @@ class UpstreamCall {
     keep(address);
     return true;
   }
+  // Whether the calling thread is inside such a call.
+  static bool is_on() { return state_.depth > 0; }
   // Whether take() has something to give. Not inside a call.
   static bool has_put_aside() { return __builtin_expect(state_.blocks != nullptr, 0); }
   // What the thread put aside, for its caller to free. Requires: it holds none of the locks above.

@@ -15,8 +15,10 @@ class QuickLock {
     if (try_lock()) return;
     wait_and_lock();
   }
-  bool try_lock() { return !is_taken_.exchange(true, std::memory_order_acquire); }
+  bool try_lock() { return !is_taken_.exchange(true, std::memory_order_seq_cst); }
   void unlock() { is_taken_.store(false, std::memory_order_release); }
+  // For who needs no lock: see BiasedLock::wait_until_left().
+  bool is_locked() const { return is_taken_.load(std::memory_order_seq_cst); }
 
  private:
   static constexpr int kSpins = 100, kYields = 20;

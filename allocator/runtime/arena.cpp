@@ -1,18 +1,12 @@
 #include "allocator/runtime/arena.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace ebbtide {
 
-void Arena::place(Offset offset, Block block, StreamId stream) {
-  if (!pending_.empty()) wait_for_pending(offset, offset + block.size, stream);
-  blocks_.insert(offset, std::move(block));
-}
-
-std::optional<Block> Arena::release(Offset offset) {
-  std::optional<Block> block = blocks_.erase(offset);
-  if (!block) return block;
+const Block* Arena::release(Offset offset) {
+  const Block* block = blocks_.erase(offset);
+  if (block == nullptr) return nullptr;
   for (const StreamId stream : block->used_on) {
     pending_.push_back({offset, offset + block->size, fences_.record(stream)});
   }
@@ -42,17 +36,6 @@ void Arena::publish() {
     published_.begin.store(begin, std::memory_order_release);
   }
   published_.end.store(begin + static_cast<std::uintptr_t>(extent_.value), std::memory_order_release);
-}
-
-bool Arena::owns(const void* address) const {
-  const auto asked = reinterpret_cast<std::uintptr_t>(address);
-  std::uintptr_t begin = 0;
-  std::uintptr_t end = 0;
-  do {  // both of one range
-    begin = published_.begin.load(std::memory_order_acquire);
-    end = published_.end.load(std::memory_order_acquire);
-  } while (begin != published_.begin.load(std::memory_order_acquire));
-  return begin <= asked && asked < end;
 }
 
 }  // namespace ebbtide

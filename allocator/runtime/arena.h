@@ -28,9 +28,12 @@ class Arena {
 
   bool is_free(Offset offset, Bytes size) const { return blocks_.is_free(offset, size); }
   // Requires: is_free. Bytes above the extent must be made usable (grow_to) before they are handed out.
-  void place(Offset offset, Block block, StreamId stream);
-  // Frees the block that begins at `offset`; none if there is none.
-  std::optional<Block> release(Offset offset);
+  void place(Offset offset, const BlockRecord& block, StreamId stream) {
+    if (!pending_.empty()) wait_for_pending(offset, offset + block.size, stream);
+    blocks_.insert(offset, block);
+  }
+  // Frees the block that begins at `offset`, which can be read until the next place(); null if there is none.
+  const Block* release(Offset offset);
   const Block* holder(Offset offset, Bytes size) const { return blocks_.holder(offset, size); }
   Block* find(Offset offset) { return blocks_.find(offset); }
   std::optional<Offset> lowest_gap(Bytes size, Bytes alignment,
@@ -54,7 +57,16 @@ class Arena {
   }
 
   // The same without the engine's lock, for the address of a block that is alive, here or anywhere.
-  bool owns(const void* address) const;
+  bool owns(const void* address) const {
+    const auto asked = reinterpret_cast<std::uintptr_t>(address);
+    std::uintptr_t begin = 0;
+    std::uintptr_t end = 0;
+    do {  // both of one range
+      begin = published_.begin.load(std::memory_order_acquire);
+      end = published_.end.load(std::memory_order_acquire);
+    } while (begin != published_.begin.load(std::memory_order_acquire));
+    return begin <= asked && asked < end;
+  }
 
   Bytes extent() const { return extent_; }
   Bytes peak_extent() const { return peak_extent_; }

@@ -1,7 +1,6 @@
 #include "allocator/runtime/block_table.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "allocator/base/check.h"
 
@@ -12,15 +11,11 @@ Offset end_of(const BlockTable::Entry& entry) { return entry.first + entry.secon
 
 }  // namespace
 
-ExtentIndex::Place BlockTable::place_of(Offset offset) const {
-  if (last_.offset != offset) last_ = {offset, extents_.place_of(offset)};
-  return last_.found;
-}
-
-void BlockTable::insert(Offset offset, Block block) {
-  EBBTIDE_CHECK_OP(block.size.value, >, 0);
+// What lies there from now on is for the caller to say.
+Block& BlockTable::take_place(Offset offset, Bytes size) {
+  EBBTIDE_CHECK_OP(size.value, >, 0);
   const ExtentIndex::Place place = place_of(offset);
-  const Offset end = offset + block.size;
+  const Offset end = offset + size;
   // Two live tensors never share a byte: this check is never compiled out.
   if (const ExtentIndex::Extent* next = extents_.at(place)) {
     EBBTIDE_CHECK_OP(end.value, <=, next->begin.value);
@@ -29,28 +24,31 @@ void BlockTable::insert(Offset offset, Block block) {
     EBBTIDE_CHECK_OP(previous->end.value, <=, offset.value);
   }
   last_ = {};
-  live_bytes_ += block.size;
+  live_bytes_ += size;
   if (unused_.empty()) {
     unused_.push_back(static_cast<std::uint32_t>(entries_.size()));
     entries_.emplace_back();
   }
   const std::uint32_t number = unused_.back();
   unused_.pop_back();
-  entries_[number].first = offset;
-  entries_[number].second = std::move(block);
-  extents_.insert(place, {offset, end, number});
+  extents_.insert(place, offset, end, number);
+  Entry& entry = entries_[number];
+  entry.first = offset;
+  entry.second.used_on.clear();
+  return entry.second;
 }
 
-std::optional<Block> BlockTable::erase(Offset offset) {
+const Block* BlockTable::erase(Offset offset) {
   const ExtentIndex::Place place = place_of(offset);
   const ExtentIndex::Extent* found = extents_.at(place);
-  if (found == nullptr || found->begin != offset) return std::nullopt;
+  if (found == nullptr || found->begin != offset) return nullptr;
   last_ = {};
   const std::uint32_t number = found->holder;
   extents_.erase(place);
   unused_.push_back(number);
-  live_bytes_ -= entries_[number].second.size;
-  return std::move(entries_[number].second);
+  const Block& block = entries_[number].second;
+  live_bytes_ -= block.size;
+  return &block;
 }
 
 Block* BlockTable::find(Offset offset) {

@@ -35,7 +35,7 @@ struct BlockRecord {
 };
 
 struct Block : BlockRecord {
-  std::vector<StreamId> used_on;  // streams other than the arena's own that use it too
+  std::vector<StreamId> used_on{};  // streams other than the arena's own that use it too
 };
 
 // Disjoint half-open byte ranges of an arena, each with the block that holds it.
@@ -48,11 +48,19 @@ class BlockTable {
   // True when no live block holds a byte of [offset, offset + size).
   bool is_free(Offset offset, Bytes size) const { return holder(offset, size) == nullptr; }
 
-  // Requires: is_free(offset, block.size) and block.size > 0.
-  void insert(Offset offset, Block block);
+  // Used on no other stream so far. Requires: is_free(offset, block.size) and block.size > 0.
+  void insert(Offset offset, const BlockRecord& block) {
+    Block& held = take_place(offset, block.size);
+    // One by one and here: a record that was just put together waits in memory before it can be copied whole.
+    held.size = block.size;
+    held.origin.round = block.origin.round;
+    held.origin.request = block.origin.request;
+    held.root = block.root;
+    held.survivor = block.survivor;
+  }
 
-  // Removes and returns the block that begins at `offset`; none when there is no such block.
-  std::optional<Block> erase(Offset offset);
+  // Removes and returns the block that begins at `offset`; null when there is no such block.
+  const Block* erase(Offset offset);
 
   Block* find(Offset offset);
   // The lowest block that holds a byte of [offset, offset + size); null when the range is free.
@@ -96,7 +104,11 @@ class BlockTable {
   ConstIterator end() const { return {this, extents_.end()}; }
 
  private:
-  ExtentIndex::Place place_of(Offset offset) const;
+  ExtentIndex::Place place_of(Offset offset) const {
+    if (last_.offset != offset) last_ = {offset, extents_.place_of(offset)};
+    return last_.found;
+  }
+  Block& take_place(Offset offset, Bytes size);
 
   ExtentIndex extents_;               // holders are indices of entries_
   std::vector<Entry> entries_;

@@ -103,21 +103,26 @@ bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<Quic
 }
 
 Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
+  const Passing passing = pass_by(size, stream);
+  if (passing == Passing::kNo || passing == Passing::kObserved) return serve(size, stream);
   Grant grant;
   grant.stream = stream;
-  const Passing passing = pass_by(size, stream);
-  if (passing != Passing::kNo && passing != Passing::kObserved) return grant;
+  return grant;
+}
+
+Engine::Grant Engine::serve(Bytes size, StreamId stream) noexcept {
+  Grant grant;
+  grant.stream = stream;
   std::unique_lock lock(lock_, std::defer_lock);
   if (!belongs_to_round(size, stream, lock)) return grant;
   Placing placing = place(size);
   grant.origin = recorder_.add(size, placing.node);
   grant.root = placing.root;
   if (placing.kind == Placing::Kind::kPlanned || placing.kind == Placing::Kind::kGap) {
-    arena_.place(placing.offset, {size, grant.origin, placing.root, -1, {}}, stream);
+    arena_.place(placing.offset, {size, grant.origin, placing.root, -1}, stream);
     const Bytes needed{placing.offset.value + size.value};
     if (needed > arena_.extent() && !grow(needed, lock)) {
       static_cast<void>(arena_.release(placing.offset));
-      note_idle();
       server_.give_up();
       placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};
     } else {
@@ -132,8 +137,7 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
 
 void* Engine::hand_out(Offset offset, Bytes size, StreamId stream, Placement placement) {
   void* address = arena_.address(offset);
-  note_idle();
-  live_.add(size);
+  live_.add_in_arena(size);
   if (options_.observer != nullptr) options_.observer->placed(address, size, stream);
   emit(Action::kAllocate, placement, address, size, stream);
   return address;
@@ -154,7 +158,7 @@ void* Engine::allocate_anywhere(Bytes size, StreamId stream, const Grant& refuse
   const auto gap = is_at_home ? arena_.lowest_gap(size, options_.alignment, {}) : std::nullopt;
   if (!gap) return nullptr;
   const Origin unrecorded{recorder_.round().serial, std::numeric_limits<std::uint32_t>::max()};
-  arena_.place(*gap, {size, refused.origin.round == 0 ? unrecorded : refused.origin, refused.root, -1, {}}, stream);
+  arena_.place(*gap, {size, refused.origin.round == 0 ? unrecorded : refused.origin, refused.root, -1}, stream);
   return hand_out(*gap, size, stream, Placement::kGap);
 }
 
@@ -182,7 +186,10 @@ void Engine::count(const Placing& placing, Bytes size) {
     case Placing::Kind::kGap: counters_.gap.add(size); break;
     case Placing::Kind::kDiverged: counters_.diverged.add(size); break;
   }
-  if (!placing.cause) return;
+  if (placing.cause) [[unlikely]] note_divergence(placing, size);
+}
+
+void Engine::note_divergence(const Placing& placing, Bytes size) {
   counters_.divergences[static_cast<std::size_t>(*placing.cause)] += 1;
   if (!counters_.first_divergence.empty() && log_level() < LogLevel::kDebug) return;
   char text[240];
@@ -249,18 +256,15 @@ void Engine::note_small(Bytes size) noexcept {
   if (!off_.load(std::memory_order_relaxed)) small_.add(size);
 }
 
-bool Engine::owns(const void* address) const noexcept { return arena_.owns(address); }
-
 bool Engine::deallocate(const void* address) noexcept {
   const std::lock_guard lock(lock_);
   if (!arena_.contains(address)) return false;
-  const std::optional<Block> block = arena_.release(arena_.offset_of(address));
-  if (!block) {
+  const Block* block = arena_.release(arena_.offset_of(address));
+  if (block == nullptr) {
     EBBTIDE_WARN("free of %p, which is not a block of the arena: ignored", address);
     return false;
   }
-  live_.remove(block->size);
-  note_idle();
+  live_.remove_from_arena(block->size);
   recorder_.end(*block);
   if (options_.observer != nullptr) options_.observer->released(address, block->size);
   emit(Action::kFree, Placement::kPlanned, address, block->size, home_);
@@ -268,7 +272,7 @@ bool Engine::deallocate(const void* address) noexcept {
 }
 
 std::optional<UpstreamBlock> Engine::forget_upstream(const void* address) noexcept {
-  if (live_.live().value == 0) return std::nullopt;  // mostly: an engine of a device that is not used
+  if (live_.live_upstream().value == 0) return std::nullopt;  // mostly: an engine of a device that is not used
   std::optional<UpstreamBlock> block;
   if (tracks_all_) block = upstream_.take(address);
   if (!block) {

@@ -74,6 +74,8 @@ class EBBTIDE_EXPORT Engine {
   }
   // `size` bytes to be used on `stream`; passes by what can. Requires: wants(size).
   Grant allocate(Bytes size, StreamId stream) noexcept;
+  // The same of what was asked just now and may not pass.
+  Grant serve(Bytes size, StreamId stream) noexcept;
   // Upstream cannot serve what allocate() refused: any free place of the arena, also one that the plan still needs.
   // Null when there is none. Requires: the request was refused just now, and upstream was not told of it.
   void* allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept;
@@ -87,7 +89,7 @@ class EBBTIDE_EXPORT Engine {
   void note_small(Bytes size) noexcept;
 
   // Whether a live block at `address` is the arena's. Takes no lock.
-  bool owns(const void* address) const noexcept;
+  bool owns(const void* address) const noexcept { return arena_.owns(address); }
   // Frees a block of the arena. False when there is none at this address.
   bool deallocate(const void* address) noexcept;
   // A block that note_upstream was told of is being freed; none if it was not.
@@ -106,6 +108,9 @@ class EBBTIDE_EXPORT Engine {
     bool in_arena = false;
   };
   std::vector<LiveBlock> live_blocks() const;
+
+  // The one with which the observer is told of blocks.
+  QuickLock& lock() const noexcept { return lock_; }
 
   // The stream whose requests are planned.
   StreamId home() const noexcept { return bypass_.home(); }
@@ -151,19 +156,20 @@ class EBBTIDE_EXPORT Engine {
   void after_fork_child();
 
  private:
-  bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
-  void count(const Placing& placing, Bytes size);
+  [[gnu::cold]] bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
+  EBBTIDE_LOCAL void count(const Placing& placing, Bytes size);
+  [[gnu::cold]] EBBTIDE_LOCAL void note_divergence(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock);
   void note_input(const Extents& input);
   // True when a backward began, or ended a round: what may pass by is another matter then.
   bool note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock);
-  bool is_in_optimizer_step() const;
-  bool is_settled(Placing::Kind kind) const;
+  EBBTIDE_LOCAL bool is_in_optimizer_step() const;
+  EBBTIDE_LOCAL bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
   void begin_serving();
   void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);
   void shrink_to_plan(std::unique_lock<QuickLock>& lock);
-  Placing place(Bytes size);
+  EBBTIDE_LOCAL Placing place(Bytes size);
   void note_whether_it_fits();
   void note_step_plan();
   Bytes height_in_force() const;
@@ -185,12 +191,11 @@ class EBBTIDE_EXPORT Engine {
   }
   void record(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
               std::uint8_t detail) const noexcept;
-  Bypass::Reason reason_to_pass(StreamId stream) const;
-  bool belongs_to_round(Bytes size, StreamId stream, std::unique_lock<QuickLock>& lock);
+  EBBTIDE_LOCAL Bypass::Reason reason_to_pass(StreamId stream) const;
+  EBBTIDE_LOCAL bool belongs_to_round(Bytes size, StreamId stream, std::unique_lock<QuickLock>& lock);
   void note_alive(const void* address, Bytes size, StreamId stream, Placement placement) noexcept;
   void set_bypass();
-  void* hand_out(Offset offset, Bytes size, StreamId stream, Placement placement);
-  void note_idle() { live_.set_idle(arena_.extent() - arena_.blocks().live_bytes()); }
+  EBBTIDE_LOCAL void* hand_out(Offset offset, Bytes size, StreamId stream, Placement placement);
   Bytes reserved_now() const;
 
   const EngineOptions options_;

@@ -26,7 +26,7 @@ bool Engine::grow(Bytes needed, std::unique_lock<QuickLock>& lock) {
   if (!grown.ok() && target > needed) grown = arena_.grow_to(needed);
   lock.lock();
   arena_.adopt_extent();
-  note_idle();
+  live_.set_extent(arena_.extent());
   if (grown.ok()) {
     emit(Action::kArenaGrow, Placement::kPlanned, nullptr, arena_.extent(), home_);
   } else {
@@ -55,7 +55,7 @@ void Engine::shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock) {
   arena_.shrink_to(kept);
   lock.lock();
   arena_.adopt_extent();
-  note_idle();
+  live_.set_extent(arena_.extent());
   emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
 }
 
@@ -75,7 +75,7 @@ Bytes Engine::release_idle() noexcept {
   arena_.shrink_to(kept);
   const std::lock_guard lock(lock_);
   arena_.adopt_extent();
-  note_idle();
+  live_.set_extent(arena_.extent());
   emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
   return before - arena_.extent();
 }

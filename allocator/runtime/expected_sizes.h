@@ -66,7 +66,7 @@ class ExpectedSizes {
     return program_->is_constant(size_class) && (!has_new_extent_ || program_->is_parameter_like(size_class));
   }
   void expect_constants();
-  bool is_nearly_exact(std::uint32_t size_class, Bytes size) const;
+  [[gnu::cold]] bool is_nearly_exact(std::uint32_t size_class, Bytes size) const;
   void judge_input(Bytes size, bool follows);
   void forget_input();
   bool is_candidate(std::uint32_t size_class, Bytes size) const;
@@ -74,7 +74,7 @@ class ExpectedSizes {
   bool is_in_proportion(std::uint32_t node, Bytes size) const;
   void note_ratio(std::uint32_t size_class, Bytes size);
   void note_other_shape();
-  void bind(std::uint32_t size_class, Bytes size);
+  [[gnu::noinline]] void bind(std::uint32_t size_class, Bytes size);
   void predict_from(std::uint32_t size_class, Bytes size);
   bool may_improve(std::uint32_t size_class) const;
 

@@ -84,13 +84,13 @@ std::uint32_t Matcher::likeliest_from(std::uint32_t node, Bytes size) const {
   return next < count && used_[next] == 0 && sizes_.is_exact(next, size) ? next : node;
 }
 
-std::optional<Match> Matcher::match(Bytes size) {
-  const std::optional<Match> found = find(size);
+std::uint32_t Matcher::match_node(Bytes size) {
+  const std::uint32_t found = find(size);
   lone_twin_.reset();
-  if (found) {
-    const bool passes_over = last_taken_ && found->node > *last_taken_ + 1;
+  if (found != kNoNode) {
+    const bool passes_over = last_taken_ && found > *last_taken_ + 1;
     if (passes_over && are_twins(*last_taken_) && is_due(*last_taken_ + 1)) lone_twin_ = last_taken_;
-    last_taken_ = found->node;
+    last_taken_ = found;
     unmatched_.clear();
   } else {
     last_taken_.reset();
@@ -100,9 +100,15 @@ std::optional<Match> Matcher::match(Bytes size) {
   return found;
 }
 
-std::optional<Match> Matcher::find(Bytes size) {
+std::uint32_t Matcher::find(Bytes size) {
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   if (cursor_ < count && sizes_.is_exact(cursor_, size)) return take(likeliest_from(cursor_, size), size, true);
+  return search(size);
+}
+
+// What is not the next one.
+std::uint32_t Matcher::search(Bytes size) {
+  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   while (cursor_ < count && sizes_.is_too_small(cursor_)) ++cursor_;
   const std::uint32_t back = cursor_ - std::min(cursor_, kNear);
   for (const bool guesses_count : {false, true}) {
@@ -113,7 +119,7 @@ std::optional<Match> Matcher::find(Bytes size) {
     if (cursor_ < count && sizes_.is_loose(cursor_, size)) return take(cursor_, size, false);
   }
   if (const auto node = find_far(size)) return take(*node, size, true);
-  return std::nullopt;
+  return kNoNode;
 }
 
 // How many of the last requests, the one at hand included, the node and those before it expect in their order. What
@@ -153,11 +159,12 @@ std::optional<std::uint32_t> Matcher::find_far(Bytes size) const {
   return std::nullopt;
 }
 
-Match Matcher::take(std::uint32_t node, Bytes size, bool exact) {
+std::uint32_t Matcher::take(std::uint32_t node, Bytes size, bool exact) {
   used_[node] = 1;
   cursor_ = std::max(cursor_, node + 1);
   sizes_.note_match(node, size);
-  return {node, exact};
+  is_exact_ = exact;
+  return node;
 }
 
 }  // namespace ebbtide

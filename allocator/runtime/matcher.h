@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -35,7 +36,11 @@ class Matcher {
   void end() { program_ = nullptr; }
 
   // Requires: is_following().
-  std::optional<Match> match(Bytes size);
+  std::optional<Match> match(Bytes size) {
+    const std::uint32_t node = match_node(size);
+    if (node == kNoNode) return std::nullopt;
+    return Match{node, is_exact_};
+  }
 
   Bytes expected(std::uint32_t node) const { return sizes_.expected(node); }  // 0 while nothing is known
   Bytes least(std::uint32_t node) const { return sizes_.least(node); }  // that may come, as far as is known
@@ -54,18 +59,23 @@ class Matcher {
   bool take_news() { return sizes_.take_news(); }
 
  private:
-  std::optional<Match> find(Bytes size);
-  std::optional<std::uint32_t> find_far(Bytes size) const;
+  // Nodes are found by number alone: what is put together in parts is slow to hand on, and this is on the way of every request.
+  static constexpr std::uint32_t kNoNode = std::numeric_limits<std::uint32_t>::max();
+  std::uint32_t match_node(Bytes size);
+  std::uint32_t find(Bytes size);
+  [[gnu::noinline, gnu::cold]] std::uint32_t search(Bytes size);
+  [[gnu::cold]] std::optional<std::uint32_t> find_far(Bytes size) const;
   std::size_t run_ending_at(std::uint32_t node, Bytes size) const;
   std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
-  bool are_twins(std::uint32_t node) const;
+  [[gnu::cold]] bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
-  Match take(std::uint32_t node, Bytes size, bool exact);
+  std::uint32_t take(std::uint32_t node, Bytes size, bool exact);
   std::optional<std::uint32_t> find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
                                           bool guesses_count) const;
 
   const Program* program_ = nullptr;
   std::uint32_t cursor_ = 0;
+  bool is_exact_ = false;             // of the node found last: see Match
   std::vector<Bytes> unmatched_;      // the requests before this one that were not expected, back to one that was
   std::vector<std::uint8_t> used_;    // per node
   std::vector<std::uint8_t> optional_;  // per node: rounds like this one lack it, as far as is known

@@ -17,17 +17,18 @@ inline constexpr std::int64_t kNoticedPart = 512;
 inline constexpr std::size_t kMaxShapes = 8;  // that a program remembers
 
 // One expected request.
+// Side by side first: what is read of it when its request comes.
 struct Node {
   RootId root;
-  std::vector<Bytes> sizes;      // per observed shape of the program; 0 where the node did not occur
-  Bytes slot;                    // largest size ever observed: what the plan provides
-  Tick death = kAlive;           // latest end seen, in node indices; kAlive: outlives the round
   std::uint32_t size_class = 0;  // nodes with the same sizes in every shape vary together
-  int missed = 0;                // consecutive learnt rounds without it
-  std::uint32_t seen = 0;        // learnt rounds with it
-  bool constant_hint = false;    // its size is that of a parameter: does not grow with the input
-  bool unplanned = false;        // outlives whole cycles: belongs upstream, not in the arena
   Offset offset;                 // place in the arena, when the program is planned
+  Bytes slot;                    // largest size ever observed: what the plan provides
+  int missed = 0;                // consecutive learnt rounds without it
+  bool unplanned = false;        // outlives whole cycles: belongs upstream, not in the arena
+  bool constant_hint = false;    // its size is that of a parameter: does not grow with the input
+  std::uint32_t seen = 0;        // learnt rounds with it
+  Tick death = kAlive;           // latest end seen, in node indices; kAlive: outlives the round
+  std::vector<Bytes> sizes;      // per observed shape of the program; 0 where the node did not occur
 
   bool survives() const { return death == kAlive; }
 };

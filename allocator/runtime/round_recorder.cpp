@@ -7,7 +7,9 @@ namespace ebbtide {
 
 Origin RoundRecorder::add(Bytes size, std::int32_t node) {
   const auto request = static_cast<std::uint32_t>(round_.requests.size());
-  round_.requests.push_back({size, kAlive, node});
+  Request& added = round_.requests.emplace_back();
+  added.size = size;
+  added.node = node;
   live_bytes_ += size;
   peak_bytes_ = std::max(peak_bytes_, live_bytes_);
   return {round_.serial, request};

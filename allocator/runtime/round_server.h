@@ -34,6 +34,8 @@ struct Placing {
 // Holds the book whose program it follows, so that a newer book can be published meanwhile.
 // Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
 // expected.
+// What is cold is laid apart from that: in a program that does other things in between, the lines of code that a
+// request goes through cost more than what is computed in them.
 class RoundServer {
  public:
   // `inline_steps`: the work of improving a plan that is made inline.
@@ -82,13 +84,13 @@ class RoundServer {
   Place planned_place(std::uint32_t node) const;
   Placing place_node(std::uint32_t index, Bytes size, const Round& round);
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
-  Placing recognise(Bytes size);
-  Placing unplanned(Bytes size) const;
-  Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
-  bool is_lost(Bytes size);
-  bool is_guesswork() const;
+  [[gnu::cold]] Placing recognise(Bytes size);
+  [[gnu::cold]] Placing unplanned(Bytes size) const;
+  [[gnu::cold]] Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
+  [[gnu::cold]] bool is_lost(Bytes size);
+  [[gnu::cold]] bool is_guesswork() const;
   bool has_no_plan_left() const;
-  Bytes largest_excess(std::uint32_t current) const;
+  [[gnu::cold]] Bytes largest_excess(std::uint32_t current) const;
   // Whether the rest of the round can be served by a plan.
   enum class Outlook : std::uint8_t {
     kPlanned,
@@ -97,16 +99,16 @@ class RoundServer {
   };
   Outlook see_to_plan(std::uint32_t current, const Round& round);
   // False when the plan needs more than is acceptable, and than there is: what was in force stays.
-  bool plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
-  bool plan_lower(std::uint32_t current, const Round& round);
-  bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
-  void take_second_twin(const Round& round);
-  bool has_displaced() const;
+  [[gnu::cold]] bool plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
+  [[gnu::cold]] bool plan_lower(std::uint32_t current, const Round& round);
+  [[gnu::cold]] bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
+  [[gnu::cold]] void take_second_twin(const Round& round);
+  [[gnu::cold]] bool has_displaced() const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
-  bool follow_better(const RoundRecorder& recorder, Bytes size);
-  void follow_nothing();
-  void follow_in_gaps();
-  void follow(const Program& program, const Round& round);
+  [[gnu::cold]] bool follow_better(const RoundRecorder& recorder, Bytes size);
+  [[gnu::cold]] void follow_nothing();
+  [[gnu::cold]] void follow_in_gaps();
+  [[gnu::cold]] void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
 
   Arena& arena_;

@@ -22,7 +22,7 @@ class ArenaTest : public testing::Test {
   void leave_behind(std::int64_t offset, std::int64_t size, const std::vector<StreamId>& used_on) {
     arena_.place(Offset{offset}, owned_block(size), kHome);
     arena_.find(Offset{offset})->used_on = used_on;
-    EXPECT_TRUE(arena_.release(Offset{offset}).has_value());
+    EXPECT_NE(arena_.release(Offset{offset}), nullptr);
   }
 
   fakes::FakeFences fences_;
@@ -41,6 +41,15 @@ TEST_F(ArenaTest, WhoeverReusesAByteWaitsForEveryStreamThatUsedIt) {
   arena_.place(Offset{3584}, owned_block(4096), StreamId{3});
   EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "record 2 on 6", "wait 1 on 3", "wait 2 on 3"}));
   EXPECT_EQ(fences_.outstanding(), 0U);
+}
+
+// What a place is used again for must not bring back what its last block said.
+TEST_F(ArenaTest, ANewBlockIsUsedOnNoOtherStream) {
+  leave_behind(0, 4096, {StreamId{5}});
+  leave_behind(0, 4096, {});
+  EXPECT_EQ(fences_.log(), (Log{"record 1 on 5", "wait 1 on 0"}));
+  arena_.place(Offset{0}, owned_block(4096), kHome);
+  EXPECT_TRUE(arena_.find(Offset{0})->used_on.empty());
 }
 
 TEST_F(ArenaTest, NeighboursDoNotWait) {
@@ -71,7 +80,7 @@ TEST_F(ArenaTest, AnEventIsWaitedForOnce) {
 
 TEST_F(ArenaTest, ReleasingWhatIsNoBlockRecordsNothing) {
   leave_behind(0, 4096, {});
-  EXPECT_FALSE(arena_.release(Offset{0}).has_value());
+  EXPECT_EQ(arena_.release(Offset{0}), nullptr);
   EXPECT_EQ(fences_.log(), Log{});
 }
 

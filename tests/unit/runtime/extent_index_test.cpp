@@ -16,7 +16,7 @@ constexpr std::int64_t kStep = 10;  // a range is up to so long, and begins at a
 class Both {
  public:
   void insert(std::int64_t begin, std::int64_t size, std::uint32_t holder) {
-    index_.insert(index_.place_of(Offset{begin}), {Offset{begin}, Offset{begin + size}, holder});
+    index_.insert(index_.place_of(Offset{begin}), Offset{begin}, Offset{begin + size}, holder);
     map_[begin] = {begin + size, holder};
   }
   void erase(std::int64_t begin) {
