@@ -3,14 +3,17 @@
     python bench/alpha_sweep.py [--devices h200,l40s] [--models llama] [--lengths 32768,65536] [--json FILE]
 
 One dry run a device, model and length: a few training steps at each alpha, then enough with "auto"
-for it to settle. Of each alpha the last steps count. A row meets the bar if auto's step is at most
-1 % longer than the shortest of the sweep, and stalls are at most 1 % of it.
+for it to settle. Of each alpha the last steps count; inf: they do not fit the device. A row meets the
+bar if auto's step is at most 1 % longer than the shortest of the sweep, and stalls are at most 1 % of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -36,16 +39,22 @@ def child(model_name: str, length: int, host: str) -> None:
     model = models.make_model(row, torch.device("cuda"), real_values=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     ids = torch.zeros(1, length, dtype=torch.long, device="cuda")
+    counts = []
     for alpha in (*ALPHAS, "auto"):
         ebbtide.offload(model, alpha=alpha, host=host)
-        for _ in range(_SETTLING if alpha == "auto" else _STEPS):
-            model(input_ids=ids, labels=ids).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+        torch.cuda.reset_peak_memory_stats()  # "auto" asks what was alive at most
+        counts.append(0)
+        with contextlib.suppress(torch.OutOfMemoryError if alpha != "auto" else ()):
+            for _ in range(_SETTLING if alpha == "auto" else _STEPS):
+                model(input_ids=ids, labels=ids).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                counts[-1] += 1
         if alpha == "auto":
             told = ebbtide.stats().offload.models[-1]
-            print(json.dumps({"alpha": told.alpha, "limit": told.limit}))
+            print(json.dumps({"alpha": told.alpha, "limit": told.limit, "counts": counts}))
         ebbtide.offload(model, off=True)
+        optimizer.zero_grad()
 
 
 def measure(device: str, model: str, length: int, host: str) -> dict[str, Any]:
@@ -69,9 +78,11 @@ def measure(device: str, model: str, length: int, host: str) -> dict[str, Any]:
         time = json.loads(report.read_text())["time"]
     settled = json.loads(done.stdout.strip().splitlines()[-1])
     seconds, stalled = time["each_step_seconds"], time["each_step_stalled_seconds"]
-    ends = [_STEPS * (i + 1) for i in range(len(ALPHAS))] + [_STEPS * len(ALPHAS) + _SETTLING]
-    steps = [min(seconds[end - _LAST : end]) for end in ends]
-    stalls = [min(stalled[end - _LAST : end]) for end in ends]
+    # A share with fewer steps did not fit the device.
+    counts = settled.pop("counts")
+    ends = [end if count >= _STEPS else None for end, count in zip(itertools.accumulate(counts), counts, strict=True)]
+    steps = [min(seconds[end - _LAST : end]) if end else math.inf for end in ends]
+    stalls = [min(stalled[end - _LAST : end]) if end else math.inf for end in ends]
     return {"steps": steps, "stalls": stalls, **settled}
 
 

@@ -3,8 +3,11 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "hooks/ebbtide.h"
+#include "hooks/torch_offload/room.h"
 #include "hooks/torch_offload/state.h"
 
 namespace ebbtide::offload {
@@ -79,11 +82,36 @@ void AutoAlpha::choose(State& state) {
   const auto largest = std::max_element(found.of_layer.begin(), found.of_layer.end());
   most_ = {std::vector<double>(state.layers(), *largest), std::move(found.limit)};
   for (std::size_t i = 0; i < indices.size(); ++i) most_.of_layer[indices[i]] = found.of_layer[i];
-  const bool swaps = std::any_of(found.of_layer.begin(), found.of_layer.end(),
+  stay_within(headroom(state.device, 1), state);
+  const bool swaps = std::any_of(most_.of_layer.begin(), most_.of_layer.end(),
                                  [](double share) { return share > 0; });
   if (is_measured) search_.emplace();
   if (!swaps || !is_measured) return settle(state, 1);
   measure(state);
+}
+
+// Lowers the shares to those that the device has room for; none: it is not known.
+void AutoAlpha::stay_within(std::optional<std::int64_t> room, const State& state) {
+  if (!room) return;
+  double moving = 0, staying = 0, kept = 0;
+  for (const auto& tally : state.tallies()) {
+    const LayerStats& stats = tally->stats;
+    if (stats.calls == 0) continue;
+    const auto calls = static_cast<double>(stats.calls);
+    const double more = most_.of_layer[tally->index] * static_cast<double>(stats.recomputed_bytes) / calls;
+    if (stats.swapped_bytes > 0) {
+      moving = std::max(moving, more);
+    } else {
+      staying += more;
+      kept += static_cast<double>(stats.kept_bytes) / calls;
+    }
+  }
+  const auto& hbm = state.options.hbm;
+  const double at_most = hbm ? std::max(0.0, static_cast<double>(*hbm) - kept) : std::numeric_limits<double>::infinity();
+  const double part = device_part(static_cast<double>(*room), moving, staying, at_most);
+  if (part >= 1) return;
+  for (double& share : most_.of_layer) share = std::floor(part * share * kShareParts) / kShareParts;
+  most_.limit = "device";
 }
 
 void AutoAlpha::measure(State& state) {

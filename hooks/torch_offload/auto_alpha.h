@@ -61,6 +61,7 @@ class AutoAlpha {
     double part;
   };
   void choose(State& state);
+  void stay_within(std::optional<std::int64_t> room, const State& state);
   void measure(State& state);
   void apply(State& state, double part);
   void settle(State& state, double part);

@@ -53,6 +53,13 @@ Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits) 
   return found;
 }
 
+double device_part(double room, double moving, double staying, double staying_at_most) {
+  if (moving + staying <= 0) return 1;
+  double part = room / (moving + staying);
+  if (part * staying > staying_at_most) part = moving > 0 ? (room - staying_at_most) / moving : 1;
+  return std::clamp(part, 0.0, 1.0);
+}
+
 void AlphaSearch::note(double part, double seconds) {
   const int share = parts_of(part);
   tried_.insert(share);

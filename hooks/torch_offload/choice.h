@@ -3,6 +3,7 @@
 // (python_shim/ebbtide/_offload/_choice.py).
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -34,6 +35,12 @@ struct Shares {
 Shares memo_shares(const std::vector<LayerCost>& layers, const Limits& limits);
 // Each layer's own, so that together they compute the fewest bytes again.
 Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits);
+
+// The largest part, 0 to 1, of shares for which a device has `room`, all in bytes. With the whole
+// shares one layer more has `moving` on its way between device and host while the next one runs, and
+// the layers that stay keep `staying` more, but never more than `staying_at_most`.
+double device_part(double room, double moving, double staying,
+                   double staying_at_most = std::numeric_limits<double>::infinity());
 
 // What part of the largest share has the shortest measured step. Steps get shorter with it while
 // copies hide, and longer once they do not: the time has one minimum, and the widest interval

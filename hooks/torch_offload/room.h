@@ -1,9 +1,10 @@
-// Whether a device has room for what a layer's backward would fetch before it must.
+// Whether a device has room: for what a layer's backward would fetch before it must, and for a larger share.
 #pragma once
 
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace ebbtide::offload {
 
@@ -20,5 +21,10 @@ bool has_room(const DeviceMemory& memory, std::int64_t input, std::int64_t fetch
 // memory there is (the host, an allocator that keeps no statistics), there is no room. Never
 // throws.
 bool has_room(c10::Device device, double share, std::int64_t input, std::int64_t fetched) noexcept;
+
+// Bytes that a device could give this process, which may use `share` of it, beside the most that was
+// alive in it since that peak was last reset. What other processes have is not to be had. None:
+// nothing says. Never throws.
+std::optional<std::int64_t> headroom(c10::Device device, double share) noexcept;
 
 }  // namespace ebbtide::offload

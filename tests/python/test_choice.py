@@ -7,7 +7,7 @@ import random
 
 import pytest
 from ebbtide import _devices
-from ebbtide._offload._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ebbtide._offload._choice import AlphaSearch, LayerCost, choose, device_part, memo_alpha
 from ebbtide._transformer import Decoder, crossover, layer_time, swap_seconds
 
 # 7B of MEMO (section 5), and one of its servers.
@@ -189,3 +189,13 @@ def test_a_choice_tells_how_far_it_may_be_from_the_best(monkeypatch):
     assert limit == "host" and 0 < gap < 0.02
     stored = 640 * shares[0] + 6400 * shares[1]
     assert stored <= 645 and gap == pytest.approx((645 - stored) / (7040 - stored))
+
+
+def test_shares_stay_within_what_the_device_has_left():
+    assert device_part(room=30, moving=20, staying=20) == 0.75
+    assert device_part(room=50, moving=20, staying=20) == 1
+    assert device_part(room=-1, moving=20, staying=20) == 0
+    # what stays is bounded: the rest is for what is on its way
+    assert device_part(room=16, moving=20, staying=20, staying_at_most=4) == 0.6
+    assert device_part(room=16, moving=20, staying=20, staying_at_most=10) == 0.4
+    assert device_part(room=0, moving=0, staying=0) == 1

@@ -86,3 +86,43 @@ def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_f
     height, budget = told["plan"]
     assert 0 < height <= told["height"] and height <= budget <= told["capacity"]
     assert told["served"] > 0.99 and 0 < told["height"] <= told["held"] <= told["capacity"]
+
+
+SMALL_DEVICE = """
+import ebbtide
+import transformers
+LAYERS, LENGTH = 4, 65536
+config = transformers.LlamaConfig(
+    vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=LAYERS,
+    num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=LENGTH, use_cache=False)
+torch.set_default_dtype(torch.bfloat16)
+with torch.device("meta"):
+    model = transformers.LlamaForCausalLM(config)
+model = model.to_empty(device="cuda")
+ebbtide.offload(model, alpha=ALPHA, host="128GiB")
+ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
+for _ in range(24):
+    model(input_ids=ids, labels=ids).loss.backward()
+    model.zero_grad()
+told = ebbtide.stats().offload.models[0]
+print(json.dumps({"alpha": told.alpha, "limit": told.limit, "live": torch.cuda.max_memory_allocated()}))
+"""
+
+
+@pytest.mark.parametrize("alpha", ["auto", "memo"])
+def test_a_share_that_is_tried_fits_a_small_device(tmp_path, native, alpha):
+    # GIVEN a device on which the link hides more than memory holds: two layers' activations are 25 GiB
+    pytest.importorskip("transformers")
+    done = simulate(
+        SMALL_DEVICE.replace("ALPHA", repr(alpha)),
+        tmp_path,
+        device="rtx4090",
+        EBBTIDE="0",
+        EBBTIDE_NATIVE_DIR=str(native),
+        EBBTIDE_REPORT="off",
+        TRANSFORMERS_VERBOSITY="error",
+    )
+    told = done.answer()
+    # THEN no step runs out of memory, and most of it is put to use
+    assert told["limit"] == "device" and 0.3 < told["alpha"] < 0.7
+    assert 15 << 30 < told["live"] < 23 << 30

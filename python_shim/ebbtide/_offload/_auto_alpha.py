@@ -8,6 +8,10 @@ one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). St
 compared; where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
 confirms what "auto" takes (Note [Confirmed by the planner]).
 
+Both stay within what the device has left beside the most that was alive in the observed steps, in which
+nothing but layers' inputs and outputs was swapped (device_part): a share is tried with the user's own steps, which
+must not run out of memory for it.
+
 Nothing here waits for the device: times that are not known yet are asked for at the next step.
 
 Note [Confirmed by the planner]
@@ -22,6 +26,7 @@ plan of the real steps, and the report says so.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,8 +36,9 @@ import torch
 from .. import is_active
 from .._marks import _tensors
 from .._stats import StepPlan, device_index, step_plan
-from ._choice import AlphaSearch, LayerCost, choose, memo_alpha
+from ._choice import AlphaSearch, LayerCost, choose, device_part, memo_alpha
 from ._layer_find import find_layers
+from ._layer_room import headroom
 from ._pickling import Hook
 
 if TYPE_CHECKING:
@@ -162,6 +168,7 @@ class AutoAlpha:
                 host_bytes=stats.host_budget_bytes,
             )
             self._most = (int(alpha * _PIECES) / _PIECES,) * len(tallies)
+        self._stay_within(headroom(self._device), tallies)
         if not self._is_measured:
             self._apply(1.0)
             self.undo()
@@ -171,6 +178,24 @@ class AutoAlpha:
             self._measure()
         else:
             self._settle(1.0)
+
+    def _stay_within(self, room: int | None, tallies: Sequence[Tally]) -> None:
+        """Lowers the shares to those that the device has `room` for, see device_part; None: it is not known."""
+        if room is None:
+            return
+        called = [(tally, share * tally.recomputed_bytes / tally.calls)
+                  for tally, share in zip(tallies, self._most, strict=True) if tally.calls]
+        staying = [(tally.kept_bytes / tally.calls, more) for tally, more in called if not tally.swapped_bytes]
+        hbm = self._offloaded.options.hbm
+        part = device_part(
+            room,
+            moving=max((more for tally, more in called if tally.swapped_bytes), default=0.0),
+            staying=sum(more for _, more in staying),
+            staying_at_most=max(0.0, hbm - sum(kept for kept, _ in staying)) if hbm is not None else math.inf,
+        )
+        if part < 1:
+            self._most = tuple(int(part * share * _PIECES) / _PIECES for share in self._most)
+            self.limit = "device"
 
     def _measure(self) -> None:
         """Goes on to the next share once the present one's steps are known."""

@@ -73,6 +73,21 @@ def memo_alpha(
     return max(share, 0.0), "link" if by_link <= by_host else "host"
 
 
+def device_part(room: float, moving: float, staying: float, staying_at_most: float = math.inf) -> float:
+    """The largest part, 0 to 1, of shares for which a device has `room`, all in bytes.
+
+    With the whole shares one layer more has `moving` on its way between device and host while the next one runs,
+    and the layers that stay keep `staying` more, but never more than `staying_at_most`. Layers beside that free
+    what they made as they go.
+    """
+    if moving + staying <= 0:
+        return 1.0
+    part = room / (moving + staying)
+    if part * staying > staying_at_most:
+        part = (room - staying_at_most) / moving if moving > 0 else 1.0
+    return min(1.0, max(0.0, part))
+
+
 class AlphaSearch:
     """What part of the largest share has the shortest measured step, among multiples of 1/64.
 

@@ -51,6 +51,20 @@ TEST(AlphaChoice, NothingIsLeftToChooseWithoutARest) {
   expect_shares(layer_shares(alike(2, 2, 0), {1, 1}), {1, 1}, "");
 }
 
+TEST(AlphaChoice, SharesStayWithinWhatTheDeviceHasLeft) {
+  EXPECT_EQ(device_part(30, 20, 20), 0.75);
+  EXPECT_EQ(device_part(50, 20, 20), 1);
+  EXPECT_EQ(device_part(-1, 20, 20), 0);
+  EXPECT_EQ(device_part(16, 20, 20, 4), 0.6) << "what stays is bounded: the rest is for what is on its way";
+  EXPECT_EQ(device_part(16, 20, 20, 10), 0.4);
+  EXPECT_EQ(device_part(0, 0, 0), 1);
+}
+
+TEST(DeviceRoom, NothingSaysWhatTheHostCouldGive) {
+  EXPECT_FALSE(headroom(c10::Device(c10::kCPU), 1).has_value());
+  EXPECT_FALSE(headroom(c10::Device(c10::kCUDA, 0), 1).has_value()) << "no allocator is there to ask";
+}
+
 TEST(DeviceRoom, WhatComesEarlyLeavesATenthOfTheDeviceAndAttentionsBackwardItsRoom) {
   // 6 inputs of 10 are made; 90 of 100 may be used.
   EXPECT_TRUE(has_room({.live = 20, .whole = 100}, 10, 10));
