@@ -323,6 +323,7 @@ TEST_F(SwapTest, NothingIsAwaitedIfOneOfSeveralTicketsIsNotLive) {
   EXPECT_EQ(swap_->await_out(std::array{first, second}, kCompute).error().code, ErrorCode::kInvalidArgument);
   EXPECT_TRUE(swap_->await_out(std::span<const Ticket>(), kCompute).ok());
   EXPECT_EQ(device_->calls(), before);
+  device_->finish();  // what is copied lives as long
 }
 
 TEST_F(SwapTest, OfTicketsAwaitedTogetherTheTimeOfEachIsExposed) {
