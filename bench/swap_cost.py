@@ -5,7 +5,7 @@ and backward that saves tensors with a recorder and a swap store, less the same 
 GPU, whose copies of what was not computed cost next to nothing, so that what is left is the host's own
 work: Python, the store, the engine, the driver calls (of the stand-in). Processor time, which other
 processes do not lengthen, though they slow it down by what they take of caches and cores; so the least
-of a few turns is printed, too, and, for a measure of the machine, in the same turns, what torch's own
+of these turns is printed, too, and, for a measure of the machine, in the same turns, what torch's own
 saved_tensors_hooks add with hooks that do nothing. Tensors are saved in groups, as a part of a piece of
 tokens does. The bar is 1 ms for a layer, and a cost that grows neither with the layers nor faster than
 the pieces: the last lines say how it grew.

@@ -352,6 +352,15 @@ PyObject* room(PyObject*, PyObject* arguments) {
   return PyBool_FromLong(has_room(device, share, input, fetched));
 }
 
+// headroom(index of a CUDA device, share of its memory that may be used), or None: room.h.
+PyObject* headroom_of(PyObject*, PyObject* arguments) {
+  int index = 0;
+  double share = 1;
+  if (PyArg_ParseTuple(arguments, "id", &index, &share) == 0) return nullptr;
+  const auto found = headroom(c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)), share);
+  return found ? PyLong_FromLongLong(*found) : Py_NewRef(Py_None);
+}
+
 using FastFunction = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
 
 PyCFunction plain(FastFunction function) {
@@ -416,6 +425,7 @@ PyMODINIT_FUNC PyInit__saving() {
   static PyMethodDef functions[] = {{"storages", storages, METH_O, nullptr},
                                     {"prefetch", prefetch, METH_O, nullptr},
                                     {"has_room", room, METH_VARARGS, nullptr},
+                                    {"headroom", headroom_of, METH_VARARGS, nullptr},
                                     {nullptr, nullptr, 0, nullptr}};
   static PyModuleDef definition{PyModuleDef_HEAD_INIT, "_saving", nullptr, -1, functions,
                                 nullptr, nullptr, nullptr, nullptr};

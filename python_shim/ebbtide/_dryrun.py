@@ -114,18 +114,14 @@ print(text.value.decode(errors="replace"), end="")
 """
 
 
-def check_settings(variables: dict[str, str], variable: str = "", option: str = "") -> None:
-    """Raises DryrunError for an EBBTIDE_DRYRUN_* variable, of these or inherited, that the simulation cannot read.
-
-    `variable` was given as `option`, and is called so.
-    """
+def check_settings(variables: dict[str, str]) -> None:
+    """Raises DryrunError for an EBBTIDE_DRYRUN_* variable, of these or inherited, that the simulation cannot read."""
     core = str(native_folder() / "libebbtide_dryrun_core.so")
     settings = os.environ | variables
     settings.pop("LD_PRELOAD", None)
     done = subprocess.run([sys.executable, "-I", "-c", _CHECK, core], env=settings, capture_output=True, text=True)
     if done.returncode or done.stdout:
-        problem = done.stdout.replace(f"{variable}=", f"{option} ") if option else done.stdout
-        raise DryrunError(problem or f"{core} does not load: {done.stderr.strip().splitlines()[-1]}")
+        raise DryrunError(done.stdout or f"{core} does not load: {done.stderr.strip().splitlines()[-1]}")
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -250,10 +246,9 @@ def run(
         _check_writable("--timeline", timeline_path)
         variables = environment(device, capacity, None, count)
         variables["EBBTIDE_DRYRUN_STEPS"] = str(steps) if steps else ""
-        check_settings(variables)
         if typical:
             variables["EBBTIDE_DRYRUN_TYPICAL"] = typical
-            check_settings(variables, "EBBTIDE_DRYRUN_TYPICAL", "--typical")
+        check_settings(variables)
         if ranks is not None:
             if count != 1:
                 raise DryrunError("--count: with --ranks each rank has the device of its number")
@@ -268,7 +263,8 @@ def run(
         _tell(report, device)
         return status
     except (DryrunError, _ranks.RanksError, OSError) as error:
-        print(f"ebbtide dryrun: {error}", file=sys.stderr)
+        text = str(error).replace("EBBTIDE_DRYRUN_TYPICAL=", "--typical ") if typical else str(error)
+        print(f"ebbtide dryrun: {text}", file=sys.stderr)
         return 2
 
 

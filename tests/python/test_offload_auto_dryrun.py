@@ -7,10 +7,10 @@ from dryrun_run import simulate
 
 pytestmark = pytest.mark.usefixtures("native")
 
-TRAIN = """
+# Layers of Llama-8B; takes LAYERS and LENGTH.
+MODEL = """
 import ebbtide
 import transformers
-LAYERS, LENGTH = 2, 16384
 config = transformers.LlamaConfig(
     vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=LAYERS,
     num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=LENGTH, use_cache=False)
@@ -18,6 +18,9 @@ torch.set_default_dtype(torch.bfloat16)
 with torch.device("meta"):
     model = transformers.LlamaForCausalLM(config)
 model = model.to_empty(device="cuda")
+"""
+
+TRAIN = "LAYERS, LENGTH = 2, 16384" + MODEL + """
 ebbtide.offload(model, host="128GiB")
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
@@ -88,17 +91,7 @@ def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_f
     assert told["served"] > 0.99 and 0 < told["height"] <= told["held"] <= told["capacity"]
 
 
-SMALL_DEVICE = """
-import ebbtide
-import transformers
-LAYERS, LENGTH = 4, 65536
-config = transformers.LlamaConfig(
-    vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=LAYERS,
-    num_attention_heads=32, num_key_value_heads=8, max_position_embeddings=LENGTH, use_cache=False)
-torch.set_default_dtype(torch.bfloat16)
-with torch.device("meta"):
-    model = transformers.LlamaForCausalLM(config)
-model = model.to_empty(device="cuda")
+SMALL_DEVICE = "LAYERS, LENGTH = 4, 65536" + MODEL + """
 ebbtide.offload(model, alpha=ALPHA, host="128GiB")
 ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
 for _ in range(24):
