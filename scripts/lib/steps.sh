@@ -10,6 +10,11 @@ failures_in() {
   grep -aE '^(FAILED|ERROR) |^[[:space:]]*[0-9]+ - .+ \((Failed|Timeout|Not Run|SEGFAULT|.*aborted)\)' "$1" | head -n 20 || true
 }
 
+# reasons_in LOG: the end of what pytest says about it. An exit status stands only there.
+reasons_in() {
+  grep -aE '^E  ' "$1" | tail -n 15 || true
+}
+
 # run_step NAME COMMAND...: what the step prints is long, so what failed in it is said again at the end.
 run_step() {
   local name=$1 line
@@ -23,7 +28,7 @@ run_step() {
   failed=1
   while IFS= read -r line; do
     results+=("        ${line:0:300}")
-  done < <(failures_in "$step_log")
+  done < <(failures_in "$step_log"; reasons_in "$step_log")
 }
 
 # build_failed LOG NAME: for builds in the background that did not work.

@@ -11,11 +11,13 @@ pinned = torch.zeros(4096, dtype=torch.int64).pin_memory()
 side = torch.cuda.Stream()
 answer = {}
 
+graphs = []  # none ends: torch goes on asking one whose capture failed (pytorch#180395)
+
 def captured(work):
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    graphs.append(torch.cuda.CUDAGraph())
+    with torch.cuda.graph(graphs[-1]):
         work()
-    return graph
+    return graphs[-1]
 
 def work():
     global summed, counted, product

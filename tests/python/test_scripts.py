@@ -69,7 +69,7 @@ def test_the_end_names_what_failed(tmp_path):
         say() {{ echo "$*"; }}
         ROOT={tmp_path}
         . {ROOT / 'scripts/lib/steps.sh'}
-        bad() {{ echo 'FAILED tests/a.py::b - AssertionError: c'; echo '  3 - Some.Test (Failed)'; echo 'more'; false; }}
+        bad() {{ echo 'E       assert -11 == 0'; echo 'FAILED tests/a.py::b - AssertionError: c'; echo '  3 - Some.Test (Failed)'; echo 'more'; false; }}
         stops() {{ exit 2; }}
         run_step first true
         run_step second bad
@@ -84,6 +84,7 @@ def test_the_end_names_what_failed(tmp_path):
         "FAILED  second",
         "FAILED tests/a.py::b - AssertionError: c",
         "3 - Some.Test (Failed)",
+        "E       assert -11 == 0",
         "FAILED  third",
     ]
 

@@ -11,10 +11,19 @@ import torch
 from conformance_checks.shared import assert_consistent, blocks_of, numbers
 from conformance_rig import MIB, check, raised, stat, take
 
+# torch's pinned-memory allocator goes on asking a graph whose capture failed, also after the graph's end (pytorch#180395,
+# not in torch 2.11), and reads what is no more. So none of them ends.
+_failed: list[torch.cuda.CUDAGraph] = []
+
+
 def captured(work: Callable[[], object], **options: object) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, **options):
-        work()
+    try:
+        with torch.cuda.graph(graph, **options):
+            work()
+    except Exception:
+        _failed.append(graph)
+        raise
     return graph
 
 
@@ -174,13 +183,14 @@ def what_cannot_be_captured_harms_nothing() -> None:
         take(8)
         raise KeyError("of the program's own")
 
-    before = torch.cuda.memory_allocated()
+    tensors = "allocated_bytes.large_pool.current"  # a graph that is kept has a few bytes of its own
+    before = stat(tensors)
     for error, work in ((RuntimeError, wait), (RuntimeError, read), (KeyError, throw),
                         (torch.OutOfMemoryError, lambda: take(1 << 14))):
         with torch.cuda.stream(torch.cuda.default_stream()):  # torch leaves the capture's stream current
             raised(error, lambda work=work: captured(work))
         assert not torch.cuda.is_current_stream_capturing()
-    assert torch.cuda.memory_allocated() == before
+    assert stat(tensors) == before
     tensor = numbers(4)  # under a plan the arena's again: what failed is not waited for
     results: list[torch.Tensor] = []
     graph = captured(lambda: results.append(tensor + 1))
