@@ -77,6 +77,32 @@ TEST(UnlikeRounds, WhatOneShapeLeavesOpenIsNotPlannedForTheLargestGuess) {
   expect_no_fault(adaptor);
 }
 
+// Two programs begin alike, but what one keeps the other has let go of when its own tensors come. Those on top of what is
+// expected last, which may never come, would make the arena twice as high.
+TEST(UnlikeRounds, AnotherProgramIsNotPlannedBesideWhatItWouldNotHaveAlive) {
+  SimulatedAdaptor adaptor;
+  const auto round = [&](bool keeps_start, int of_one, int of_other, int late) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1, {8, 512});
+    std::vector<TensorId> tensors;
+    for (int i = 0; i < 10; ++i) tensors.push_back(adaptor.allocate(mib(64)));
+    for (; !keeps_start && !tensors.empty(); tensors.pop_back()) adaptor.free(tensors.back());
+    for (int i = 0; i < of_one; ++i) tensors.push_back(adaptor.allocate(mib(40)));
+    for (int i = 0; i < of_other; ++i) tensors.push_back(adaptor.allocate(mib(16)));
+    for (int i = 0; i < late; ++i) tensors.push_back(adaptor.allocate(mib(80)));
+    const Bytes arena = adaptor.engine().snapshot().arena;
+    for (const TensorId tensor : tensors) adaptor.free(tensor);
+    return arena;
+  };
+  for (int i = 0; i < 4; ++i) {
+    round(true, 5, 0, 0);
+    round(false, 0, 12, 8);
+  }
+  adaptor.engine().release_idle();
+  EXPECT_LE(round(true, 2, 12, 0), mib(640 + 2 * 40 + 12 * 16));
+  expect_no_fault(adaptor);
+}
+
 // Training as planned, then generation that does nothing twice.
 TEST(UnlikeRounds, WhatIsLeftToUpstreamDoesNotLeaveTheArenaIdleBesideIt) {
   SimulatedAdaptor adaptor;
