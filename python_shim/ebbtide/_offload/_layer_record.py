@@ -76,6 +76,9 @@ class Piece:
         for saved in self.saved_before:
             saved.prefetch()
 
+    def before_bytes(self) -> int:
+        return sum(saved.size_bytes for saved in self.saved_before)
+
     def prefetch_after(self) -> None:
         for saved in (*self.saved_after, *(rows.saved for rows in self.parts)):
             saved.prefetch()
@@ -225,13 +228,20 @@ class LayerRecord:
     def prefetch_before(self, done: int = 0, room: int = 0) -> None:
         """Ask for what the next saved before part needs, behind the first `done` pieces; and for those
         after it that all together weigh at most `room` bytes."""
-        for piece in self.pieces[done:]:
-            if not piece.saved_before:
-                continue
+        for piece in self._next_before(done, room):
             piece.prefetch_before()
-            room -= sum(saved.size_bytes for saved in piece.saved_before)
-            if room <= 0:
-                return
+
+    def before_bytes(self, room: int) -> int:
+        """Bytes that `prefetch_before` asks for."""
+        return sum(piece.before_bytes() for piece in self._next_before(0, room))
+
+    def _next_before(self, done: int, room: int) -> Iterator[Piece]:
+        for piece in self.pieces[done:]:
+            if piece.saved_before:
+                yield piece
+                room -= piece.before_bytes()
+                if room <= 0:
+                    return
 
     def prefetch_after(self, done: int = 0) -> None:
         """The same for the next after part."""
