@@ -145,8 +145,13 @@ const Piece* LayerRecord::next_after(std::size_t done) const {
   return found == pieces.end() ? nullptr : &*found;
 }
 
-void LayerRecord::prefetch_after(std::size_t done) const {
-  if (const Piece* piece = next_after(done)) piece->prefetch_after();
+void LayerRecord::prefetch_after(std::size_t done, std::size_t ahead) const {
+  for (; ahead > 0; --ahead) {
+    const Piece* piece = next_after(done);
+    if (piece == nullptr) return;
+    piece->prefetch_after();
+    done = static_cast<std::size_t>(piece - pieces.data()) + 1;
+  }
 }
 
 std::int64_t LayerRecord::first_bytes() const {

@@ -78,8 +78,8 @@ struct LayerRecord {
   void prefetch_before(std::size_t done = 0, std::int64_t room = 0) const;
   // Bytes that prefetch_before() asks for.
   std::int64_t before_bytes(std::int64_t room) const;
-  // The same for the next after part.
-  void prefetch_after(std::size_t done = 0) const;
+  // The same for the next `ahead` after parts.
+  void prefetch_after(std::size_t done = 0, std::size_t ahead = 1) const;
   // The first piece from `done` on whose after part is saved; null without one.
   const Piece* next_after(std::size_t done) const;
   // Throws std::runtime_error if what forward used was changed in place since.

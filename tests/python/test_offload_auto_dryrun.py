@@ -103,8 +103,8 @@ print(json.dumps({"limit": ebbtide.stats().offload.models[0].limit}))
 """
 
 
-# What fails without it: at 16K, whole pieces are more than the shares; at 8K, a layer's second piece comes back
-# behind all that the layer before it begins with.
+# What was waited for: at 16K what whole pieces were more than the shares; at 8K a layer's second piece, behind all that the
+# layer before it begins with. (The second one of two saved pieces in a row: the test above.)
 @pytest.mark.parametrize(("layers", "length"), [(3, 16384), (4, 8192)])
 def test_the_most_that_the_link_hides_is_not_waited_for(tmp_path, native, layers, length):
     pytest.importorskip("transformers")

@@ -95,6 +95,12 @@ class _Backward:
         record = previous() if previous is not None else None
         return None if record is None or record.used else record
 
+    def _pieces_ahead(self) -> int:
+        """Saved after parts that are on their way back while a piece runs: two, where there is room. Of two in a row
+        the second one's copy takes longer than the first one's work."""
+        record = self._record
+        return 1 + (record.fetches_early and has_room(self._x, 2 * record.after_bytes()))
+
     def _fetches_early(self, previous: LayerRecord) -> bool:
         """What the layer before begins with, if there is room. In front of it what this layer needs meanwhile: half
         as much, or it would come behind all of that."""
@@ -113,8 +119,9 @@ class _Backward:
         dout = torch.empty_like(out)
         sums = GradientSums(self._stand_ins, len(record.pieces))
         take = None if record.repeats_attention else self._put
+        ahead = self._pieces_ahead()
         for done, piece in enumerate(record.pieces, 1):
-            record.prefetch_after(done)
+            record.prefetch_after(done, ahead)
             tape = self._again.after(piece, out, take)
             inputs, parameters = tape.gradients([piece.span.of(dy, 1)], self._stand_ins)
             _fill(piece.span.of(dx, 1), inputs[0])
