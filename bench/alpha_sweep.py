@@ -1,6 +1,6 @@
 """alpha="auto" beside a sweep of alpha, on every device file: step times and stalls, in virtual time.
 
-    python bench/alpha_sweep.py [--devices h200,l40s] [--models llama] [--lengths 32768,65536] [--json FILE]
+    python bench/alpha_sweep.py [--devices h200,l40s] [--models llama] [--lengths 32768,65536] [--batch 2] [--json FILE]
 
 One dry run a device, model and length: a few training steps at each alpha, then enough with "auto"
 for it to settle. Of each alpha the last steps count; inf: they do not fit the device. A row meets the
@@ -22,13 +22,13 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALPHAS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-_STEPS, _SETTLING = 4, 44  # at each alpha; until auto has settled
+_STEPS, _SETTLING = 3, 32  # at each alpha; until auto has settled
 _LAST = 2
 _LAYERS = 5
 _BAR = 0.01
 
 
-def child(model_name: str, length: int, host: str) -> None:
+def child(model_name: str, batch: int, length: int, host: str) -> None:
     """Trains; the steps' times come out of the dry run's report."""
     import ebbtide
     import models
@@ -38,7 +38,7 @@ def child(model_name: str, length: int, host: str) -> None:
     row = scenarios.Scenario("sweep", (length, length), model=model_name, layers=_LAYERS)
     model = models.make_model(row, torch.device("cuda"), real_values=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    ids = torch.zeros(1, length, dtype=torch.long, device="cuda")
+    ids = torch.zeros(batch, length, dtype=torch.long, device="cuda")
     counts = []
     for alpha in (*ALPHAS, "auto"):
         ebbtide.offload(model, alpha=alpha, host=host)
@@ -57,13 +57,13 @@ def child(model_name: str, length: int, host: str) -> None:
         optimizer.zero_grad()
 
 
-def measure(device: str, model: str, length: int, host: str) -> dict[str, Any]:
+def measure(device: str, model: str, batch: int, length: int, host: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         report = pathlib.Path(scratch) / "report.json"
         command = [sys.executable, "-m", "ebbtide", "dryrun", "--device", device, "--json", str(report)]
         program = [sys.executable, "-W", "ignore", str(HERE / "alpha_sweep.py"), "--child", model]
         done = subprocess.run(
-            [*command, "--", *program, "--lengths", str(length), "--host", host],
+            [*command, "--", *program, "--batch", str(batch), "--lengths", str(length), "--host", host],
             check=False,
             capture_output=True,
             text=True,
@@ -105,13 +105,14 @@ def main() -> None:
     parser.add_argument("--devices", default="h200,h100-80g,a800-80g,a100-80g,a100-40g,l40s,rtx4090")
     parser.add_argument("--models", default="llama,qwen3")
     parser.add_argument("--lengths", default="16384,65536")
+    parser.add_argument("--batch", type=int, default=1, help="sequences of that length in a step (default: 1)")
     parser.add_argument("--host", default="128GiB")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     lengths = [int(length) for length in options.lengths.split(",")]
     if options.child:
-        return child(options.child, lengths[0], options.host)
+        return child(options.child, options.batch, lengths[0], options.host)
     rows = []
     print(
         f"{'device':10} {'model':6} {'length':>7} {'auto':>10} {'alpha':>6} {'limit':>6} {'stalls':>8} "
@@ -120,9 +121,9 @@ def main() -> None:
     for device in options.devices.split(","):
         for model in options.models.split(","):
             for length in lengths:
-                found = measure(device, model, length, options.host)
+                found = measure(device, model, options.batch, length, options.host)
                 print(f"{device:10} {model:6} {length:7} {line(found)}", flush=True)
-                rows.append({"device": device, "model": model, "length": length, **found})
+                rows.append({"device": device, "model": model, "batch": options.batch, "length": length, **found})
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -59,14 +59,14 @@ void AutoAlpha::end(const State& state) {
 
 void AutoAlpha::choose(State& state) {
   std::vector<LayerCost> costs;
-  std::vector<std::size_t> indices;
   for (const auto& tally : state.tallies()) {
     const LayerStats& stats = tally->stats;
+    pieces_.push_back(tally->pieces);
     if (stats.calls == 0 || stats.swapped_bytes == 0) continue;
     const auto calls = static_cast<double>(stats.calls);
     costs.push_back({static_cast<double>(stats.swapped_bytes) / calls,
                      static_cast<double>(stats.recomputed_bytes) / calls});
-    indices.push_back(tally->index);
+    leaving_.push_back(tally->index);
   }
   if (state.swap == nullptr || costs.empty()) return settle(state, 1);
   const ebbtide_swap_stats stats = state.swap->stats();
@@ -75,13 +75,16 @@ void AutoAlpha::choose(State& state) {
       ended_->seconds_after(begun_.back().moment) / static_cast<double>(state.layers());
   const double rate = static_cast<double>(stats.timed_out_bytes) /
                       (static_cast<double>(stats.copying_out_ns) / 1e9);
-  const Limits limits{rate * layer_seconds, static_cast<double>(stats.host_budget_bytes)};
   const bool is_measured = rule_ == AlphaRule::kAuto;
+  // Copies of the last layer that is swapped have the next one's time too, if that stays.
+  const std::size_t behind = costs.size() + (costs.size() < state.layers() ? 1 : 0);
+  const double seconds = layer_seconds * static_cast<double>(behind) / static_cast<double>(costs.size());
+  const Limits limits{rate * (is_measured ? seconds : layer_seconds), static_cast<double>(stats.host_budget_bytes)};
   Shares found = is_measured ? layer_shares(costs, limits) : memo_shares(costs, limits);
   // Of layers that stay on the device as much stays as is swapped of others.
   const auto largest = std::max_element(found.of_layer.begin(), found.of_layer.end());
   most_ = {std::vector<double>(state.layers(), *largest), std::move(found.limit)};
-  for (std::size_t i = 0; i < indices.size(); ++i) most_.of_layer[indices[i]] = found.of_layer[i];
+  for (std::size_t i = 0; i < leaving_.size(); ++i) most_.of_layer[leaving_[i]] = found.of_layer[i];
   stay_within(headroom(state.device, 1), state);
   const bool swaps = std::any_of(most_.of_layer.begin(), most_.of_layer.end(),
                                  [](double share) { return share > 0; });
@@ -94,11 +97,12 @@ void AutoAlpha::choose(State& state) {
 void AutoAlpha::stay_within(std::optional<std::int64_t> room, const State& state) {
   if (!room) return;
   double moving = 0, staying = 0, kept = 0;
+  const std::vector<double> shares = whole_pieces(1);
   for (const auto& tally : state.tallies()) {
     const LayerStats& stats = tally->stats;
     if (stats.calls == 0) continue;
     const auto calls = static_cast<double>(stats.calls);
-    const double more = most_.of_layer[tally->index] * static_cast<double>(stats.recomputed_bytes) / calls;
+    const double more = shares[tally->index] * static_cast<double>(stats.recomputed_bytes) / calls;
     if (stats.swapped_bytes > 0) {
       moving = std::max(moving, more);
     } else {
@@ -112,6 +116,7 @@ void AutoAlpha::stay_within(std::optional<std::int64_t> room, const State& state
   if (part >= 1) return;
   for (double& share : most_.of_layer) share = std::floor(part * share * kShareParts) / kShareParts;
   most_.limit = "device";
+  is_tight_ = true;
 }
 
 void AutoAlpha::measure(State& state) {
@@ -181,9 +186,25 @@ bool AutoAlpha::is_refused(const State& state) {
 
 void AutoAlpha::apply(State& state, double part) {
   part_ = part;
-  std::vector<double> shares = most_.of_layer;
-  for (double& share : shares) share *= part;
-  state.set_shares(std::move(shares));
+  if (most_.of_layer.empty()) return;  // nothing was found to choose from
+  state.set_shares(whole_pieces(part), part * *std::max_element(most_.of_layer.begin(), most_.of_layer.end()));
+}
+
+// So much of what the limits allow, in pieces of each layer: what a layer's share has beside them would
+// be rounded, and a piece more than the link carries is waited for.
+std::vector<double> AutoAlpha::whole_pieces(double part) const {
+  std::vector<double> wanted;
+  std::vector<std::size_t> pieces;
+  for (const std::size_t layer : leaving_) {
+    wanted.push_back(part * most_.of_layer[layer]);
+    pieces.push_back(pieces_[layer]);
+  }
+  const std::vector<double> found = in_pieces(wanted, pieces, !is_tight_);
+  // Of layers that stay as much stays as is swapped of others.
+  const auto largest = std::max_element(found.begin(), found.end());
+  std::vector<double> shares(most_.of_layer.size(), largest == found.end() ? 0 : *largest);
+  for (std::size_t i = 0; i < leaving_.size(); ++i) shares[leaving_[i]] = found[i];
+  return shares;
 }
 
 }  // namespace ebbtide::offload

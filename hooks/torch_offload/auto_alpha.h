@@ -64,6 +64,7 @@ class AutoAlpha {
   void stay_within(std::optional<std::int64_t> room, const State& state);
   void measure(State& state);
   void apply(State& state, double part);
+  std::vector<double> whole_pieces(double part) const;
   void settle(State& state, double part);
   void confirm(State& state);
   // Whether the steps at the present share have a plan that the device cannot hold.
@@ -74,6 +75,9 @@ class AutoAlpha {
   std::optional<Moment> ended_;
   Shares most_;      // as much as the limits allow
   double part_ = 0;  // of that, at present
+  std::vector<std::size_t> pieces_;   // of each layer, in the observed steps
+  std::vector<std::size_t> leaving_;  // the layers that are swapped; others stay on the device
+  bool is_tight_ = false;  // the device has no room for a piece more than a layer's share
   std::optional<AlphaSearch> search_;
   std::map<double, StepPlan> plans_;  // of shares' steps, by part of most_
   std::optional<StepPlan> plan_;

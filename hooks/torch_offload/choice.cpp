@@ -60,6 +60,23 @@ double device_part(double room, double moving, double staying, double staying_at
   return std::clamp(part, 0.0, 1.0);
 }
 
+std::vector<double> in_pieces(const std::vector<double>& shares, const std::vector<std::size_t>& pieces,
+                              bool is_carried) {
+  std::vector<double> found;
+  double carried = 0;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    if (pieces[i] == 0) {
+      found.push_back(shares[i]);
+      continue;
+    }
+    const auto count = static_cast<double>(pieces[i]);
+    const double wanted = shares[i] + carried;
+    found.push_back(std::min(count, std::floor(wanted * count * kRounding)) / count);
+    carried = is_carried ? wanted - found.back() : 0;
+  }
+  return found;
+}
+
 void AlphaSearch::note(double part, double seconds) {
   const int share = parts_of(part);
   tried_.insert(share);

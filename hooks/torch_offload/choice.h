@@ -3,6 +3,7 @@
 // (python_shim/ebbtide/_offload/_choice.py).
 #pragma once
 
+#include <cstddef>
 #include <limits>
 #include <map>
 #include <optional>
@@ -41,6 +42,13 @@ Shares layer_shares(const std::vector<LayerCost>& layers, const Limits& limits);
 // the layers that stay keep `staying` more, but never more than `staying_at_most`.
 double device_part(double room, double moving, double staying,
                    double staying_at_most = std::numeric_limits<double>::infinity());
+
+// The shares in whole pieces of each layer, of which there are so many; 0: the share stays as it is.
+// Never more: up to any layer at most as much as the shares say, and nowhere much less. What was no whole
+// piece of one layer `is_carried` to the next, so that a layer may have one piece more than its share,
+// else is lost.
+std::vector<double> in_pieces(const std::vector<double>& shares, const std::vector<std::size_t>& pieces,
+                              bool is_carried);
 
 // What part of the largest share has the shortest measured step. Steps get shorter with it while
 // copies hide, and longer once they do not: the time has one minimum, and the widest interval

@@ -35,14 +35,13 @@ class Backward {
     Tensors sums = after(dy, dx, out, dout);
     dy.reset();
     if (!record_.repeats_attention()) record_.attention.put_back(take_parts());
-    record_.prefetch_before();
-    prefetch_previous_early();
+    if (!prefetch_previous_early()) record_.prefetch_before();
     Tape::Gradients attention = record_.attention.backward(dout, record_.trainable);
     out.reset();
     dout.reset();
     record_.out.reset();
-    // Or they would come behind all that the previous layer begins with. Attention's output and its
-    // gradient are gone: half of their room is enough.
+    // Or they would come behind all that the previous layer begins with. Attention's output and its gradient
+    // are gone: half of their room is enough.
     record_.prefetch_before(0, bytes_of(x_));
     prefetch_previous();
     add(sums, attention.parameters);
@@ -73,9 +72,10 @@ class Backward {
   Tensors after(const at::Tensor& dy, const at::Tensor& dx, const at::Tensor& out,
                 const at::Tensor& dout) {
     GradientSums sums(record_.trainable, record_.pieces.size());
+    const std::size_t ahead = pieces_ahead();
     for (std::size_t i = 0; i < record_.pieces.size(); ++i) {
       Piece& piece = record_.pieces[i];
-      record_.prefetch_after(i + 1);
+      record_.prefetch_after(i + 1, ahead);
       if (!record_.repeats_attention()) put_parts(piece);
       Tape tape = after_tape(piece, out);
       Tape::Gradients found = tape.gradients({piece.span.of(dy)}, record_.trainable);
@@ -177,11 +177,25 @@ class Backward {
   // The layer before begins its backward when this one ends. Its input and attention's output land
   // when this layer's attention is through: before, they would be part of the peak. But a slow link
   // cannot bring them while the before parts run alone: where there is room, they may come early.
-  void prefetch_previous_early() const {
+  // Saved after parts that are on their way back while a piece runs: two, where there is room. Of two in a
+  // row the second one's copy takes longer than the first one's work.
+  std::size_t pieces_ahead() const {
+    const Piece* piece = record_.next_after(0);
+    if (piece == nullptr || !record_.state->fetches_early()) return 1;
+    return has_room(x_.device(), 1, bytes_of(x_), 2 * piece->after_bytes()) ? 2 : 1;
+  }
+
+  // What the layer before begins with, if there is room. In front of it what this layer needs meanwhile: half
+  // as much, or it would come behind all of that.
+  bool prefetch_previous_early() const {
     const auto previous = this->previous();
-    if (previous == nullptr || !record_.state->fetches_early()) return;
+    if (previous == nullptr || !record_.state->fetches_early()) return false;
+    const std::int64_t fetched = previous->first_bytes(), ours = record_.before_bytes(fetched / 2);
     // The whole device: a share that CUDA's allocator was told is not known without CUDA's libraries.
-    if (has_room(x_.device(), 1, bytes_of(x_), previous->first_bytes())) previous->prefetch();
+    if (!has_room(x_.device(), 1, bytes_of(x_), ours + fetched)) return false;
+    record_.prefetch_before(0, fetched / 2);
+    previous->prefetch();
+    return true;
   }
 
   void prefetch_previous() const {

@@ -29,6 +29,12 @@ void Piece::prefetch_before() const {
   for (const auto& saved : saved_before) saved->prefetch();
 }
 
+std::int64_t Piece::before_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& saved : saved_before) bytes += saved->size_bytes();
+  return bytes;
+}
+
 void Piece::prefetch_after() const {
   for (const auto& saved : saved_after) saved->prefetch();
   for (const auto& rows : parts) rows.prefetch();
@@ -118,9 +124,18 @@ void LayerRecord::prefetch_before(std::size_t done, std::int64_t room) const {
   for (std::size_t i = done; i < pieces.size(); ++i) {
     if (pieces[i].saved_before.empty()) continue;
     pieces[i].prefetch_before();
-    for (const auto& saved : pieces[i].saved_before) room -= saved->size_bytes();
+    room -= pieces[i].before_bytes();
     if (room <= 0) return;
   }
+}
+
+std::int64_t LayerRecord::before_bytes(std::int64_t room) const {
+  std::int64_t bytes = 0;
+  for (const Piece& piece : pieces) {
+    bytes += piece.before_bytes();
+    if (bytes > 0 && bytes >= room) break;
+  }
+  return bytes;
 }
 
 const Piece* LayerRecord::next_after(std::size_t done) const {
@@ -130,8 +145,13 @@ const Piece* LayerRecord::next_after(std::size_t done) const {
   return found == pieces.end() ? nullptr : &*found;
 }
 
-void LayerRecord::prefetch_after(std::size_t done) const {
-  if (const Piece* piece = next_after(done)) piece->prefetch_after();
+void LayerRecord::prefetch_after(std::size_t done, std::size_t ahead) const {
+  for (; ahead > 0; --ahead) {
+    const Piece* piece = next_after(done);
+    if (piece == nullptr) return;
+    piece->prefetch_after();
+    done = static_cast<std::size_t>(piece - pieces.data()) + 1;
+  }
 }
 
 std::int64_t LayerRecord::first_bytes() const {

@@ -49,6 +49,7 @@ struct Piece {
 
   void prefetch_before() const;
   void prefetch_after() const;
+  std::int64_t before_bytes() const;  // that prefetch_before() asks for
   std::int64_t after_bytes() const;  // that prefetch_after() asks for
 };
 
@@ -75,8 +76,10 @@ struct LayerRecord {
   // Asks for what the next saved before part needs, behind the first `done` pieces; and for those
   // after it that all together weigh at most `room` bytes.
   void prefetch_before(std::size_t done = 0, std::int64_t room = 0) const;
-  // The same for the next after part.
-  void prefetch_after(std::size_t done = 0) const;
+  // Bytes that prefetch_before() asks for.
+  std::int64_t before_bytes(std::int64_t room) const;
+  // The same for the next `ahead` after parts.
+  void prefetch_after(std::size_t done = 0, std::size_t ahead = 1) const;
   // The first piece from `done` on whose after part is saved; null without one.
   const Piece* next_after(std::size_t done) const;
   // Throws std::runtime_error if what forward used was changed in place since.

@@ -64,6 +64,7 @@ at::Tensor run_one(const std::shared_ptr<State>& state, const Layer& layer, cons
   const auto node = std::make_shared<LayerNode>(record);
   at::Tensor y = behind(run_forward(*record, x), node, inputs);
   record->tally->stats.calls += 1;
+  record->tally->pieces = record->pieces.size();
   // After the last layer there is no time to come, except where half a layer's was enough.
   const bool is_last = index + 1 == state->layers();
   if (is_last && state->alpha_of(index) > 0) state->leaving().layer_ended();

@@ -33,11 +33,6 @@ State::State(at::Device of, const Options& wanted)
                    ? nullptr
                    : std::make_unique<AutoAlpha>(options.alpha_rule)) {}
 
-double State::alpha() const {
-  if (shares_.empty()) return options.alpha;
-  return *std::max_element(shares_.begin(), shares_.end());
-}
-
 std::shared_ptr<Tally> State::tally_of(const Layer& layer) {
   for (const auto& tally : tallies_) {
     if (tally->owner.lock() == layer.owner) return tally;

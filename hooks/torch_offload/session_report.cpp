@@ -29,7 +29,7 @@ std::string seconds_text(std::int64_t ns) {
 std::string limit_text(const std::string& limit) {
   if (limit == "link") return ": the link carries no more during a layer's forward";
   if (limit == "host") return ": the host budget holds no more";
-  if (limit == "device") return ": the address plan of a larger one does not fit the device";
+  if (limit == "device") return ": a larger one does not fit the device";
   return limit == "time" ? ": more gained nothing" : "";
 }
 

@@ -18,6 +18,7 @@ struct LayerRecord;
 struct Tally {
   LayerStats stats;
   std::size_t index = 0;      // in the order in which layers were first run
+  std::size_t pieces = 0;     // of the last call
   double rest_per_token = 0;  // bytes beside input and attention's output; 0: not measured yet
   std::weak_ptr<void> owner;
   // What a trace knows of it; see LayerTrace.
@@ -41,12 +42,16 @@ class State {
   const Options options;
   const std::shared_ptr<SwapStore> swap;  // null: nothing leaves the device
   const std::shared_ptr<Store> kept;      // the device
-  // Share of the layer with this index that is swapped, and the largest of all.
+  // Share of the layer with this index that is swapped, and what all of them come from.
   double alpha_of(std::size_t index) const {
     return index < shares_.size() ? shares_[index] : options.alpha;
   }
-  double alpha() const;
-  void set_shares(std::vector<double> shares) { shares_ = std::move(shares); }
+  double alpha() const { return shares_.empty() ? options.alpha : alpha_; }
+  // Each layer's, in whole pieces; they come from `alpha`.
+  void set_shares(std::vector<double> shares, double alpha) {
+    shares_ = std::move(shares);
+    alpha_ = alpha;
+  }
   // In backward a layer's input and attention's output come back before the attention of the layer
   // behind it has run, where the device has room.
   bool fetches_early() const { return options.alpha_rule == AlphaRule::kAuto && !options.hbm; }
@@ -62,6 +67,7 @@ class State {
  private:
   std::vector<std::shared_ptr<Tally>> tallies_;
   std::vector<double> shares_;  // of each layer; empty: options.alpha
+  double alpha_ = 0;
   const std::unique_ptr<AutoAlpha> chooser_;
 };
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from ebbtide import _devices
-from ebbtide._offload._choice import AlphaSearch, LayerCost, choose, device_part, memo_alpha
+from ebbtide._offload._choice import AlphaSearch, LayerCost, choose, device_part, in_pieces, memo_alpha
 from ebbtide._transformer import Decoder, crossover, layer_time, swap_seconds
 
 # 7B of MEMO (section 5), and one of its servers.
@@ -199,3 +199,22 @@ def test_shares_stay_within_what_the_device_has_left():
     assert device_part(room=16, moving=20, staying=20, staying_at_most=4) == 0.6
     assert device_part(room=16, moving=20, staying=20, staying_at_most=10) == 0.4
     assert device_part(room=0, moving=0, staying=0) == 1
+
+
+def test_shares_in_whole_pieces_are_never_more():
+    # 4.69, 9.375, 14.06 and 18.75 of 10 pieces each
+    assert in_pieces([0.46875] * 4, [10] * 4) == (0.4, 0.5, 0.5, 0.4)
+    assert in_pieces([0.46875] * 4, [10] * 4, is_carried=False) == (0.4,) * 4
+    assert in_pieces([0.3, 0.3], [10, 0]) == (0.3, 0.3)  # a rounding error costs no piece; without pieces nothing changes
+    assert in_pieces([1.0, 1.0], [3, 7]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_up_to_each_layer_whole_pieces_are_at_most_the_shares_and_miss_less_than_one(seed):
+    draw = random.Random(seed)
+    shares = [draw.random() for _ in range(9)]
+    pieces = [draw.randint(1, 12)] * len(shares)
+    found = in_pieces(shares, pieces)
+    for end in range(1, len(shares) + 1):
+        missed = sum(shares[:end]) - sum(found[:end])
+        assert -1e-9 <= missed < 1 / pieces[0] + 1e-9

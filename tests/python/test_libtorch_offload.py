@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 from typing import Any
 
 import pytest
 from conftest import ROOT, our_lines
-from dryrun_run import dryrun_module
+from dryrun_run import dryrun_module, simulated_environment
 from libtorch_example import Example, attempt, call, example
 
 pytest.importorskip("numpy")
@@ -119,6 +120,20 @@ def test_on_a_simulated_gpu_it_saves_most_of_the_peak(built: Example, tmp_path: 
     assert swapped[4] == swapped[1] and 0 < peaks[4] - peaks[1] <= 2 * 32
 
 
+def test_a_share_that_is_tried_fits_a_small_device(built: Example, tmp_path: pathlib.Path) -> None:
+    # GIVEN a device on which the link hides more than memory holds: with the largest share this runs out of it
+    simulated = simulated_environment(tmp_path, device="rtx4090", capacity="4GiB")
+    text = tmp_path / "text"
+    text.write_bytes(bytes(70000))
+    model = ["--batch", 1, "--width", 1024, "--layers", 4, "--length", 65536, "--piece", 4096]
+    options = ["--device", "cuda", "--simulated", "--file", text, "--steps", 26, *model]
+    done = call([built.gpt, *options, "--alpha", "auto", "--alone"], **simulated, EBBTIDE_HOST="64GiB")
+    # THEN it trains, with as much as there is room for
+    (line,) = our_lines(done.stdout)
+    found = re.match(r"ebbtide offload \(4 layers, alpha ([0-9.]+): a larger one does not fit the device\)", line)
+    assert found is not None and 0.2 < float(found[1]) < 0.6, line
+
+
 def test_the_example_in_the_docs_is_the_one_that_is_compiled_and_run() -> None:
     test = (ROOT / "tests" / "unit" / "torch_offload" / "docs_example_test.cpp").read_text()
     compiled = test.partition("The example begins here.\n")[2].partition("  // And ends here.")[0]
@@ -136,6 +151,7 @@ def test_the_example_in_the_docs_is_the_one_that_is_compiled_and_run() -> None:
         (["--speed", "9"], "--speed 9"),
         (["--steps"], "--steps: unknown, or its value is missing"),
         (["--alpha", "fast"], "--alpha fast"),
+        (["--alone"], "--alone: needs --alpha"),
     ],
 )
 def test_wrong_arguments_are_told(built: Example, wrong: list[str], named: str) -> None:

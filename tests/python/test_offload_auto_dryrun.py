@@ -91,6 +91,37 @@ def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_f
     assert told["served"] > 0.99 and 0 < told["height"] <= told["held"] <= told["capacity"]
 
 
+ALONE = MODEL.replace("Llama", "Qwen3") + """
+ebbtide.offload(model, host="128GiB")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
+for step in range(24):
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print(json.dumps({"limit": ebbtide.stats().offload.models[0].limit}))
+"""
+
+
+# What was waited for: at 16K what whole pieces were more than the shares; at 8K a layer's second piece, behind all that the
+# layer before it begins with. (The second one of two saved pieces in a row: the test above.)
+@pytest.mark.parametrize(("layers", "length"), [(3, 16384), (4, 8192)])
+def test_the_most_that_the_link_hides_is_not_waited_for(tmp_path, native, layers, length):
+    pytest.importorskip("transformers")
+    done = simulate(
+        f"LAYERS, LENGTH = {layers}, {length}" + ALONE,
+        tmp_path,
+        device="l40s",
+        EBBTIDE="0",
+        EBBTIDE_NATIVE_DIR=str(native),
+        EBBTIDE_REPORT="off",
+        TRANSFORMERS_VERBOSITY="error",
+    )
+    assert done.answer()["limit"] == "link"
+    time = done.report["time"]
+    assert time["each_step_stalled_seconds"][-1] <= 0.005 * time["each_step_seconds"][-1]
+
+
 SMALL_DEVICE = "LAYERS, LENGTH = 4, 65536" + MODEL + """
 ebbtide.offload(model, alpha=ALPHA, host="128GiB")
 ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")

@@ -36,7 +36,7 @@ import torch
 from .. import is_active
 from .._marks import _tensors
 from .._stats import StepPlan, device_index, step_plan
-from ._choice import AlphaSearch, LayerCost, choose, device_part, memo_alpha
+from ._choice import AlphaSearch, LayerCost, choose, device_part, in_pieces, memo_alpha
 from ._layer_find import find_layers
 from ._layer_room import headroom
 from ._pickling import Hook
@@ -94,6 +94,9 @@ class AutoAlpha:
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
+        self._pieces: tuple[int, ...] = ()  # of each layer, in the observed steps
+        self._leaving: tuple[int, ...] = ()  # the layers that are swapped; others stay on the device
+        self._is_tight = False  # the device has no room for a piece more than a layer's share
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
         self.limit = ""  # what keeps alpha from being larger: "link", "host", "time", "device"; "": nothing
         self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
@@ -168,6 +171,9 @@ class AutoAlpha:
                 host_bytes=stats.host_budget_bytes,
             )
             self._most = (int(alpha * _PIECES) / _PIECES,) * len(tallies)
+        self._pieces = tuple(tally.pieces for tally in tallies)
+        self._leaving = tuple(i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes)
+        self._is_tight = False
         self._stay_within(headroom(self._device), tallies)
         if not self._is_measured:
             self._apply(1.0)
@@ -184,7 +190,7 @@ class AutoAlpha:
         if room is None:
             return
         called = [(tally, share * tally.recomputed_bytes / tally.calls)
-                  for tally, share in zip(tallies, self._most, strict=True) if tally.calls]
+                  for tally, share in zip(tallies, self._whole_pieces(1.0), strict=True) if tally.calls]
         staying = [(tally.kept_bytes / tally.calls, more) for tally, more in called if not tally.swapped_bytes]
         hbm = self._offloaded.options.hbm
         part = device_part(
@@ -195,7 +201,7 @@ class AutoAlpha:
         )
         if part < 1:
             self._most = tuple(int(part * share * _PIECES) / _PIECES for share in self._most)
-            self.limit = "device"
+            self.limit, self._is_tight = "device", True
 
     def _measure(self) -> None:
         """Goes on to the next share once the present one's steps are known."""
@@ -265,14 +271,25 @@ class AutoAlpha:
     def _apply(self, part: float) -> None:
         """So much of what the limits allow."""
         offloaded = self._offloaded
-        shares = tuple(part * share for share in self._most)
-        alpha = max(shares, default=0.0)
+        alpha = part * max(self._most, default=0.0)
         if alpha != offloaded.options.alpha:
-            layer_alphas = shares if len(set(shares)) > 1 else ()
             options = dataclasses.replace(
-                offloaded.options, alpha=alpha, layer_alphas=layer_alphas
+                offloaded.options, alpha=alpha, layer_alphas=self._whole_pieces(part)
             )
             offloaded.wrap_layers(options)
+
+    def _whole_pieces(self, part: float) -> tuple[float, ...]:
+        """So much of what the limits allow, in pieces of each layer: what a layer's share has beside them would
+        be rounded, and a piece more than the link carries is waited for."""
+        leaving = self._leaving
+        found = in_pieces(
+            [part * self._most[i] for i in leaving], [self._pieces[i] for i in leaving], not self._is_tight
+        )
+        # Of layers that stay as much stays as is swapped of others.
+        shares = [max(found, default=0.0)] * len(self._most)
+        for i, share in zip(leaving, found, strict=True):
+            shares[i] = share
+        return tuple(shares)
 
 
 def _shares(

@@ -88,6 +88,24 @@ def device_part(room: float, moving: float, staying: float, staying_at_most: flo
     return min(1.0, max(0.0, part))
 
 
+def in_pieces(shares: Sequence[float], pieces: Sequence[int], is_carried: bool = True) -> tuple[float, ...]:
+    """The shares in whole pieces of each layer, of which there are so many; 0: the share stays as it is.
+
+    Never more: up to any layer at most as much as the shares say, and nowhere much less. What was no whole piece
+    of one layer `is_carried` to the next, so that a layer may have one piece more than its share, else is lost.
+    """
+    found, carried = [], 0.0
+    for share, count in zip(shares, pieces, strict=True):
+        if count <= 0:
+            found.append(share)
+            continue
+        wanted = share + carried
+        swapped = min(count, _whole(wanted, 1 / count)) / count
+        carried = wanted - swapped if is_carried else 0.0
+        found.append(swapped)
+    return tuple(found)
+
+
 class AlphaSearch:
     """What part of the largest share has the shortest measured step, among multiples of 1/64.
 

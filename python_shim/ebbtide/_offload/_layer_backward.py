@@ -58,15 +58,13 @@ class _Backward:
         del dy
         if not record.repeats_attention:
             record.attention.put_back(self._take_parts())
-        record.prefetch_before()
         previous = self._previous()
-        if previous is not None and record.fetches_early and has_room(self._x, previous.first_bytes()):
-            previous.prefetch()
+        if previous is None or not self._fetches_early(previous):
+            record.prefetch_before()
         dparts, attention = record.attention.backward(dout, self._stand_ins, out)
         del out, dout
         record.drop_out()
-        # Or they would come behind all that the previous layer begins with. Attention's output and its
-        # gradient are gone: half of their room is enough.
+        # Here, too. Attention's output and its gradient are gone: half of their room is enough.
         record.prefetch_before(room=self._x.nbytes)
         if previous is not None:
             previous.prefetch()  # nothing happens where it has come back already
@@ -97,6 +95,22 @@ class _Backward:
         record = previous() if previous is not None else None
         return None if record is None or record.used else record
 
+    def _pieces_ahead(self) -> int:
+        """Saved after parts that are on their way back while a piece runs: two, where there is room. Of two in a row
+        the second one's copy takes longer than the first one's work."""
+        record = self._record
+        return 1 + (record.fetches_early and has_room(self._x, 2 * record.after_bytes()))
+
+    def _fetches_early(self, previous: LayerRecord) -> bool:
+        """What the layer before begins with, if there is room. In front of it what this layer needs meanwhile: half
+        as much, or it would come behind all of that."""
+        record, fetched = self._record, previous.first_bytes()
+        if not record.fetches_early or not has_room(self._x, record.before_bytes(fetched // 2) + fetched):
+            return False
+        record.prefetch_before(room=fetched // 2)
+        previous.prefetch()
+        return True
+
     def _after(
         self, dy: torch.Tensor, dx: torch.Tensor, out: torch.Tensor
     ) -> tuple[torch.Tensor, Gradients]:
@@ -105,8 +119,9 @@ class _Backward:
         dout = torch.empty_like(out)
         sums = GradientSums(self._stand_ins, len(record.pieces))
         take = None if record.repeats_attention else self._put
+        ahead = self._pieces_ahead()
         for done, piece in enumerate(record.pieces, 1):
-            record.prefetch_after(done)
+            record.prefetch_after(done, ahead)
             tape = self._again.after(piece, out, take)
             inputs, parameters = tape.gradients([piece.span.of(dy, 1)], self._stand_ins)
             _fill(piece.span.of(dx, 1), inputs[0])

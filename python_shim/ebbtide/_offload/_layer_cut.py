@@ -139,6 +139,7 @@ class CutLayer(Unpickled):
         place.store.layer_ended()
         result = LayerFunction.apply(record, x, *record.parameters.originals)
         self.tally.calls += 1
+        self.tally.pieces = len(spans)
         self._shared.always_per_token = max(
             self._shared.always_per_token, self.tally.always_bytes_per_token
         )

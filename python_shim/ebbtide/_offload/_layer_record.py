@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 
@@ -76,9 +77,18 @@ class Piece:
         for saved in self.saved_before:
             saved.prefetch()
 
+    def before_bytes(self) -> int:
+        return sum(saved.size_bytes for saved in self.saved_before)
+
     def prefetch_after(self) -> None:
-        for saved in (*self.saved_after, *(rows.saved for rows in self.parts)):
+        for saved in self._saved_after():
             saved.prefetch()
+
+    def after_bytes(self) -> int:
+        return sum(saved.size_bytes for saved in self._saved_after())
+
+    def _saved_after(self) -> Sequence[Saved]:
+        return [*self.saved_after, *(rows.saved for rows in self.parts)]
 
 
 @dataclasses.dataclass
@@ -216,25 +226,35 @@ class LayerRecord:
 
     def first_bytes(self) -> int:
         """Bytes that `prefetch` asks for."""
-        rows = [rows.saved for rows in (self.out, self.x) if rows is not None]
-        first = next((piece for piece in self.pieces if piece.saved_after or piece.parts), None)
-        if first is not None:
-            rows += [*first.saved_after, *(part.saved for part in first.parts)]
-        return sum(saved.size_bytes for saved in rows)
+        rows = [rows.saved.size_bytes for rows in (self.out, self.x) if rows is not None]
+        return sum(rows) + self.after_bytes()
 
     def prefetch_before(self, done: int = 0, room: int = 0) -> None:
         """Ask for what the next saved before part needs, behind the first `done` pieces; and for those
         after it that all together weigh at most `room` bytes."""
-        for piece in self.pieces[done:]:
-            if not piece.saved_before:
-                continue
+        for piece in self._next_before(done, room):
             piece.prefetch_before()
-            room -= sum(saved.size_bytes for saved in piece.saved_before)
-            if room <= 0:
-                return
 
-    def prefetch_after(self, done: int = 0) -> None:
-        """The same for the next after part."""
+    def before_bytes(self, room: int) -> int:
+        """Bytes that `prefetch_before` asks for."""
+        return sum(piece.before_bytes() for piece in self._next_before(0, room))
+
+    def _next_before(self, done: int, room: int) -> Iterator[Piece]:
         for piece in self.pieces[done:]:
-            if piece.saved_after or piece.parts:
-                return piece.prefetch_after()
+            if piece.saved_before:
+                yield piece
+                room -= piece.before_bytes()
+                if room <= 0:
+                    return
+
+    def prefetch_after(self, done: int = 0, ahead: int = 1) -> None:
+        """The same for the next `ahead` after parts."""
+        for piece in itertools.islice(self._next_after(done), ahead):
+            piece.prefetch_after()
+
+    def after_bytes(self) -> int:
+        """Of the first saved after part."""
+        return sum(piece.after_bytes() for piece in itertools.islice(self._next_after(0), 1))
+
+    def _next_after(self, done: int) -> Iterator[Piece]:
+        return (piece for piece in self.pieces[done:] if piece.saved_after or piece.parts)

@@ -62,7 +62,7 @@ def _limit(model: OffloadStats) -> str:
         "link": "the link carries no more during a layer's forward",
         "host": "the host budget holds no more",
         "time": "more gained nothing",
-        "device": "the address plan of a larger one does not fit the device",
+        "device": "a larger one does not fit the device",
     }
     gap = f", {100 * model.gap:.1f} % from the bound of the choice" if model.gap >= 0.001 else ""
     return f": {why[model.limit]}{gap}" if model.limit else ""

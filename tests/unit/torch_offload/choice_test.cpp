@@ -60,6 +60,15 @@ TEST(AlphaChoice, SharesStayWithinWhatTheDeviceHasLeft) {
   EXPECT_EQ(device_part(0, 0, 0), 1);
 }
 
+TEST(AlphaChoice, SharesInWholePiecesAreNeverMore) {
+  // 4.69, 9.375, 14.06 and 18.75 of 10 pieces each.
+  const std::vector<double> shares(4, 0.46875);
+  EXPECT_EQ(in_pieces(shares, {10, 10, 10, 10}, true), (std::vector{0.4, 0.5, 0.5, 0.4}));
+  EXPECT_EQ(in_pieces(shares, {10, 10, 10, 10}, false), std::vector<double>(4, 0.4));
+  EXPECT_EQ(in_pieces({0.3, 0.3}, {10, 0}, true), (std::vector{0.3, 0.3})) << "a rounding error costs no piece";
+  EXPECT_EQ(in_pieces({1, 1}, {3, 7}, true), (std::vector<double>{1, 1}));
+}
+
 TEST(DeviceRoom, NothingSaysWhatTheHostCouldGive) {
   EXPECT_FALSE(headroom(c10::Device(c10::kCPU), 1).has_value());
   EXPECT_FALSE(headroom(c10::Device(c10::kCUDA, 0), 1).has_value()) << "no allocator is there to ask";
