@@ -3,8 +3,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "hooks/ebbtide.h"
 #include "hooks/torch_offload/room.h"
@@ -62,6 +60,7 @@ void AutoAlpha::choose(State& state) {
   for (const auto& tally : state.tallies()) {
     const LayerStats& stats = tally->stats;
     pieces_.push_back(tally->pieces);
+    rest_.push_back(stats.calls == 0 ? 0 : static_cast<double>(stats.recomputed_bytes) / static_cast<double>(stats.calls));
     if (stats.calls == 0 || stats.swapped_bytes == 0) continue;
     const auto calls = static_cast<double>(stats.calls);
     costs.push_back({static_cast<double>(stats.swapped_bytes) / calls,
@@ -85,38 +84,13 @@ void AutoAlpha::choose(State& state) {
   const auto largest = std::max_element(found.of_layer.begin(), found.of_layer.end());
   most_ = {std::vector<double>(state.layers(), *largest), std::move(found.limit)};
   for (std::size_t i = 0; i < leaving_.size(); ++i) most_.of_layer[leaving_[i]] = found.of_layer[i];
+  wanted_ = most_;
   stay_within(headroom(state.device, 1), state);
   const bool swaps = std::any_of(most_.of_layer.begin(), most_.of_layer.end(),
                                  [](double share) { return share > 0; });
   if (is_measured) search_.emplace();
   if (!swaps || !is_measured) return settle(state, 1);
   measure(state);
-}
-
-// Lowers the shares to those that the device has room for; none: it is not known.
-void AutoAlpha::stay_within(std::optional<std::int64_t> room, const State& state) {
-  if (!room) return;
-  double moving = 0, staying = 0, kept = 0;
-  const std::vector<double> shares = whole_pieces(1);
-  for (const auto& tally : state.tallies()) {
-    const LayerStats& stats = tally->stats;
-    if (stats.calls == 0) continue;
-    const auto calls = static_cast<double>(stats.calls);
-    const double more = shares[tally->index] * static_cast<double>(stats.recomputed_bytes) / calls;
-    if (stats.swapped_bytes > 0) {
-      moving = std::max(moving, more);
-    } else {
-      staying += more;
-      kept += static_cast<double>(stats.kept_bytes) / calls;
-    }
-  }
-  const auto& hbm = state.options.hbm;
-  const double at_most = hbm ? std::max(0.0, static_cast<double>(*hbm) - kept) : std::numeric_limits<double>::infinity();
-  const double part = device_part(static_cast<double>(*room), moving, staying, at_most);
-  if (part >= 1) return;
-  for (double& share : most_.of_layer) share = std::floor(part * share * kShareParts) / kShareParts;
-  most_.limit = "device";
-  is_tight_ = true;
 }
 
 void AutoAlpha::measure(State& state) {
@@ -146,7 +120,7 @@ void AutoAlpha::measure(State& state) {
   const std::optional<double> following = search_->following();
   if (following) {
     apply(state, *following);
-  } else {
+  } else if (search_->best() < 1 || !raise(state)) {
     settle(state, search_->best());
   }
 }
@@ -188,23 +162,6 @@ void AutoAlpha::apply(State& state, double part) {
   part_ = part;
   if (most_.of_layer.empty()) return;  // nothing was found to choose from
   state.set_shares(whole_pieces(part), part * *std::max_element(most_.of_layer.begin(), most_.of_layer.end()));
-}
-
-// So much of what the limits allow, in pieces of each layer: what a layer's share has beside them would
-// be rounded, and a piece more than the link carries is waited for.
-std::vector<double> AutoAlpha::whole_pieces(double part) const {
-  std::vector<double> wanted;
-  std::vector<std::size_t> pieces;
-  for (const std::size_t layer : leaving_) {
-    wanted.push_back(part * most_.of_layer[layer]);
-    pieces.push_back(pieces_[layer]);
-  }
-  const std::vector<double> found = in_pieces(wanted, pieces, !is_tight_);
-  // Of layers that stay as much stays as is swapped of others.
-  const auto largest = std::max_element(found.begin(), found.end());
-  std::vector<double> shares(most_.of_layer.size(), largest == found.end() ? 0 : *largest);
-  for (std::size_t i = 0; i < leaving_.size(); ++i) shares[leaving_[i]] = found[i];
-  return shares;
 }
 
 }  // namespace ebbtide::offload

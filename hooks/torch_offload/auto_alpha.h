@@ -63,6 +63,7 @@ class AutoAlpha {
   void choose(State& state);
   void stay_within(std::optional<std::int64_t> room, const State& state);
   void measure(State& state);
+  bool raise(State& state);
   void apply(State& state, double part);
   std::vector<double> whole_pieces(double part) const;
   void settle(State& state, double part);
@@ -78,6 +79,9 @@ class AutoAlpha {
   std::vector<std::size_t> pieces_;   // of each layer, in the observed steps
   std::vector<std::size_t> leaving_;  // the layers that are swapped; others stay on the device
   bool is_tight_ = false;  // the device has no room for a piece more than a layer's share
+  Shares wanted_;               // as much as the link and the host allow
+  std::vector<double> rest_;    // bytes of each layer that its share is of
+  bool is_raised_ = false;      // the shares are those that there was found to be room for beside smaller ones
   std::optional<AlphaSearch> search_;
   std::map<double, StepPlan> plans_;  // of shares' steps, by part of most_
   std::optional<StepPlan> plan_;

@@ -90,6 +90,12 @@ void AlphaSearch::refuse(double part) {
   seconds_.erase(seconds_.lower_bound(refused_), seconds_.end());
 }
 
+AlphaSearch AlphaSearch::scaled(double ratio) const {
+  AlphaSearch search;
+  for (const auto& [share, seconds] : seconds_) search.note(std::floor(share * ratio) / kShareParts, seconds);
+  return search;
+}
+
 bool AlphaSearch::is_bounded() const {
   const int largest = seconds_.empty() ? 0 : seconds_.rbegin()->first;
   return refused_ <= kShareParts && parts_of(best()) >= largest;

@@ -61,6 +61,8 @@ class AlphaSearch {
 
   void note(double part, double seconds);
   void refuse(double part);
+  // What was measured, as parts of a larger share: `ratio`, below 1, is the part of it that was all.
+  AlphaSearch scaled(double ratio) const;
   // Whether it was a refusal that kept the best part from being larger.
   bool is_bounded() const;
   // Before anything was noted 1, or half of what was refused.

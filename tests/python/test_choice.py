@@ -146,6 +146,19 @@ def test_a_refused_share_and_larger_ones_are_never_taken():
     assert search.best() == 0 and search.following() is None
 
 
+def test_what_was_measured_is_a_part_of_a_larger_share():
+    search = AlphaSearch()
+    while (part := search.following()) is not None:
+        search.note(part, 2 - part)
+    assert search.best() == 1
+    larger = search.scaled(0.7)
+    assert larger.best() == int(0.7 * 64) / 64 and larger.following() == 1
+    larger.note(1, 1.5)  # more does no good
+    while (part := larger.following()) is not None:
+        larger.note(part, 2 - part / 0.7 if part <= 0.7 else 1 + (part - 0.7) / 0.3 / 2)
+    assert larger.best() == pytest.approx(0.7, abs=2 / 64)
+
+
 def test_a_share_that_was_never_measured_is_halved_while_it_is_refused():
     search, taken = AlphaSearch(), []
     while search.best() > 0:

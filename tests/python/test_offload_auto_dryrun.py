@@ -148,5 +148,7 @@ def test_a_share_that_is_tried_fits_a_small_device(tmp_path, native, alpha):
     )
     told = done.answer()
     # THEN no step runs out of memory, and most of it is put to use
-    assert told["limit"] == "device" and 0.3 < told["alpha"] < 0.7
+    assert told["limit"] == "device" and 0.3 < told["alpha"] < 0.8
     assert 15 << 30 < told["live"] < 23 << 30
+    # AND "auto", which sees what its first share takes, finds room for more
+    assert alpha == "memo" or told["live"] > 22 << 30

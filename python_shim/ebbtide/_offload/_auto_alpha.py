@@ -10,7 +10,8 @@ confirms what "auto" takes (Note [Confirmed by the planner]).
 
 Both stay within what the device has left beside the most that was alive in the observed steps, in which
 nothing but layers' inputs and outputs was swapped (device_part): a share is tried with the user's own steps, which
-must not run out of memory for it.
+must not run out of memory for it. What was alive may have been so at another moment than a share's copies are: once the
+share that seemed to fit was measured, and none below it is better, "auto" goes on once with what is left beside that.
 
 Nothing here waits for the device: times that are not known yet are asked for at the next step.
 
@@ -97,6 +98,10 @@ class AutoAlpha:
         self._pieces: tuple[int, ...] = ()  # of each layer, in the observed steps
         self._leaving: tuple[int, ...] = ()  # the layers that are swapped; others stay on the device
         self._is_tight = False  # the device has no room for a piece more than a layer's share
+        self._wanted: tuple[float, ...] = ()  # each layer's share, as much as the link and the host allow,
+        self._wanted_limit = ""  # and which of them keeps it from being larger
+        self._rest: tuple[float, ...] = ()  # bytes of each layer that its share is of
+        self._is_raised = False  # the shares are those that the device was found to have room for beside smaller ones
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
         self.limit = ""  # what keeps alpha from being larger: "link", "host", "time", "device"; "": nothing
         self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
@@ -173,7 +178,9 @@ class AutoAlpha:
             self._most = (int(alpha * _PIECES) / _PIECES,) * len(tallies)
         self._pieces = tuple(tally.pieces for tally in tallies)
         self._leaving = tuple(i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes)
-        self._is_tight = False
+        self._wanted, self._wanted_limit = self._most, self.limit
+        self._is_tight = self._is_raised = False
+        self._rest = tuple(tally.recomputed_bytes / tally.calls if tally.calls else 0.0 for tally in tallies)
         self._stay_within(headroom(self._device), tallies)
         if not self._is_measured:
             self._apply(1.0)
@@ -189,8 +196,8 @@ class AutoAlpha:
         """Lowers the shares to those that the device has `room` for, see device_part; None: it is not known."""
         if room is None:
             return
-        called = [(tally, share * tally.recomputed_bytes / tally.calls)
-                  for tally, share in zip(tallies, self._whole_pieces(1.0), strict=True) if tally.calls]
+        called = [(tally, share * rest)
+                  for tally, share, rest in zip(tallies, self._whole_pieces(1.0), self._rest, strict=True) if tally.calls]
         staying = [(tally.kept_bytes / tally.calls, more) for tally, more in called if not tally.swapped_bytes]
         hbm = self._offloaded.options.hbm
         part = device_part(
@@ -227,10 +234,34 @@ class AutoAlpha:
         else:
             self._search.note(part, min(seconds))
         following = self._search.following()
-        if following is None:
-            self._settle(self._search.best())
-        else:
+        if following is not None:
             self._apply(following)
+        elif self._search.best() < 1 or not self._raise():
+            self._settle(self._search.best())
+
+    def _raise(self) -> bool:
+        """Whether there are larger shares to measure, that the device has room for beside those that it was thought
+        to hold at most. With a budget (hbm) it is not asked."""
+        room = headroom(self._device) if self._is_tight and not self._is_raised else None
+        if room is None or self._offloaded.options.hbm is not None:
+            return False
+        before, most = self._whole_pieces(1.0), self._most
+        more = [(wanted - share) * rest for wanted, share, rest in zip(self._wanted, most, self._rest, strict=True)]
+        moving = max((more[i] for i in self._leaving), default=0.0)
+        part = device_part(room, moving, sum(more) - sum(more[i] for i in self._leaving))
+        self._most = tuple(
+            int((share + part * (wanted - share)) * _PIECES) / _PIECES
+            for wanted, share in zip(self._wanted, most, strict=True)
+        )
+        if max(self._most) <= max(most) or self._whole_pieces(1.0) == before:
+            self._most = most
+            return False
+        assert self._search is not None
+        self._search = self._search.scaled(max(most) / max(self._most))
+        self._is_raised = True
+        self.limit = self._wanted_limit if self._most == self._wanted else "device"
+        self._apply(1.0)
+        return True
 
     def _settle(self, part: float) -> None:
         assert self._search is not None

@@ -136,6 +136,13 @@ class AlphaSearch:
         self._refused = min(self._refused, share)
         self._seconds = {one: spent for one, spent in self._seconds.items() if one < self._refused}
 
+    def scaled(self, ratio: float) -> AlphaSearch:
+        """What was measured, as parts of a larger share: `ratio`, below 1, is the part of it that was all."""
+        search = AlphaSearch()
+        search._seconds = {int(share * ratio): spent for share, spent in sorted(self._seconds.items())}
+        search._tried = set(search._seconds)
+        return search
+
     @property
     def is_bounded(self) -> bool:
         """Whether it was a refusal that kept the best share from being larger: nothing between was found wanting."""

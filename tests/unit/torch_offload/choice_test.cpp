@@ -141,6 +141,17 @@ TEST(AlphaChoice, ARefusedPartAndLargerOnesAreNeverTaken) {
   EXPECT_EQ(search.following(), std::nullopt);
 }
 
+TEST(AlphaChoice, WhatWasMeasuredIsAPartOfALargerShare) {
+  AlphaSearch search;
+  while (const auto part = search.following()) search.note(*part, 2 - *part);
+  ASSERT_EQ(search.best(), 1);
+  AlphaSearch larger = search.scaled(0.7);
+  EXPECT_EQ(larger.best(), 44.0 / 64);
+  EXPECT_EQ(larger.following(), 1);
+  larger.note(1, 1.5);  // more does no good
+  EXPECT_EQ(larger.best(), 44.0 / 64);
+}
+
 TEST(AlphaChoice, WhatWasNeverMeasuredIsHalvedWhileItIsRefused) {
   AlphaSearch search;
   std::vector<double> taken;
