@@ -273,7 +273,7 @@ int usage(const std::string& problem) {
       "                 [--batch N] [--width N] [--layers N] [--piece TOKENS]\n"
       "                 [--alpha auto|memo] [--alone] [--simulated]\n"
       "  --piece      tokens of a mini-sequence\n"
-      "  --alpha      one more training, whose alpha is chosen from its steps: auto needs up to 25\n"
+      "  --alpha      one more training, whose alpha is chosen from its steps: auto needs up to 28\n"
       "  --alone      only that one: for a device that is too small for the others\n"
       "  --simulated  the device computes nothing (ebbtide dryrun): losses are not read\n",
       problem.c_str());

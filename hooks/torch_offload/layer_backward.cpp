@@ -174,9 +174,6 @@ class Backward {
     tally.stats.recomputed_bytes += static_cast<std::int64_t>(tally.rest_per_token * tokens);
   }
 
-  // The layer before begins its backward when this one ends. Its input and attention's output land
-  // when this layer's attention is through: before, they would be part of the peak. But a slow link
-  // cannot bring them while the before parts run alone: where there is room, they may come early.
   // Saved after parts that are on their way back while a piece runs: two, where there is room. Of two in a
   // row the second one's copy takes longer than the first one's work.
   std::size_t pieces_ahead() const {
@@ -185,8 +182,10 @@ class Backward {
     return has_room(x_.device(), 1, bytes_of(x_), 2 * piece->after_bytes()) ? 2 : 1;
   }
 
-  // What the layer before begins with, if there is room. In front of it what this layer needs meanwhile: half
-  // as much, or it would come behind all of that.
+  // The layer before begins its backward when this one ends. Its input and attention's output land
+  // when this layer's attention is through: before, they would be part of the peak. But a slow link
+  // cannot bring them while the before parts run alone: where there is room, they may come early.
+  // In front of them what this layer needs meanwhile, half as much, or it would come behind all of that.
   bool prefetch_previous_early() const {
     const auto previous = this->previous();
     if (previous == nullptr || !record_.state->fetches_early()) return false;

@@ -57,18 +57,22 @@ print(json.dumps({
 """
 
 
-def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_fits(tmp_path, native):
+def train(code, tmp_path, native, device, ebbtide):
     pytest.importorskip("transformers")
-    done = simulate(
-        TRAIN,
+    return simulate(
+        code,
         tmp_path,
-        device="a800-80g",
-        EBBTIDE="1",
+        device=device,
+        EBBTIDE=ebbtide,
         EBBTIDE_NATIVE_DIR=str(native),
         EBBTIDE_REPORT="off",
-        TORCH_DEVICE_BACKEND_AUTOLOAD="1",
+        TORCH_DEVICE_BACKEND_AUTOLOAD=ebbtide,
         TRANSFORMERS_VERBOSITY="error",
     )
+
+
+def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_fits(tmp_path, native):
+    done = train(TRAIN, tmp_path, native, "a800-80g", "1")
     told = done.answer()
     # THEN it tries shares, settles, and says what binds
     assert len(set(told["chosen"])) >= 3 and len(set(told["chosen"][-3:])) == 1
@@ -107,16 +111,7 @@ print(json.dumps({"limit": ebbtide.stats().offload.models[0].limit}))
 # layer before it begins with. (The second one of two saved pieces in a row: the test above.)
 @pytest.mark.parametrize(("layers", "length"), [(3, 16384), (4, 8192)])
 def test_the_most_that_the_link_hides_is_not_waited_for(tmp_path, native, layers, length):
-    pytest.importorskip("transformers")
-    done = simulate(
-        f"LAYERS, LENGTH = {layers}, {length}" + ALONE,
-        tmp_path,
-        device="l40s",
-        EBBTIDE="0",
-        EBBTIDE_NATIVE_DIR=str(native),
-        EBBTIDE_REPORT="off",
-        TRANSFORMERS_VERBOSITY="error",
-    )
+    done = train(f"LAYERS, LENGTH = {layers}, {length}" + ALONE, tmp_path, native, "l40s", "0")
     assert done.answer()["limit"] == "link"
     time = done.report["time"]
     assert time["each_step_stalled_seconds"][-1] <= 0.005 * time["each_step_seconds"][-1]
@@ -136,16 +131,7 @@ print(json.dumps({"alpha": told.alpha, "limit": told.limit, "live": torch.cuda.m
 @pytest.mark.parametrize("alpha", ["auto", "memo"])
 def test_a_share_that_is_tried_fits_a_small_device(tmp_path, native, alpha):
     # GIVEN a device on which the link hides more than memory holds: two layers' activations are 25 GiB
-    pytest.importorskip("transformers")
-    done = simulate(
-        SMALL_DEVICE.replace("ALPHA", repr(alpha)),
-        tmp_path,
-        device="rtx4090",
-        EBBTIDE="0",
-        EBBTIDE_NATIVE_DIR=str(native),
-        EBBTIDE_REPORT="off",
-        TRANSFORMERS_VERBOSITY="error",
-    )
+    done = train(SMALL_DEVICE.replace("ALPHA", repr(alpha)), tmp_path, native, "rtx4090", "0")
     told = done.answer()
     # THEN no step runs out of memory, and most of it is put to use
     assert told["limit"] == "device" and 0.3 < told["alpha"] < 0.8
