@@ -112,11 +112,11 @@ bool Program::knows_such_batches(const Extents& input) const {
 }
 
 std::vector<PlanInput> Program::plan_inputs() const {
-  std::vector<PlanInput> inputs;
-  inputs.reserve(nodes.size() + incoming.size());
-  for (const Node& node : nodes) inputs.push_back({node.root, node.slot, node.death, node.unplanned});
-  for (const Incoming& resident : incoming) inputs.push_back({resident.root, resident.size, resident.end});
-  return inputs;
+  std::vector<PlanInput> found;
+  found.reserve(nodes.size() + incoming.size());
+  for (const Node& node : nodes) found.push_back({node.root, node.slot, node.death, node.unplanned});
+  for (const Incoming& resident : incoming) found.push_back({resident.root, resident.size, resident.end});
+  return found;
 }
 
 bool Program::is_valid() const {
