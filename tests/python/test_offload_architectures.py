@@ -29,6 +29,8 @@ CUT = {
     "llama4_text": {"num_local_experts": 2, "intermediate_size_mlp": om.MLP, "head_dim": 8},
     "gptj": {"n_embd": om.HIDDEN, "n_layer": 2, "n_head": om.HEADS, "rotary_dim": 4, "n_positions": 256,
              "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    # Its head looks at the shape of the model's input.
+    "gemma4_text": {"head_dim": 8, "hidden_size_per_layer_input": 0, "layer_types": ["sliding_attention", "full_attention"]},
 }  # fmt: skip
 OWN_ATTENTION = "before it asks transformers for its attention"
 WHOLE = {

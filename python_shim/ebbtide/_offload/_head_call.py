@@ -33,8 +33,7 @@ class HeadCall:
         given = _by_name(signature, args, kwargs)
         known = signature.parameters
         for_logits: dict[str, Any] = {"return_dict": True}
-        if "input_ids" in known:
-            for_logits["input_ids"] = None
+        for_logits |= {name: None for name in ("input_ids", "inputs_embeds") if name in known}
         if "output_router_logits" in known:
             for_logits["output_router_logits"] = False
         return_dict = given.get("return_dict")
@@ -58,6 +57,11 @@ class HeadCall:
     def passed_on(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments as the class's own forward is to see them."""
         return {k: v for k, v in kwargs.items() if k != "skip_logits"} | self.changes
+
+    def for_logits_of(self, piece: torch.Tensor) -> dict[str, Any]:
+        """`for_logits` with the piece as its input, which some classes (Gemma 4) ask for its shape."""
+        known = self.for_logits
+        return {**known, "inputs_embeds": piece} if "inputs_embeds" in known else known
 
 
 def _trains(model: Any) -> bool:

@@ -140,7 +140,7 @@ class HeadRun:
                 piece = self._norm(piece)
             answer = self._output_type(last_hidden_state=piece)
             stack.enter_context(self._exchanged_base(lambda *_, **__: answer))
-            output = self._cut.forward(**self._call.for_logits)
+            output = self._cut.forward(**self._call.for_logits_of(piece))
         return output.logits.squeeze(0)
 
 
