@@ -232,6 +232,39 @@ def test_an_evaluation_without_logits_has_the_same_loss_and_makes_no_gradient():
         output.logits.argmax(-1)
 
 
+class ScaledHead(transformers.LlamaForCausalLM):
+    """As Falcon-H1's: the head asks its model for a number."""
+
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden = self.model(input_ids=input_ids, **kwargs).last_hidden_state
+        logits = self.lm_head(hidden) * self.model.logit_scale
+        loss = self.loss_function(logits, labels, self.vocab_size) if labels is not None else None
+        return transformers.modeling_outputs.CausalLMOutputWithPast(loss=loss, logits=logits)
+
+
+class HeadOfEmbeddings(ScaledHead):
+    """Asks its model for weights, which no piece knows of."""
+
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden = self.model(input_ids=input_ids, **kwargs).last_hidden_state
+        logits = hidden @ self.model.embed_tokens.weight.T
+        return transformers.modeling_outputs.CausalLMOutputWithPast(
+            loss=self.loss_function(logits, labels, self.vocab_size), logits=logits
+        )
+
+
+def test_a_number_of_the_model_below_is_the_models_own():
+    model = ScaledHead(make().config).double()
+    model.model.logit_scale = 0.3
+    assert_same(*both(model, **batch()))
+
+
+def test_weights_of_the_model_below_are_refused_to_a_piece():
+    model = HeadOfEmbeddings(make().config).double()
+    with pytest.raises(AttributeError, match="embed_tokens of the model below"):
+        both(model, **batch())
+
+
 def test_undoing_leaves_nothing_behind():
     model = make()
     before, signature = dict(model.__dict__), inspect.signature(model.forward)

@@ -31,14 +31,22 @@ if TYPE_CHECKING:
 
 
 class _Answer(nn.Module):
-    """Stands where a model's part stands, and answers for it."""
+    """Stands where a model's part stands, and answers for it. Its plain values (scales) are the part's, too:
+    not what may hold weights, whose gradient would be lost, since pieces know of the head's alone."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Any, part: nn.Module) -> None:
         super().__init__()
         self.answer = answer
+        self._part = (part,)  # no submodule: its parameters are not this one's
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.answer(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.__dict__["_part"][0], name)
+        if callable(value) or torch.is_tensor(value):
+            raise AttributeError(f"the head asks for {name} of the model below it")
+        return value
 
 
 @contextlib.contextmanager
@@ -84,7 +92,7 @@ class HeadRun:
 
     def _exchanged_base(self, answer: Any) -> contextlib.AbstractContextManager[None]:
         holder, name = self._cut.base_place
-        return _exchanged(holder._modules, name, _Answer(answer))
+        return _exchanged(holder._modules, name, _Answer(answer, self._base))
 
     def _run_base(self, *args: Any, **kwargs: Any) -> Any:
         """The real base model without its final norm; the class's forward sees an empty sequence."""
