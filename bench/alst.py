@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 from typing import Any
+
+from dry_run import dry_run
 
 _WORKER = pathlib.Path(__file__).with_name("alst_run.py")
 _GIB = 1 << 30
@@ -46,27 +43,11 @@ ROWS = (
 
 def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
     """`fits`, `held` and `live` bytes; `error` where it failed otherwise."""
-    with tempfile.TemporaryDirectory() as scratch:
-        report = pathlib.Path(scratch) / "report.json"
-        simulated = ["--device", "h200", "--ranks", str(_RANKS), "--json", str(report)]
-        program = [sys.executable, str(_WORKER), "--way", way, "--tokens", str(tokens), "--host", options.host]
-        done = subprocess.run(
-            [sys.executable, "-m", "ebbtide", "dryrun", *simulated, "--", *program],
-            env=os.environ | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "EBBTIDE_REPORT": "off"},
-            capture_output=True,
-            text=True,
-            timeout=options.timeout,
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        if not lines or not report.exists():
-            said = [line for line in done.stderr.splitlines() if not line.startswith(("ebbtide", " "))]
-            return {"error": said[-1].strip() if said else f"status {done.returncode}"}
-        found = json.loads(report.read_text())
-    return json.loads(lines[-1]) | {
-        "held": max(device["peak_bytes"] for device in found["devices"]),
-        "retries": sum(device["retries"] for device in found["torch"]),
-        "host": found["peak_pinned_bytes"],
-    }
+    program = [str(_WORKER), "--way", way, "--tokens", str(tokens), "--host", options.host]
+    done = dry_run(program, "h200", _RANKS, timeout=options.timeout)
+    if done.error:
+        return {"error": done.error}
+    return done.printed | {"held": done.held, "retries": done.retries, "host": done.report["peak_pinned_bytes"]}
 
 
 def longest(way: str, start: int, step: int, options: argparse.Namespace) -> tuple[int, int]:

@@ -10,17 +10,14 @@ with plain checkpointing: whether it fits, alpha and what limits it, a step's ti
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 from typing import Any
+
+from dry_run import OUT_OF_MEMORY, dry_run
 
 _WORKER = pathlib.Path(__file__).with_name("memo_train.py")
 _GIB = 1 << 30
-_OUT = "out of memory"
 _WAYS = {
     "memo": ("offload, alpha as MEMO chooses it", "52.30 %"),
     "checkpointing": ("plain checkpointing", "Megatron 23.91 %, DeepSpeed 23.26 % (averages, v1)"),
@@ -29,27 +26,12 @@ _WAYS = {
 
 def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
     """What the program printed, and the dry run's report as `report`; `error` where it failed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        report = pathlib.Path(scratch) / "report.json"
-        simulated = ["-m", "ebbtide", "dryrun", "--device", options.device, "--ranks", str(options.ranks), "--json", str(report)]
-        program = [sys.executable, str(_WORKER), "--way", way, "--tokens", str(tokens)]
-        program += ["--layers", str(options.layers), "--host", options.host]
-        done = subprocess.run(
-            [sys.executable, *simulated, "--", *program],
-            env=os.environ | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "EBBTIDE_REPORT": "off"},
-            capture_output=True,
-            text=True,
-            timeout=options.timeout,
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        found = json.loads(report.read_text()) if report.exists() else None
-    if "OutOfMemoryError" in done.stderr:
-        return {"error": _OUT}
-    if not lines or found is None:
-        said = [line for line in done.stderr.splitlines() if not line.startswith(("ebbtide", " "))]
-        return {"error": said[-1].strip() if said else f"status {done.returncode}"}
-    assumed = [line for line in done.stderr.splitlines() if line.startswith("ebbtide dryrun:") and "assumed" in line]
-    return json.loads(lines[-1]) | {"report": found, "assumed": assumed}
+    program = [str(_WORKER), "--way", way, "--tokens", str(tokens)]
+    program += ["--layers", str(options.layers), "--host", options.host]
+    done = dry_run(program, options.device, options.ranks, timeout=options.timeout)
+    if done.error:
+        return {"error": done.error}
+    return done.printed | {"report": done.report, "assumed": done.assumed}
 
 
 def longest(way: str, options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
@@ -58,9 +40,9 @@ def longest(way: str, options: argparse.Namespace) -> tuple[int, dict[str, Any]]
     for eighths in range(8, 0, -1):
         tokens = options.tokens * eighths // 8
         found = run(way, tokens, options)
-        if found.get("error") != _OUT:
+        if found.get("error") != OUT_OF_MEMORY:
             return tokens, found
-        print(f"{way}: {tokens} tokens: {_OUT}", file=sys.stderr, flush=True)
+        print(f"{way}: {tokens} tokens: {OUT_OF_MEMORY}", file=sys.stderr, flush=True)
     return options.tokens, found
 
 

@@ -124,6 +124,7 @@ DeviceModel read_model(DeviceFile& file) {
   model.memory_clock_khz = file.integer("/memory_clock_khz");
   model.memory_bus_bits = file.integer("/memory_bus_bits");
   model.speed = read_speed(file);
+  model.speed.multiprocessors = model.multiprocessors;
   return model;
 }
 

@@ -20,6 +20,7 @@ inline constexpr std::array<const char*, 6> kNumberNames{"float64", "float32",  
 
 // What a device is able to do, in units of seconds: peaks, and the share of them that is reached.
 struct DeviceSpeed {
+  int multiprocessors = 0;
   std::array<double, kNumberNames.size()> peak_flops{};  // dense, in one second
   double memory_bandwidth = 0;                           // bytes in one second
   double to_host = 0, to_device = 0;                     // bytes in one second, one direction busy

@@ -16,9 +16,13 @@ double share_of_peak(const Work& work, const DeviceSpeed& speed) {
 
 double seconds_of(const Work& work, const DeviceSpeed& speed) {
   const double peak = speed.peak_flops[static_cast<std::size_t>(work.numbers)];
-  const double computing = work.flops / (peak * share_of_peak(work, speed));
-  const double moving = work.bytes / (speed.memory_bandwidth * speed.memory);
-  return std::max({computing, moving, work.launches * speed.kernel_seconds});
+  const double reached = peak * share_of_peak(work, speed);
+  const double bandwidth = speed.memory_bandwidth * speed.memory;
+  const Cut cut = best_cut(work.product, speed.multiprocessors, reached, bandwidth);
+  const double computing = work.flops * cut.busy / reached;
+  const double moving = work.bytes / bandwidth;
+  const double adding = cut.partial_bytes / bandwidth;  // a kernel of its own, behind the product's
+  return std::max({computing, moving, work.launches * speed.kernel_seconds}) + adding;
 }
 
 double attention_pairs(double queries, double keys, bool is_causal) {

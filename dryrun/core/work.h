@@ -7,6 +7,7 @@
 
 #include "dryrun/core/device_model.h"
 #include "dryrun/core/export.h"
+#include "dryrun/core/tiles.h"
 
 namespace ebbtide::dryrun {
 
@@ -31,10 +32,11 @@ struct Work {
   NumberKind numbers = NumberKind::kFloat32;
   bool is_backward = false;  // of attention: its kernels reach another share of the peak
   int launches = 1;
+  ProductShape product = {};  // of a matrix product whose tiles are known
 };
 
 // Seconds: as long as the slower of operations and bytes takes, and no less than the shortest
-// kernels.
+// kernels. A product's operations take whole waves of whole tiles.
 EBBTIDE_DRYRUN_API double seconds_of(const Work& work, const DeviceSpeed& speed);
 
 // Pairs of a query and a key that attention looks at. Causal: query i of the last `queries` tokens

@@ -55,7 +55,8 @@ Work work_of(const Product& product) {
   return {.activity = Activity::kMatrix,
           .flops = (is_complex ? 8 : 2) * m * n * k * batch,
           .bytes = bytes * batch,
-          .numbers = numbers_of(product)};
+          .numbers = numbers_of(product),
+          .product = {m, n, k, batch}};
 }
 
 }  // namespace ebbtide::dryrun

@@ -71,7 +71,12 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
                              base.starts_with("aten::_fused_sgd") ||
                              base == "aten::addcdiv_" || base == "aten::_foreach_addcdiv_";
   if (kLookingUpOperators.contains(base)) {
-    facts.looked_up = argument_named(schema, {"weight", "self", "input"});
+    // A loss has a `weight`, too: of classes, and few. What it looks into are the logarithms.
+    const bool is_loss = base.starts_with("aten::nll_loss");
+    facts.looked_up = is_loss ? argument_named(schema, {"self"})
+                              : argument_named(schema, {"weight", "self", "input"});
+    // Zeros, which are filled in by another operator, and a value in each row.
+    facts.scatters = is_loss && base.ends_with("_backward");
   }
   if (!kAttentionOperators.contains(base)) return;
   AttentionArguments at;

@@ -48,6 +48,7 @@ struct OperatorFacts {
   bool fails_on_cpu = false;     // it cannot or must not be computed on the host
   bool is_embedding = false;
   bool updates_parameters = false;  // an optimizer's own operator
+  bool scatters = false;            // its result is another's zeros but for the places that are named
   int looked_up = -1;               // argument of which only what the others name is read; -1: none
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results

@@ -111,7 +111,7 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
 Work OperatorWork::with_results(const Stack& stack, std::size_t result_count, int launches) const {
   Work work = work_;
   work.launches = launches;
-  if (facts_.writes) return work;
+  if (facts_.writes || facts_.scatters) return work;
   for (std::size_t i = stack.size() - result_count; i < stack.size(); ++i) {
     // As much as is written is looked up.
     work.bytes += bytes_of(stack[i]) * (facts_.looked_up >= 0 ? 2 : 1);

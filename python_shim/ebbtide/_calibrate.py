@@ -18,6 +18,7 @@ from ._errors import EbbtideError
 
 _REPEATS = 3
 _SIDE = 8192  # of the square matrices
+_TILE = 128  # rows of one of cuBLAS's tiles
 _TOKENS, _HEADS, _HEAD_SIZE = 16384, 16, 128
 _ELEMENTS = 1 << 28  # of the bfloat16 tensors that are added
 _COPIED = 1 << 30  # bytes
@@ -50,9 +51,10 @@ class _Bench:
         return self._torch.zeros(*shape, dtype=self._torch.bfloat16, device="cuda")
 
     def matrix(self) -> float:
-        """Operations a second."""
-        a = self.tensor(_SIDE, _SIDE)
-        return 2 * _SIDE**3 / self.seconds(lambda: a @ a)
+        """Operations a second, of whole waves: each multiprocessor has as many of cuBLAS's tiles."""
+        rows = _TILE * self._torch.cuda.get_device_properties(0).multi_processor_count
+        a, b = self.tensor(rows, _SIDE), self.tensor(_SIDE, _SIDE)
+        return 2 * rows * _SIDE**2 / self.seconds(lambda: a @ b)
 
     def attention(self) -> tuple[float, float]:
         """Operations a second, forward and backward, causal."""

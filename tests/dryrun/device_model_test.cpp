@@ -79,7 +79,7 @@ TEST(DeviceModel, AMalformedFileIsOneLineThatNamesFileAndKey) {
       "memory_bytes is missing: copy it from the file of a similar device in " + device_folder());
   EXPECT_EQ(complaint_about("\"multiprocessors\": 132", "\"multiprocessors\": 1.5"),
             "multiprocessors must be a whole number");
-  EXPECT_EQ(complaint_about("{\"value\": 0.803", "{\"value\": 80.3"),
+  EXPECT_EQ(complaint_about("{\"value\": 0.728", "{\"value\": 72.8"),
             "efficiency.matrix.value must be a number from 1e-06 to 1");
   EXPECT_EQ(complaint_about("4.8e12", "\"fast\""),
             "memory_bandwidth must be a number from 1 to 1e+21");
