@@ -8,7 +8,7 @@ namespace ebbtide {
 void* TorchCudaAttic::allocate(Bytes size) {
   const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device_));
   if (stream_ == nullptr) C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  trimmer_.trim_for(size);
+  trimmer_.trim_for_a_part(size);
   void* address = upstream_.raw_alloc_with_stream(static_cast<std::size_t>(size.value), stream_);
   blocks_.insert(address);
   return address;

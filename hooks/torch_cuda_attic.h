@@ -1,4 +1,4 @@
-// Where tensors that stay for ever are packed together: optimizer state, created in the first step.
+// Where tensors that stay are packed together: optimizer state, created in the first step; gradients of a step without a plan.
 #pragma once
 
 #include <c10/cuda/CUDACachingAllocator.h>

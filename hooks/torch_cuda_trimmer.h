@@ -19,9 +19,13 @@ class TorchCudaTrimmer {
 
   // Before `growth` bytes are taken.
   void trim_for(Bytes growth);
+  // Before a part of what will be taken bit by bit, while ever more becomes idle: only where that is much by now.
+  void trim_for_a_part(Bytes growth);
   std::int64_t count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
+  void trim_from(Bytes worth);
+  Bytes reserved() const;
   Bytes cached() const;
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;

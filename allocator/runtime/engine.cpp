@@ -130,7 +130,7 @@ Engine::Grant Engine::serve(Bytes size, StreamId stream) noexcept {
     }
   }
   grant.kind = placing.kind;
-  grant.is_lasting = is_in_optimizer_step() && !options_.observe_only;
+  grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || is_gradient(placing.kind, size));
   count(placing, size);
   return grant;
 }
@@ -165,6 +165,15 @@ void* Engine::allocate_anywhere(Bytes size, StreamId stream, const Grant& refuse
 bool Engine::is_in_optimizer_step() const {
   const Round& round = recorder_.round();
   return round.kind == RoundKind::kOptimizer && round.optimizer_end == kAlive;
+}
+
+// Of what upstream has to hold because no round like this one is known: a tensor of a parameter's size that the backward
+// makes. It stays until the next step or longer, and would pin a part of a segment that was full of activations. In later rounds
+// it is planned, or else shares the memory of all others: what is kept apart is of no use to them.
+bool Engine::is_gradient(Placing::Kind kind, Bytes size) const {
+  if (kind != Placing::Kind::kUpstream || server_.is_following() || options_.is_in_backward == nullptr) return false;
+  const Round& round = recorder_.round();
+  return book_->count_of(round.kind, round.source) == 0 && recorder_.is_constant_size(size) && options_.is_in_backward();
 }
 
 // What an optimizer creates in its step is kept for good: it was never the plan's to serve.

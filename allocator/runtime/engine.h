@@ -62,7 +62,7 @@ class EBBTIDE_EXPORT Engine {
     Origin origin;
     RootId root;
     StreamId stream;          // as asked for; of no meaning where that was not asked
-    bool is_lasting = false;  // to be kept apart from what comes and goes: an optimizer's new state
+    bool is_lasting = false;  // to be kept apart from what comes and goes: an optimizer's new state, and a gradient
   };
   // Whether no plan can serve this request: then it is counted, and upstream's. Without a stream: whether none can on any
   // stream. Untracked: the engine need not hear of the block. Observed: nothing is served, and observe() is to be told once
@@ -164,6 +164,7 @@ class EBBTIDE_EXPORT Engine {
   // True when a backward began, or ended a round: what may pass by is another matter then.
   bool note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock);
   EBBTIDE_LOCAL bool is_in_optimizer_step() const;
+  EBBTIDE_LOCAL bool is_gradient(Placing::Kind kind, Bytes size) const;
   EBBTIDE_LOCAL bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
   void begin_serving();

@@ -170,4 +170,19 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
   return plan;
 }
 
+Bytes load_without_place(const Program& program, const Matcher& matcher, std::uint32_t current, const Arena& arena,
+                         const std::vector<Home>& places) {
+  const Tick now{static_cast<std::int64_t>(matcher.cursor())};
+  Problem problem;
+  for (std::uint32_t i = 0; i < program.nodes.size(); ++i) {
+    const Node& node = program.nodes[i];
+    const bool is_past = i != current && (matcher.was_matched(i) || i < matcher.cursor());
+    if (is_past || node.unplanned || matcher.is_absent(i) || matcher.expected(i).value == 0) continue;
+    const Home wanted{places[i].offset, matcher.expected(i)};
+    if (will_be_free(wanted, Tick{i}, program, arena, now)) continue;
+    problem.buffers.push_back(buffer_of(wanted.size, Tick{i}, clipped(node.death, program.nodes.size()), Bytes{1}));
+  }
+  return problem.buffers.empty() ? Bytes{} : max_load(problem);
+}
+
 }  // namespace ebbtide

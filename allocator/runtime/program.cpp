@@ -104,11 +104,14 @@ bool Program::is_constant(std::uint32_t size_class) const { return constant_[siz
 
 bool Program::is_parameter_like(std::uint32_t size_class) const { return parameter_like_[size_class]; }
 
-bool Program::knows_such_batches(const Extents& input) const {
-  const auto is_single = [](const Extents& extents) { return extents.front() == 1; };
-  return input.empty() || std::any_of(inputs.begin(), inputs.end(), [&](const Extents& seen) {
-           return seen.empty() || is_single(seen) == is_single(input);
-         });
+bool Program::knows_such_inputs(const Extents& input) const {
+  const auto is_alike = [&](const Extents& seen) {
+    if (seen.empty()) return true;
+    const auto both = static_cast<std::ptrdiff_t>(std::min(seen.size(), input.size()));
+    return std::equal(seen.begin(), seen.begin() + both, input.begin(),
+                      [](std::int64_t a, std::int64_t b) { return (a == 1) == (b == 1); });
+  };
+  return input.empty() || std::any_of(inputs.begin(), inputs.end(), is_alike);
 }
 
 std::vector<PlanInput> Program::plan_inputs() const {

@@ -86,9 +86,10 @@ struct Program {
   bool is_parameter_like(std::uint32_t size_class) const;
   // Most learnt rounds lack the node: what its size would be in another round is anyone's guess.
   bool is_rare(const Node& node) const { return node.seen * 2 < learnt; }
-  // Of a batch of one torch takes other ways than of larger ones: what is broadcast or contiguous already is not copied.
-  // True when the program has seen inputs like this one in that, or nothing is known of them.
-  bool knows_such_batches(const Extents& input) const;
+  // Of a batch of one torch takes other ways than of larger ones (what is broadcast or contiguous already is not copied), and
+  // a length of one is a token that is generated, not a text. True when the program has seen inputs like this one in
+  // that, or nothing is known of them.
+  bool knows_such_inputs(const Extents& input) const;
   // Of the nodes, then of what is incoming.
   std::vector<PlanInput> plan_inputs() const;
   bool is_valid() const;

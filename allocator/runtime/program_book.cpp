@@ -12,7 +12,8 @@ constexpr std::size_t kMaxPrograms = 24;
 constexpr int kMissedWhileAlive = 1;  // then a node whose block still lives is permanent
 constexpr int kMissedWhileDead = 16;  // then a node is forgotten
 constexpr std::size_t kMaxTurns = 4;  // tensors of one root alive at once; more is hoarding
-constexpr std::uint32_t kForgottenAfter = 48;  // rounds without use, for a variant seen once
+constexpr std::uint32_t kForgottenAfter = 48;  // rounds, for a variant seen once, until the last one like it
+constexpr std::uint32_t kForgottenAtLast = 4096;  // likewise until now: nothing like it came again
 constexpr std::uint32_t kRootMemory = 256;  // rounds after which the origin of a block is forgotten
 
 bool is_optimizer_state(const Round& round, std::size_t request) {
@@ -197,21 +198,42 @@ void ProgramBook::note_use(const Use& last_served) {
   for (Program& program : programs) program.last_round = last_use(program, last_served);
 }
 
+// Whether they are of rounds that begin alike: one of the two may be chosen where the other was learnt.
+bool ProgramBook::are_of_one_group(const Program& a, const Program& b) {
+  return a.kind == b.kind && a.source == b.source && (a.inputs.empty() || b.knows_such_inputs(a.inputs.back()));
+}
+
+// The newest round of the program's group.
+std::uint32_t ProgramBook::last_of_group(const Program& of) const {
+  std::uint32_t last = of.last_round;
+  for (const Program& program : programs) {
+    if (are_of_one_group(program, of)) last = std::max(last, program.last_round);
+  }
+  return last;
+}
+
 void ProgramBook::forget_oldest() {
   // Variants seen once on the way to a steady state would only be in the way of the others. What a run
-  // begins with is kept: a saved plan starts there.
+  // begins with is kept: a saved plan starts there. So is the only one of its group, however many tokens are generated
+  // and steps taken between two rounds like it.
   std::uint32_t now = 0;
   for (const Program& program : programs) now = std::max(now, program.last_round);
   const std::size_t known = programs.size();
-  std::erase_if(programs, [now](const Program& program) {
-    return program.learnt == 1 && !program.previous.contains(RoundKind::kUnmarked) &&
-           now - program.last_round > kForgottenAfter;
-  });
+  std::set<std::uint32_t> forgotten;
+  for (const Program& program : programs) {
+    const bool may_go = program.learnt == 1 && !program.previous.contains(RoundKind::kUnmarked);
+    const bool is_old = last_of_group(program) - program.last_round > kForgottenAfter || now - program.last_round > kForgottenAtLast;
+    if (may_go && is_old) forgotten.insert(program.id);
+  }
+  std::erase_if(programs, [&](const Program& program) { return forgotten.contains(program.id); });
   if (programs.size() > kMaxPrograms) {
     // Generation makes a program of every token: those of training, used seldom between, are not theirs to displace.
-    const auto is_missed_less = [this](const Program& a, const Program& b) {
-      const std::size_t like_a = count_of(a.kind, a.source);
-      const std::size_t like_b = count_of(b.kind, b.source);
+    const auto size_of_group = [this](const Program& of) {
+      return std::count_if(programs.begin(), programs.end(), [&](const Program& other) { return are_of_one_group(other, of); });
+    };
+    const auto is_missed_less = [&](const Program& a, const Program& b) {
+      const auto like_a = size_of_group(a);
+      const auto like_b = size_of_group(b);
       return like_a != like_b ? like_a > like_b : a.last_round < b.last_round;
     };
     programs.erase(std::min_element(programs.begin(), programs.end(), is_missed_less));

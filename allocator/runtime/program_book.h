@@ -76,6 +76,8 @@ class ProgramBook {
   void note_squatters(const Round& round);
   bool differs_in_turns(const Program& program, const std::vector<Survivor>& survivors) const;
   void take_turns(Node& node, Tick birth, const std::vector<Survivor>& survivors);
+  static bool are_of_one_group(const Program& a, const Program& b);
+  std::uint32_t last_of_group(const Program& of) const;
   void forget_oldest();
 
   // Roots that take turns: a tensor that is replaced while its predecessor still lives (`out =

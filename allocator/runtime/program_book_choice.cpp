@@ -77,7 +77,7 @@ Program& ProgramBook::learner(std::size_t found, const Round& round, const std::
   if (can_learn(program)) return program;
   for (Program& other : programs) {
     const bool is_alike = other.kind == round.kind && other.source == round.source &&
-                          align(other, round).share >= kSameSequence && other.knows_such_batches(round.extents);
+                          align(other, round).share >= kSameSequence && other.knows_such_inputs(round.extents);
     if (is_alike && can_learn(other)) return other;
   }
   return add_variant(program, round);
@@ -91,7 +91,7 @@ std::optional<std::size_t> ProgramBook::best_match(const Round& round,
     const Program& program = programs[i];
     if (program.kind != round.kind || program.source != round.source) continue;
     const double share = align(program, round).share;
-    if (share < (program.knows_such_batches(round.extents) ? kSameSequence : kSameDespiteBatch)) continue;
+    if (share < (program.knows_such_inputs(round.extents) ? kSameSequence : kSameDespiteBatch)) continue;
     // Sequence first; the residents tell variants of one sequence apart.
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
     const double score = std::min(share, 0.95) + likeness(program.incoming, survivors) + before;
@@ -128,7 +128,7 @@ const Program* ProgramBook::choose(const Round& round, std::span<const Resident>
   for (const Program& program : programs) {
     if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
-    const double batch = program.knows_such_batches(round.extents) ? kSameBatch : 0.0;
+    const double batch = program.knows_such_inputs(round.extents) ? kSameBatch : 0.0;
     const double alike = likeness(program.incoming, alive) + before + batch;
     const bool newer = best != nullptr && last_use(program, last_served) > last_use(*best, last_served);
     if (alike > best_likeness + 1e-9 || (alike > best_likeness - 1e-9 && newer)) {

@@ -26,13 +26,13 @@ Bytes difference(const Program& program, const RunningRound& running) {
 const Program& closest_program(const ProgramBook& book, const Program& followed, const RunningRound& running) {
   const Round& round = running.round;
   const bool same_residents = ProgramBook::fits(followed, running.residents);
-  const bool knows_batches = followed.knows_such_batches(round.extents);
+  const bool knows_batches = followed.knows_such_inputs(round.extents);
   const Program* best = &followed;
   Bytes least = difference(followed, running);
   for (const Program& candidate : book.programs) {
     if (!candidate.planned || candidate.kind != round.kind || candidate.source != round.source) continue;
     if (same_residents && !ProgramBook::fits(candidate, running.residents)) continue;
-    if (knows_batches && !candidate.knows_such_batches(round.extents)) continue;
+    if (knows_batches && !candidate.knows_such_inputs(round.extents)) continue;
     const Bytes other = difference(candidate, running);
     if (other >= least) continue;
     best = &candidate;

@@ -1,6 +1,7 @@
 // Writes down the round that is running: requests in order, deaths, and who was alive at its start.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -32,6 +33,8 @@ class RoundRecorder {
   void note_input(const Extents& input) { round_.extents = input; }
   // Before the first round: sizes that are alive and in neither table that next() is given.
   void note_constant_sizes(std::vector<Bytes> sizes) { constant_sizes_ = std::move(sizes); }
+  // Whether something older than all rounds is of this size: a parameter.
+  bool is_constant_size(Bytes size) const { return std::binary_search(constant_sizes_.begin(), constant_sizes_.end(), size); }
   void note_optimizer_end() { round_.optimizer_end = Tick{static_cast<std::int64_t>(round_.requests.size())}; }
   // The next request is made in the backward pass.
   void note_backward() {

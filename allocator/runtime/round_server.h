@@ -104,6 +104,7 @@ class RoundServer {
   [[gnu::cold]] bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
   [[gnu::cold]] void take_second_twin(const Round& round);
   [[gnu::cold]] bool has_displaced() const;
+  [[gnu::cold]] Bytes load_beside_plan(std::uint32_t current) const;
   bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   [[gnu::cold]] bool follow_better(const RoundRecorder& recorder, Bytes size);
   [[gnu::cold]] void follow_nothing();

@@ -29,8 +29,9 @@ RoundServer::Outlook RoundServer::see_to_plan(std::uint32_t current, const Round
   if (excess.value > 0 && is_guesswork()) return Outlook::kInGaps;
   const bool has_none = must_replan_ || (excess.value > 0 && !outgrew_plans_);  // for these sizes
   outgrew_plans_ = outgrew_plans_ || excess.value > 0;
-  must_replan_ = is_displaced_ = false;
-  const Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
+  Bytes slack{height_.value / kWorsePart + kWorthOfExcess * excess.value};
+  if (std::exchange(is_displaced_, false)) slack += load_beside_plan(current);
+  must_replan_ = false;
   Bytes acceptable = has_none ? kAnyHeight : height_ + slack;
   const std::optional<Bytes> before = std::exchange(height_before_, std::nullopt);
   if (before) acceptable = *before + Bytes{before->value / kMuchWorsePart};
@@ -86,6 +87,16 @@ bool RoundServer::has_displaced() const {
     if (block.size > large && !is_known(offset, block)) return true;
   }
   return false;
+}
+
+// What of the plan in force would have to go upstream because something that is alive lies in its place.
+Bytes RoundServer::load_beside_plan(std::uint32_t current) const {
+  std::vector<Home> places;
+  for (std::uint32_t i = 0; i < program_->nodes.size(); ++i) {
+    const Place place = planned_place(i);
+    places.push_back({place.offset, place.slot});
+  }
+  return load_without_place(*program_, matcher_, current, arena_, places);
 }
 
 // Of two tensors of one size that come one after the other only one did: a mask is used as it is where others are padded

@@ -63,6 +63,33 @@ TEST(Engine, WhatComesBeforeTheFirstMarkIsNeverPlanned) {
   expect_no_fault(adaptor);
 }
 
+// Of a step without a plan; what pins no part of a segment that was full of activations is kept apart.
+TEST(Engine, GradientsThatUpstreamMustHoldLieWithWhatLasts) {
+  SimulatedAdaptor adaptor;
+  Engine& engine = adaptor.engine();
+  const TensorId parameter = adaptor.allocate(kSize);
+  const Bytes other{3 * kSize.value};
+  const auto lasts = [&](Bytes size, bool backward) {
+    in_backward = backward;
+    const Engine::Grant grant = engine.allocate(size, {});
+    in_backward = false;
+    if (!engine.deallocate(grant.address)) engine.note_refused(size, grant);
+    return grant.is_lasting;
+  };
+  engine.mark(MarkKind::kForward, 1);
+  EXPECT_FALSE(lasts(kSize, false)) << "an activation";
+  EXPECT_FALSE(lasts(other, true)) << "no parameter has this size";
+  EXPECT_TRUE(lasts(kSize, true));
+  adaptor.free(adaptor.allocate(other));
+  engine.mark(MarkKind::kOptimizer, 2);
+  EXPECT_TRUE(lasts(other, false)) << "optimizer state";
+  engine.settle();
+  engine.mark(MarkKind::kForward, 1);
+  EXPECT_FALSE(lasts(kSize, true)) << "such rounds are known";
+  adaptor.free(parameter);
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
 TEST(Engine, SmallRequestsAreCountedAndLeftToUpstream) {
   SimulatedAdaptor adaptor;
   learn(adaptor, 2);

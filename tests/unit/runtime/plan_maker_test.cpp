@@ -196,7 +196,7 @@ TEST(PlanMaker, TheArenaIsLowerOnceTheHighestProgramIsForgotten) {
   book.learn(once);
   samples::plan(book);
   EXPECT_EQ(book.height, mib(96));
-  for (std::uint32_t serial = 50; serial <= 60; ++serial) book.learn(round_of(serial, {request(mib(32), 1)}));
+  for (std::uint32_t serial = 4100; serial <= 4110; ++serial) book.learn(round_of(serial, {request(mib(32), 1)}));
   ASSERT_EQ(book.programs.size(), 1U);
   samples::plan(book);
   EXPECT_EQ(book.height, mib(32));

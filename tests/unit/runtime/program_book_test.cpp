@@ -335,6 +335,30 @@ TEST(ProgramBook, ProgramsOfOneSourceDoNotDisplaceThoseOfAnother) {
   EXPECT_EQ(book.count_of(RoundKind::kForward, 1), 1U) << "the oldest, but the only one";
 }
 
+// Tokens are generated between one prompt and the next, and another model reads what was generated.
+TEST(ProgramBook, WhatComesOnceBetweenManyTokensIsKnownTheNextTime) {
+  ProgramBook book;
+  std::uint32_t serial = 1;
+  const auto round_with = [&](std::uint32_t source, const Extents& extents, const std::vector<Request>& requests) {
+    Round round = round_of(serial++, requests, RoundKind::kInference);
+    round.source = source;
+    round.extents = extents;
+    return round;
+  };
+  const Round prompt = round_with(1, {16, 300}, {request(mib(30), 2), request(mib(60), 2)});
+  const Round read = round_with(2, {16, 350}, {request(mib(70), 2), request(mib(90), 2)});
+  book.learn(prompt);
+  for (std::uint32_t token = 0; token < 60; ++token) book.learn(round_with(1, {16, 1}, {request(mib(2.0 + token), 1)}));
+  book.learn(read);
+  for (std::uint32_t token = 0; token < 60; ++token) book.learn(round_with(1, {16, 1}, {request(mib(100.0 + token), 1)}));
+  samples::plan(book);
+  const Program* of_prompt = book.choose(round_with(1, {16, 280}, {}), {});
+  ASSERT_NE(of_prompt, nullptr);
+  EXPECT_EQ(of_prompt->nodes.size(), 2U) << "not the newest, a token's";
+  EXPECT_NE(book.choose(round_with(2, {16, 300}, {}), {}), nullptr);
+  EXPECT_EQ(book.choose(round_with(1, {16, 1}, {}), {})->nodes.size(), 1U);
+}
+
 TEST(ProgramBook, ManyDifferentRoundsDoNotMakeItGrowForEver) {
   ProgramBook book;
   for (std::uint32_t serial = 1; serial <= 200; ++serial) {

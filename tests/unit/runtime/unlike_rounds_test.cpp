@@ -103,6 +103,22 @@ TEST(UnlikeRounds, AnotherProgramIsNotPlannedBesideWhatItWouldNotHaveAlive) {
   expect_no_fault(adaptor);
 }
 
+// Something small lies under what is large and comes next: a plan around it makes the arena grow by the small one, no plan
+// has the large one stand beside the arena.
+TEST(UnlikeRounds, WhatLiesInTheWayIsPlannedAroundForWhatWouldStandBesideTheArena) {
+  SimulatedAdaptor adaptor;
+  for (int i = 0; i < 4; ++i) run(adaptor, {mib(512)});
+  ASSERT_EQ(adaptor.engine().snapshot().arena, mib(512));
+  void* const stray = adaptor.engine().allocate_anywhere(mib(16), {}, {});
+  ASSERT_EQ(stray, adaptor.engine().base());
+  const Counters before = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(run(adaptor, {mib(512)}), mib(528));
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.planned.requests - before.planned.requests, 1);
+  EXPECT_TRUE(adaptor.engine().deallocate(stray));
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
 // Training as planned, then generation that does nothing twice.
 TEST(UnlikeRounds, WhatIsLeftToUpstreamDoesNotLeaveTheArenaIdleBesideIt) {
   SimulatedAdaptor adaptor;
