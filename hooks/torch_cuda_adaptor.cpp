@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/env.h>
 
+#include <atomic>
 #include <exception>
 #include <memory>
 #include <utility>
@@ -35,7 +36,11 @@ StreamId id_of(c10::cuda::CUDAStream stream) {
   return {reinterpret_cast<std::uint64_t>(stream.stream())};
 }
 
-StreamId current_stream(c10::DeviceIndex device) { return id_of(c10::cuda::getCurrentCUDAStream(device)); }
+// The default stream, which nearly all programs use, is 0 to torch and to CUDA: to ask for CUDA's handle is a call more.
+StreamId current_stream(c10::DeviceIndex device) {
+  const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream(device);
+  return stream.id() == 0 ? StreamId{} : id_of(stream);
+}
 
 // As torch reads its switches: anything but "1" is off.
 bool is_set_to_one(const char* variable) { return c10::utils::get_env(variable) == "1"; }
@@ -53,6 +58,7 @@ class CudaAdaptor final : public CudaForwarder {
       : CudaForwarder(upstream),
         devices_(upstream, pools_),
         is_forced_uncached_(is_set_to_one("PYTORCH_NO_CUDA_MEMORY_CACHING")),
+        is_caching_(upstream.isEnabled()),
         stacks_(TorchStacks::make(Registry::get())),
         insistence_(upstream, devices_, pools_, stacks_.get(), &delete_block) {}
   using CudaForwarder::recordStream;
@@ -80,11 +86,7 @@ class CudaAdaptor final : public CudaForwarder {
 
   c10::DataPtr allocate(std::size_t count) override {
     if (C10_LIKELY(stacks_ == nullptr)) return serve(count);
-    const std::uint32_t stack = stacks_->enter();
-    c10::DataPtr block = serve(count);
-    const Bytes size{static_cast<std::int64_t>(count)};
-    if (stack != 0 && size >= kSmallestPlanned) stacks_->note(block.get(), size, stack);
-    return block;
+    return serve_noting_stack(count);
   }
 
   // As upstream does: whoever allocates so is not seen by the engine.
@@ -131,6 +133,11 @@ class CudaAdaptor final : public CudaForwarder {
     TorchCudaDevice* own = devices_.find(device);
     if (own == nullptr) return upstream_.resetAccumulatedStats(device);
     own->reset_accumulated_stats();
+  }
+
+  void enable(bool value) override {
+    upstream_.enable(value);
+    is_caching_ = upstream_.isEnabled();
   }
 
   // What the program wants back includes what is idle in the arenas.
@@ -210,38 +217,72 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
  private:
+  // Whether a request of this size that is no pool's may be an arena's.
+  bool is_planned(Bytes size) const {
+    return size >= kSmallestPlanned && !is_forced_uncached_ && is_caching_.load(std::memory_order_relaxed);
+  }
+
   c10::DataPtr serve(std::size_t count) {
     const Bytes size{static_cast<std::int64_t>(count)};
-    const bool in_pool = C10_UNLIKELY(pools_.has_any()) && is_of_pool();
-    if (size < kSmallestPlanned || in_pool || is_forced_uncached_ || !upstream_.isEnabled()) {
-      c10::DataPtr block = insistence_.ask(size, [&] { return upstream_.allocate(count); });
-      if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
-      return block;
-    }
+    if (!is_planned(size) || pools_.has_any()) [[unlikely]] return serve_apart(size);
+    return serve_planned(size);
+  }
+
+  // What is served from an arena goes straight through; all else branches off, and is laid apart (see RoundServer).
+  c10::DataPtr serve_planned(Bytes size) {
     Device device = 0;
-    if (devices_.count() != 1) {
-      // The check costs as much as the question.
-      if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) C10_CUDA_CHECK(asked);
-    }
-    TorchCudaDevice* own = devices_.find(device);
-    if (own == nullptr) return insistence_.ask(size, [&] { return upstream_.allocate(count); });
+    TorchCudaDevice* const own = devices_.sole() != nullptr ? devices_.sole() : current_device(device);
+    if (own == nullptr) [[unlikely]] return ask_upstream(size);
+    Engine& engine = own->engine();
     // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
-    Engine::Passing passing = own->engine().pass_by(size);
-    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
-    const StreamId stream = current_stream(device);
-    if (passing == Engine::Passing::kNo) passing = own->engine().pass_by(size, stream);
-    if (passing == Engine::Passing::kUntracked) return allocate_untracked(*own, device, size);
-    if (passing == Engine::Passing::kObserved) return allocate_observed(*own, size, stream);
-    if (passing == Engine::Passing::kTracked) {
-      Engine::Grant nothing;
-      nothing.stream = stream;
-      return allocate_upstream(*own, device, size, nothing);
+    if (const auto passing = engine.pass_by(size); passing != Engine::Passing::kNo) [[unlikely]] {
+      return pass(*own, device, size, passing, passing == Engine::Passing::kTracked ? current_stream(device) : StreamId{});
     }
-    if (own->history().is_recording()) own->history().gather(native::RecordContext::STATE);
-    const Engine::Grant grant = own->engine().serve(size, stream);
+    const StreamId stream = current_stream(device);
+    if (const auto passing = engine.pass_by(size, stream); passing != Engine::Passing::kNo) [[unlikely]] {
+      return pass(*own, device, size, passing, stream);
+    }
+    if (own->history().is_recording()) [[unlikely]] own->history().gather(native::RecordContext::STATE);
+    const Engine::Grant grant = engine.serve(size, stream);
     insistence_.free_put_aside();
-    if (grant.address != nullptr) return hand_out(grant.address, size, *own, device);
-    return allocate_upstream(*own, device, size, grant);
+    if (grant.address == nullptr) [[unlikely]] return allocate_upstream(*own, device, size, grant);
+    return hand_out(grant.address, size, *own, device);
+  }
+
+  [[gnu::noinline]] c10::DataPtr ask_upstream(Bytes size) {
+    return insistence_.ask(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); });
+  }
+
+  [[gnu::cold, gnu::noinline]] c10::DataPtr serve_noting_stack(std::size_t count) {
+    const std::uint32_t stack = stacks_->enter();
+    c10::DataPtr block = serve(count);
+    const Bytes size{static_cast<std::int64_t>(count)};
+    if (stack != 0 && size >= kSmallestPlanned) stacks_->note(block.get(), size, stack);
+    return block;
+  }
+
+  // What is small, or is asked for while there are pools, or by a program that wants nothing cached.
+  [[gnu::noinline]] c10::DataPtr serve_apart(Bytes size) {
+    const bool in_pool = pools_.has_any() && is_of_pool();
+    if (is_planned(size) && !in_pool) return serve_planned(size);
+    c10::DataPtr block = ask_upstream(size);
+    if (in_pool) static_cast<void>(block.compare_exchange_deleter(upstream_.raw_deleter(), &delete_block));
+    return block;
+  }
+
+  TorchCudaDevice* current_device(Device& device) {
+    // The check costs as much as the question.
+    if (const cudaError_t asked = c10::cuda::GetDevice(&device); asked != cudaSuccess) [[unlikely]] C10_CUDA_CHECK(asked);
+    return devices_.find(device);
+  }
+
+  // What no plan can serve. `stream`: of no meaning for what is not tracked.
+  [[gnu::noinline]] c10::DataPtr pass(TorchCudaDevice& own, Device device, Bytes size, Engine::Passing passing, StreamId stream) {
+    if (passing == Engine::Passing::kUntracked) return allocate_untracked(own, device, size);
+    if (passing == Engine::Passing::kObserved) return allocate_observed(own, size, stream);
+    Engine::Grant nothing;
+    nothing.stream = stream;
+    return allocate_upstream(own, device, size, nothing);
   }
 
   bool is_of_pool() {
@@ -258,7 +299,7 @@ class CudaAdaptor final : public CudaForwarder {
     return {address, address, &delete_block, c10::Device(c10::DeviceType::CUDA, device)};
   }
 
-  c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, const Engine::Grant& grant) {
+  [[gnu::noinline]] c10::DataPtr allocate_upstream(TorchCudaDevice& own, Device device, Bytes size, const Engine::Grant& grant) {
     void* in_arena = nullptr;
     const auto ask = [&] { return grant.is_lasting ? devices_.allocate_lasting(device, size) : upstream_.allocate(static_cast<std::size_t>(size.value)); };
     const auto anywhere = [&] { return in_arena = own.engine().allocate_anywhere(size, grant.stream, grant); };
@@ -278,7 +319,7 @@ class CudaAdaptor final : public CudaForwarder {
     return block;
   }
 
-  c10::DataPtr allocate_observed(TorchCudaDevice& own, Bytes size, StreamId stream) {
+  [[gnu::noinline]] c10::DataPtr allocate_observed(TorchCudaDevice& own, Bytes size, StreamId stream) {
     c10::DataPtr block = insistence_.ask(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); });
     own.statistics().note_upstream(size);
     own.engine().observe(block.get(), size, stream);
@@ -286,7 +327,7 @@ class CudaAdaptor final : public CudaForwarder {
     return block;
   }
 
-  c10::DataPtr allocate_untracked(TorchCudaDevice& own, Device device, Bytes size) {
+  [[gnu::noinline]] c10::DataPtr allocate_untracked(TorchCudaDevice& own, Device device, Bytes size) {
     void* in_arena = nullptr;
     Engine::Grant nothing;
     const auto anywhere = [&] {
@@ -305,19 +346,28 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   void release(void* address) {
-    if (UpstreamCall::put_aside(address)) return;
-    if (TorchCudaDevice* own = devices_.owner_of(address); own != nullptr) {
-      const Device device = static_cast<Device>(own->engine().options().device);
-      if (own->history().is_recording()) own->history().gather(native::RecordContext::ALL);
-      if (is_listened_to()) tell_listeners(address, Bytes{} - own->engine().block_at(address).size, *own, device);
-      if (own->engine().deallocate(address) || own->engine().owns(address)) return;
-    }
+    if (UpstreamCall::put_aside(address)) [[unlikely]] return;
+    TorchCudaDevice* const own = devices_.owner_of(address);
+    if (own == nullptr) [[unlikely]] return release_upstream(address);
+    Engine& engine = own->engine();
+    if (own->history().is_recording()) [[unlikely]] own->history().gather(native::RecordContext::ALL);
+    if (is_listened_to()) [[unlikely]] tell_of_release(address, *own);
+    if (engine.deallocate(address) || engine.owns(address)) [[likely]] return;
+    release_upstream(address);
+  }
+
+  [[gnu::noinline]] void release_upstream(void* address) {
     if (!devices_.forget(address)) upstream_.raw_delete(address);
+  }
+
+  [[gnu::cold, gnu::noinline]] static void tell_of_release(void* address, TorchCudaDevice& own) {
+    tell_listeners(address, Bytes{} - own.engine().block_at(address).size, own, static_cast<Device>(own.engine().options().device));
   }
 
   TorchCudaPools pools_;
   TorchCudaDevices devices_;
   const bool is_forced_uncached_;
+  std::atomic<bool> is_caching_;               // as upstream answers, which is asked through here alone
   const std::unique_ptr<TorchStacks> stacks_;  // null: no stacks are wanted
   TorchCudaInsistence insistence_;
   TorchCudaWatch* watch_ = nullptr;            // where there is a trace; set before the first allocation

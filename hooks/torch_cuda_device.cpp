@@ -90,12 +90,12 @@ TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_
 
 void TorchCudaDevice::placed(const void* address, Bytes size, StreamId stream) noexcept {
   statistics_.placed(size);
-  if (history_.is_recording()) history_.placed(address, size, stream);
+  if (history_.is_recording()) [[unlikely]] history_.placed(address, size, stream);
 }
 
 void TorchCudaDevice::released(const void* address, Bytes size) noexcept {
   statistics_.released(size);
-  if (history_.is_recording()) history_.released(address, size);
+  if (history_.is_recording()) [[unlikely]] history_.released(address, size);
 }
 
 void TorchCudaDevice::round_ended() noexcept {

@@ -6,6 +6,7 @@ void TorchCudaDevices::add_up_to(int count, Bytes smallest_planned) {
   for (int device = static_cast<int>(devices_.size()); device < count; ++device) {
     devices_.push_back(std::make_unique<TorchCudaDevice>(upstream_, device, smallest_planned, pools_));
   }
+  sole_ = devices_.size() == 1 ? devices_.front().get() : nullptr;
 }
 
 bool TorchCudaDevices::forget(void* address) {

@@ -33,8 +33,11 @@ class TorchCudaDevices {
     const auto index = static_cast<std::size_t>(device);
     return index < devices_.size() ? devices_[index].get() : nullptr;
   }
+  // The only one; null: there are none or several.
+  TorchCudaDevice* sole() const { return sole_; }
   // In whose arena the address of a live block lies; null: in none.
   TorchCudaDevice* owner_of(const void* address) const {
+    if (sole_ != nullptr) return sole_->engine().owns(address) ? sole_ : nullptr;
     for (const auto& own : devices_) {
       if (own->engine().owns(address)) return own.get();
     }
@@ -52,6 +55,7 @@ class TorchCudaDevices {
 
   Upstream& upstream_;
   TorchCudaPools& pools_;
+  TorchCudaDevice* sole_ = nullptr;
   std::vector<std::unique_ptr<TorchCudaDevice>> devices_;  // by index
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
 };

@@ -99,7 +99,8 @@ void TorchCudaStatistics::remove(const Block& block) {
 
 void TorchCudaStatistics::placed(Bytes size) noexcept {
   const Block block = block_of(size, true);
-  is_plain(block.rounded) ? add(block) : place_looking(block);
+  if (!is_plain(block.rounded)) [[unlikely]] return place_looking(block);
+  add(block);
 }
 
 void TorchCudaStatistics::place_looking(const Block& block) noexcept {
@@ -113,7 +114,8 @@ void TorchCudaStatistics::place_looking(const Block& block) noexcept {
 void TorchCudaStatistics::released(Bytes size) noexcept {
   // Torch is asked for its limit where there is such a block at all. Only who calls this changes their number.
   const Block block = block_of(size, oversize_.current() > 0);
-  is_plain({}) ? remove(block) : release_looking(block);
+  if (!is_plain({})) [[unlikely]] return release_looking(block);
+  remove(block);
 }
 
 void TorchCudaStatistics::release_looking(const Block& block) noexcept {

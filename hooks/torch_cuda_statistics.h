@@ -131,8 +131,8 @@ class TorchCudaStatistics {
   bool is_plain(Bytes more) const {
     return lock_.is_open() && !is_still_ && estimate_.value() + more.value <= room_.load(std::memory_order_relaxed);
   }
-  void place_looking(const Block& block) noexcept;
-  void release_looking(const Block& block) noexcept;
+  [[gnu::cold, gnu::noinline]] void place_looking(const Block& block) noexcept;
+  [[gnu::cold, gnu::noinline]] void release_looking(const Block& block) noexcept;
   void wait_until_left() const;
   void add(const Block& block);
   void remove(const Block& block);

@@ -23,12 +23,9 @@ Block& BlockTable::take_place(Offset offset, Bytes size) {
   if (const ExtentIndex::Extent* previous = extents_.before(place)) {
     EBBTIDE_CHECK_OP(previous->end.value, <=, offset.value);
   }
-  last_ = {};
+  last_.offset = kNowhere;
   live_bytes_ += size;
-  if (unused_.empty()) {
-    unused_.push_back(static_cast<std::uint32_t>(entries_.size()));
-    entries_.emplace_back();
-  }
+  if (unused_.empty()) [[unlikely]] add_entry();
   const std::uint32_t number = unused_.back();
   unused_.pop_back();
   extents_.insert(place, offset, end, number);
@@ -38,11 +35,16 @@ Block& BlockTable::take_place(Offset offset, Bytes size) {
   return entry.second;
 }
 
+void BlockTable::add_entry() {
+  unused_.push_back(static_cast<std::uint32_t>(entries_.size()));
+  entries_.emplace_back();
+}
+
 const Block* BlockTable::erase(Offset offset) {
   const ExtentIndex::Place place = place_of(offset);
   const ExtentIndex::Extent* found = extents_.at(place);
-  if (found == nullptr || found->begin != offset) return nullptr;
-  last_ = {};
+  if (found == nullptr || found->begin != offset) [[unlikely]] return nullptr;
+  last_.offset = kNowhere;
   const std::uint32_t number = found->holder;
   extents_.erase(place);
   unused_.push_back(number);

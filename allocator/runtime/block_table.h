@@ -105,17 +105,22 @@ class BlockTable {
 
  private:
   ExtentIndex::Place place_of(Offset offset) const {
-    if (last_.offset != offset) last_ = {offset, extents_.place_of(offset)};
+    if (last_.offset != offset) {
+      last_.found = extents_.place_of(offset);
+      last_.offset = offset;
+    }
     return last_.found;
   }
   Block& take_place(Offset offset, Bytes size);
+  [[gnu::cold]] void add_entry();
 
   ExtentIndex extents_;               // holders are indices of entries_
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> unused_; // of entries_
   // What was looked up last, until a block comes or goes: who takes a place has just asked who holds it.
+  static constexpr Offset kNowhere{-1};
   struct LookUp {
-    Offset offset{-1};
+    Offset offset = kNowhere;
     ExtentIndex::Place found;
   };
   mutable LookUp last_;

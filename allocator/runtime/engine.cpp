@@ -83,10 +83,29 @@ Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
   return backoff(recorder_.round().kind).is_resting() ? Bypass::Reason::kResting : Bypass::Reason::kNone;
 }
 
+// Whether it is of use to know if the request is made in a backward pass. It is asked of torch, which takes a while.
+bool Engine::awaits_backward() const {
+  if (options_.is_in_backward == nullptr) return false;
+  if (!has_marks_) return true;
+  const bool is_known = has_seen_backward_ && recorder_.round().backward_begin != kAlive;
+  return !is_known && server_.may_begin_backward();
+}
+
 // Whether the request belongs to the running round; otherwise it is counted as one that passes by.
 bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<QuickLock>& lock) {
-  const bool is_in_backward = options_.is_in_backward != nullptr && options_.is_in_backward();
   lock.lock();
+  const bool is_in_backward = awaits_backward() && options_.is_in_backward();
+  const bool is_as_before = home_is_known_ && stream == home_ && !is_news_of_backward(is_in_backward) && !recorder_.is_full();
+  if (!is_as_before) [[unlikely]] note_news(stream, is_in_backward, lock);
+  if (const Bypass::Reason reason = reason_to_pass(stream); reason != Bypass::Reason::kNone) [[unlikely]] {
+    bypass_.count(reason, size);
+    return false;
+  }
+  if (is_in_backward) recorder_.note_backward();
+  return true;
+}
+
+void Engine::note_news(StreamId stream, bool is_in_backward, std::unique_lock<QuickLock>& lock) {
   bool is_news = !home_is_known_ && !has_marks_ && note_backward(is_in_backward, lock);
   if (!home_is_known_ && !recorder_.is_prologue()) {
     home_ = stream;
@@ -94,12 +113,6 @@ bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<Quic
   }
   if (home_is_known_ && stream == home_) is_news |= note_backward(is_in_backward, lock);
   if (is_news || recorder_.is_full()) set_bypass();
-  if (const Bypass::Reason reason = reason_to_pass(stream); reason != Bypass::Reason::kNone) {
-    bypass_.count(reason, size);
-    return false;
-  }
-  if (is_in_backward) recorder_.note_backward();
-  return true;
 }
 
 Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
@@ -114,17 +127,15 @@ Engine::Grant Engine::serve(Bytes size, StreamId stream) noexcept {
   Grant grant;
   grant.stream = stream;
   std::unique_lock lock(lock_, std::defer_lock);
-  if (!belongs_to_round(size, stream, lock)) return grant;
+  if (!belongs_to_round(size, stream, lock)) [[unlikely]] return grant;
   Placing placing = place(size);
   grant.origin = recorder_.add(size, placing.node);
   grant.root = placing.root;
-  if (placing.kind == Placing::Kind::kPlanned || placing.kind == Placing::Kind::kGap) {
+  if (placing.kind == Placing::Kind::kPlanned || placing.kind == Placing::Kind::kGap) [[likely]] {
     arena_.place(placing.offset, {size, grant.origin, placing.root, -1}, stream);
     const Bytes needed{placing.offset.value + size.value};
-    if (needed > arena_.extent() && !grow(needed, lock)) {
-      static_cast<void>(arena_.release(placing.offset));
-      server_.give_up();
-      placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};
+    if (needed > arena_.extent() && !grow(needed, lock)) [[unlikely]] {
+      give_up(placing);
     } else {
       grant.address = hand_out(placing.offset, size, stream, placement_of(placing.kind));
     }
@@ -133,6 +144,13 @@ Engine::Grant Engine::serve(Bytes size, StreamId stream) noexcept {
   grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || is_gradient(placing.kind, size));
   count(placing, size);
   return grant;
+}
+
+// The arena could not grow to a place that was taken.
+void Engine::give_up(Placing& placing) {
+  static_cast<void>(arena_.release(placing.offset));
+  server_.give_up();
+  placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};
 }
 
 void* Engine::hand_out(Offset offset, Bytes size, StreamId stream, Placement placement) {
@@ -147,7 +165,7 @@ Placing Engine::place(Bytes size) {
   Placing placing = options_.observe_only ? Placing{} : server_.place(size, recorder_);
   if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
   // What is followed on trial is not served.
-  if (backoff(recorder_.round().kind).is_on_trial()) placing = {Placing::Kind::kUpstream, {}, placing.root, placing.node, {}, {}};
+  if (backoff(recorder_.round().kind).is_on_trial()) [[unlikely]] placing = {Placing::Kind::kUpstream, {}, placing.root, placing.node, {}, {}};
   return placing;
 }
 
@@ -267,9 +285,9 @@ void Engine::note_small(Bytes size) noexcept {
 
 bool Engine::deallocate(const void* address) noexcept {
   const std::lock_guard lock(lock_);
-  if (!arena_.contains(address)) return false;
+  if (!arena_.contains(address)) [[unlikely]] return false;
   const Block* block = arena_.release(arena_.offset_of(address));
-  if (block == nullptr) {
+  if (block == nullptr) [[unlikely]] {
     EBBTIDE_WARN("free of %p, which is not a block of the arena: ignored", address);
     return false;
   }

@@ -161,6 +161,13 @@ class EBBTIDE_EXPORT Engine {
   [[gnu::cold]] EBBTIDE_LOCAL void note_divergence(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock);
   void note_input(const Extents& input);
+  EBBTIDE_LOCAL bool awaits_backward() const;
+  // Whether note_backward() has something to note.
+  bool is_news_of_backward(bool is_in_backward) const {
+    return is_in_backward != has_seen_backward_ && !(has_seen_backward_ && has_marks_);
+  }
+  // Of a request that is not as those before it: its stream, a backward, or how many there were.
+  [[gnu::cold]] EBBTIDE_LOCAL void note_news(StreamId stream, bool is_in_backward, std::unique_lock<QuickLock>& lock);
   // True when a backward began, or ended a round: what may pass by is another matter then.
   bool note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock);
   EBBTIDE_LOCAL bool is_in_optimizer_step() const;
@@ -171,6 +178,7 @@ class EBBTIDE_EXPORT Engine {
   void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);
   void shrink_to_plan(std::unique_lock<QuickLock>& lock);
   EBBTIDE_LOCAL Placing place(Bytes size);
+  [[gnu::cold]] EBBTIDE_LOCAL void give_up(Placing& placing);
   void note_whether_it_fits();
   void note_step_plan();
   Bytes height_in_force() const;
@@ -188,7 +196,7 @@ class EBBTIDE_EXPORT Engine {
   }
   void emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
             std::uint8_t detail = 0) const noexcept {
-    if (options_.sink != nullptr) record(action, placement, address, size, stream, detail);
+    if (options_.sink != nullptr) [[unlikely]] record(action, placement, address, size, stream, detail);
   }
   void record(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
               std::uint8_t detail) const noexcept;

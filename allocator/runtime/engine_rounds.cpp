@@ -20,8 +20,7 @@ constexpr std::uint32_t kPause = 32;        // rounds between learning, once the
 
 // Programs that give no hints at all (C++ without a call of ours) are cut where a backward has ended.
 bool Engine::note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock) {
-  if (is_in_backward == has_seen_backward_) return false;
-  if (has_seen_backward_ && has_marks_) return false;
+  if (!is_news_of_backward(is_in_backward)) return false;
   if (has_seen_backward_) cut(RoundKind::kStep, 0, {}, lock);
   has_seen_backward_ = is_in_backward;
   return true;

@@ -55,6 +55,7 @@ class ExpectedSizes {
   // A request of this size was none that is expected.
   void note_unmatched(Bytes size) { judge_input(size, false); }
   // True once after the sizes expected of this round became known or changed.
+  bool has_news() const { return news_; }
   bool take_news() { return std::exchange(news_, false); }
 
  private:

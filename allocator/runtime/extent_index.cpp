@@ -1,111 +1,167 @@
 #include "allocator/runtime/extent_index.h"
 
 #include <algorithm>
+#include <cstring>
+#include <numeric>
 #include <utility>
 
 namespace ebbtide {
+namespace {
+
+// As many items as any processor handles at once. The loops over them are not unrolled: a request goes through the same few
+// lines of code.
+template <typename Item>
+struct Lanes {
+  using Type [[gnu::vector_size(16)]] = Item;
+  static constexpr std::size_t kCount = 16 / sizeof(Item);
+
+  static Type load(const Item* from) {
+    Type lanes;
+    std::memcpy(&lanes, from, sizeof(lanes));
+    return lanes;
+  }
+  static void store(Type lanes, Item* to) { std::memcpy(to, &lanes, sizeof(lanes)); }
+  static Type all(Item value) { return Type{} + value; }
+  static Type from_zero() {
+    Type lanes{};
+    for (std::size_t i = 0; i < kCount; ++i) lanes[i] = static_cast<Item>(i);
+    return lanes;
+  }
+};
+
+}  // namespace
+
+template <typename Item>
+void ExtentIndex::Row<Item>::open_gap(std::size_t at, std::size_t most) {
+  using L = Lanes<Item>;
+  const auto first = L::all(static_cast<Item>(at));
+  auto numbers = L::from_zero() + static_cast<Item>(most - L::kCount);
+  for (std::size_t end = most; end > 0; end -= L::kCount) {
+    Item* const here = items() + (end - L::kCount);
+    const auto moves = numbers > first;
+    L::store((L::load(here - 1) & moves) | (L::load(here) & ~moves), here);
+    numbers -= static_cast<Item>(L::kCount);
+  }
+}
+
+template <typename Item>
+void ExtentIndex::Row<Item>::close_gap(std::size_t at, std::size_t most) {
+  using L = Lanes<Item>;
+  const auto first = L::all(static_cast<Item>(at));
+  auto numbers = L::from_zero();
+  for (Item* here = items(); here < items() + most; here += L::kCount) {
+    const auto stays = first > numbers;
+    L::store((L::load(here) & stays) | (L::load(here + 1) & ~stays), here);
+    numbers += static_cast<Item>(L::kCount);
+  }
+}
+
+void ExtentIndex::Chunk::clear() {
+  count = 0;
+  keys.cells.fill(kNoKey);
+  std::iota(slots.items(), slots.items() + kMost, std::int8_t{0});
+}
 
 // The last one that begins at or below `offset`, or else the first. Multiplied, because compilers make a branch of a choice, and of
-// these every second one would be mispredicted. Requires: there are chunks.
-std::size_t ExtentIndex::chunk_of(Offset offset) const {
-  const Offset* begin = firsts_.data();
-  std::size_t count = firsts_.size();
+// these every second one would be mispredicted. Requires: there are leaves.
+std::size_t ExtentIndex::leaf_of(Offset offset) const {
+  const Leaf* begin = leaves_.data();
+  std::size_t count = leaves_.size();
   while (count > 1) {
     const std::size_t half = count / 2;
-    begin += static_cast<std::size_t>(begin[half] <= offset) * half;
+    begin += static_cast<std::size_t>(begin[half].first <= offset) * half;
     count -= half;
   }
-  return static_cast<std::size_t>(begin - firsts_.data());
+  return static_cast<std::size_t>(begin - leaves_.data());
 }
 
 ExtentIndex::Place ExtentIndex::place_of(Offset offset) const {
-  if (chunks_.empty()) return {};
-  const std::size_t number = chunk_of(offset);
-  const Chunk& chunk = *chunks_[number];
-  const Key key = key_of(offset);
-  Key below = 0;
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < kMost; ++i) below += chunk.keys[i] < key ? 1 : 0;  // of a length known beforehand: vectorised
-  auto index = static_cast<std::size_t>(below);
-  while (index < chunk.count && chunk.extents[index].begin < offset) ++index;  // of the same key
+  if (leaves_.empty()) [[unlikely]] return {};
+  const std::size_t number = leaf_of(offset);
+  const Chunk& chunk = *leaves_[number].chunk;
+  using L = Lanes<Key>;
+  const auto key = L::all(key_of(offset));
+  auto below = L::all(0);
+  for (const Key* here = chunk.keys.items(); here < chunk.keys.items() + chunk.keys_used(); here += L::kCount) below -= L::load(here) < key;
+  auto index = static_cast<std::size_t>((below[0] + below[1]) + (below[2] + below[3]));
+  while (index < chunk.count && chunk.extent(index).begin < offset) [[unlikely]] ++index;  // of the same key
   return {number, index};
 }
 
-const ExtentIndex::Extent* ExtentIndex::at(Place place) const {
-  if (place.chunk < chunks_.size() && place.index < chunks_[place.chunk]->count) {
-    return &chunks_[place.chunk]->extents[place.index];
-  }
-  return place.chunk + 1 < chunks_.size() ? chunks_[place.chunk + 1]->extents.data() : nullptr;
+const ExtentIndex::Extent* ExtentIndex::first_after(Place place) const {
+  return place.chunk + 1 < leaves_.size() ? &leaves_[place.chunk + 1].chunk->extent(0) : nullptr;
 }
 
-const ExtentIndex::Extent* ExtentIndex::before(Place place) const {
-  if (place.index > 0) return &chunks_[place.chunk]->extents[place.index - 1];
+const ExtentIndex::Extent* ExtentIndex::last_before(Place place) const {
   if (place.chunk == 0) return nullptr;
-  const Chunk& previous = *chunks_[place.chunk - 1];
-  return &previous.extents[previous.count - 1];
+  const Chunk& previous = *leaves_[place.chunk - 1].chunk;
+  return &previous.extent(previous.count - 1);
 }
 
-const ExtentIndex::Extent* ExtentIndex::last() const { return before({chunks_.size(), 0}); }
+const ExtentIndex::Extent* ExtentIndex::last() const { return before({leaves_.size(), 0}); }
 
 std::unique_ptr<ExtentIndex::Chunk> ExtentIndex::new_chunk() {
   if (spare_.empty()) return std::make_unique<Chunk>();
   std::unique_ptr<Chunk> chunk = std::move(spare_.back());
   spare_.pop_back();
-  chunk->count = 0;
-  chunk->keys.fill(kNoKey);
+  chunk->clear();
   return chunk;
 }
 
+void ExtentIndex::add_first_leaf(Offset begin) { leaves_.push_back({begin, new_chunk()}); }
+
 void ExtentIndex::split(std::size_t chunk) {
-  Chunk& full = *chunks_[chunk];
+  constexpr std::size_t kKept = kMost / 2;
+  Chunk& full = *leaves_[chunk].chunk;
   std::unique_ptr<Chunk> upper = new_chunk();
-  const auto middle = full.extents.begin() + kMost / 2;
-  std::copy(middle, full.extents.end(), upper->extents.begin());
-  std::copy(full.keys.begin() + kMost / 2, full.keys.end(), upper->keys.begin());
-  std::fill(full.keys.begin() + kMost / 2, full.keys.end(), kNoKey);
-  full.count = upper->count = kMost / 2;
+  for (std::size_t i = kKept; i < kMost; ++i) upper->extents[i - kKept] = full.extent(i);  // new: its slots are in order
+  std::copy_n(full.keys.items() + kKept, kMost - kKept, upper->keys.items());
+  std::fill_n(full.keys.items() + kKept, kMost - kKept, kNoKey);
+  full.count = kKept;
+  upper->count = kMost - kKept;
   const auto behind = static_cast<std::ptrdiff_t>(chunk) + 1;
-  firsts_.insert(firsts_.begin() + behind, upper->extents.front().begin);
-  chunks_.insert(chunks_.begin() + behind, std::move(upper));
+  const Offset first = upper->extents.front().begin;
+  leaves_.insert(leaves_.begin() + behind, Leaf{first, std::move(upper)});
 }
 
 void ExtentIndex::insert(Place place, Offset begin, Offset end, std::uint32_t holder) {
-  if (chunks_.empty()) {
-    chunks_.push_back(new_chunk());
-    firsts_.push_back(begin);
-  }
-  if (chunks_[place.chunk]->count == kMost) {
+  if (leaves_.empty()) [[unlikely]] add_first_leaf(begin);
+  if (leaves_[place.chunk].chunk->count == kMost) [[unlikely]] {
     split(place.chunk);
     if (place.index > kMost / 2) place = {place.chunk + 1, place.index - kMost / 2};
   }
-  Chunk& chunk = *chunks_[place.chunk];
-  Extent* const extents = chunk.extents.data();
-  Key* const keys = chunk.keys.data();
-  std::copy_backward(extents + place.index, extents + chunk.count, extents + chunk.count + 1);
-  std::copy_backward(keys + place.index, keys + chunk.count, keys + chunk.count + 1);
-  extents[place.index].begin = begin;
-  extents[place.index].end = end;
-  extents[place.index].holder = holder;
-  keys[place.index] = key_of(begin);
+  Chunk& chunk = *leaves_[place.chunk].chunk;
+  const std::int8_t slot = chunk.slots.last();
+  chunk.keys.open_gap(place.index, chunk.keys_used());
+  chunk.slots.open_gap(place.index, kMost);
   ++chunk.count;
-  if (place.index == 0) firsts_[place.chunk] = begin;
+  chunk.keys.items()[place.index] = key_of(begin);
+  chunk.slots.items()[place.index] = slot;
+  Extent& extent = chunk.extents[static_cast<std::size_t>(slot)];
+  extent.begin = begin;
+  extent.end = end;
+  extent.holder = holder;
+  if (place.index == 0) leaves_[place.chunk].first = begin;
 }
 
 void ExtentIndex::erase(Place place) {
-  Chunk& chunk = *chunks_[place.chunk];
-  Extent* const begin = chunk.extents.data();
-  Key* const keys = chunk.keys.data();
-  std::copy(begin + place.index + 1, begin + chunk.count, begin + place.index);
-  std::copy(keys + place.index + 1, keys + chunk.count, keys + place.index);
-  keys[--chunk.count] = kNoKey;
+  Chunk& chunk = *leaves_[place.chunk].chunk;
+  const std::int8_t slot = chunk.slots.items()[place.index];
+  chunk.keys.close_gap(place.index, chunk.keys_used());
+  chunk.slots.close_gap(place.index, kMost);
+  chunk.slots.last() = slot;
+  --chunk.count;
+  if (place.index > 0) return;
   if (chunk.count > 0) {
-    if (place.index == 0) firsts_[place.chunk] = begin->begin;
-    return;
+    leaves_[place.chunk].first = chunk.extent(0).begin;
+  } else {
+    remove_leaf(place.chunk);
   }
-  const auto at = static_cast<std::ptrdiff_t>(place.chunk);
-  spare_.push_back(std::move(chunks_[place.chunk]));
-  chunks_.erase(chunks_.begin() + at);
-  firsts_.erase(firsts_.begin() + at);
+}
+
+void ExtentIndex::remove_leaf(std::size_t chunk) {
+  spare_.push_back(std::move(leaves_[chunk].chunk));
+  leaves_.erase(leaves_.begin() + static_cast<std::ptrdiff_t>(chunk));
 }
 
 }  // namespace ebbtide

@@ -14,14 +14,15 @@
 namespace ebbtide {
 
 // Ranges in chunks, and the chunks' first offsets beside them: the leaves of a B+-tree of two levels. A search touches a
-// few neighbouring cache lines where a balanced tree of nodes touches one a level, and a range that comes or goes moves half
-// a chunk instead of turning nodes. In a chunk all keys are compared at once (four an instruction) where a binary search waits
-// for each of its loads.
+// few neighbouring cache lines where a balanced tree of nodes touches one a level. In a chunk all keys are compared at once
+// (four an instruction) where a binary search waits for each of its loads. A range stays where it was written while it lives:
+// when others come or go, only keys and numbers of slots move, always all of them in the same steps, so that nothing is
+// predicted wrongly and nobody else's code is called.
 //
 // Guarded by its owner. Cost: O(log n) to find a range, and to insert or erase one O(kMost + n / kMost) moved bytes, which is
 // less for up to some hundred thousand ranges. No heap allocation once warm.
-// Invariants: (1) ranges are sorted and disjoint; (2) no chunk is empty; (3) firsts_[i] is where chunk i begins; (4) keys are
-// key_of() of the ranges' first bytes, and kNoKey behind the last.
+// Invariants: (1) ranges are sorted and disjoint; (2) no chunk is empty; (3) leaves_[i].first is where chunk i begins; (4) keys are
+// key_of() of the ranges' first bytes, and kNoKey behind the last; (5) a chunk's slots are each number once.
 class ExtentIndex {
  public:
   struct Extent {
@@ -36,8 +37,16 @@ class ExtentIndex {
   // Before the first range that begins at or above `offset`.
   Place place_of(Offset offset) const;
   // The range at the place and the one before it; null when there is none.
-  const Extent* at(Place place) const;
-  const Extent* before(Place place) const;
+  const Extent* at(Place place) const {
+    if (place.chunk < leaves_.size() && place.index < leaves_[place.chunk].chunk->count) [[likely]] {
+      return &leaves_[place.chunk].chunk->extent(place.index);
+    }
+    return first_after(place);
+  }
+  const Extent* before(Place place) const {
+    if (place.index > 0) [[likely]] return &leaves_[place.chunk].chunk->extent(place.index - 1);
+    return last_before(place);
+  }
   const Extent* last() const;
 
   // Requires: the range belongs at this place, and is disjoint from its neighbours.
@@ -49,9 +58,9 @@ class ExtentIndex {
   class Iterator {
    public:
     Iterator(const ExtentIndex* of, Place place) : of_(of), place_(place) {}
-    const Extent& operator*() const { return of_->chunks_[place_.chunk]->extents[place_.index]; }
+    const Extent& operator*() const { return of_->leaves_[place_.chunk].chunk->extent(place_.index); }
     Iterator& operator++() {
-      if (++place_.index == of_->chunks_[place_.chunk]->count) place_ = {place_.chunk + 1, 0};
+      if (++place_.index == of_->leaves_[place_.chunk].chunk->count) place_ = {place_.chunk + 1, 0};
       return *this;
     }
     bool operator==(const Iterator& other) const { return place_.chunk == other.place_.chunk && place_.index == other.place_.index; }
@@ -61,30 +70,58 @@ class ExtentIndex {
     Place place_;
   };
   Iterator begin() const { return {this, {0, 0}}; }
-  Iterator end() const { return {this, {chunks_.size(), 0}}; }
+  Iterator end() const { return {this, {leaves_.size(), 0}}; }
 
  private:
   static constexpr std::size_t kMost = 32;  // ranges in a chunk
+  static constexpr std::size_t kFew = 8;
   // Of an offset: it grows with it, but not with every byte of it.
   using Key = std::int32_t;
   static constexpr Key kNoKey = std::numeric_limits<Key>::max();
   static constexpr int kKeyShift = 12;
   static Key key_of(Offset offset) { return static_cast<Key>(std::min<std::int64_t>(offset.value >> kKeyShift, kNoKey - 1)); }
 
+  // One item for each range, in order. The cells before the first and behind the last are read with those beside them, no more.
+  template <typename Item>
+  struct Row {
+    std::array<Item, kMost + 2> cells{};
+
+    Item* items() { return cells.data() + 1; }
+    const Item* items() const { return cells.data() + 1; }
+    Item& last() { return cells[kMost]; }
+    // Of the first `most`: all from `at` on moves up by one, but for the last, which is lost. What is to stand at `at` is for
+    // the caller to say.
+    void open_gap(std::size_t at, std::size_t most);
+    // Likewise: all behind `at` moves down by one, and the cell behind them to their end.
+    void close_gap(std::size_t at, std::size_t most);
+  };
   struct Chunk {
-    Chunk() { keys.fill(kNoKey); }
+    Chunk() { clear(); }
+    void clear();
+    // So many keys are looked at, and moved: two numbers only, so that loops end where they did before.
+    std::size_t keys_used() const { return count < kFew ? kFew : kMost; }
+    Extent& extent(std::size_t index) { return extents[static_cast<std::size_t>(slots.items()[index])]; }
+    const Extent& extent(std::size_t index) const { return extents[static_cast<std::size_t>(slots.items()[index])]; }
 
     std::size_t count = 0;
-    std::array<Key, kMost> keys;
+    Row<Key> keys;
+    Row<std::int8_t> slots;  // of extents; behind the last range: those that are free, the one that was freed last at the end
     std::array<Extent, kMost> extents;
   };
+  struct Leaf {
+    Offset first;
+    std::unique_ptr<Chunk> chunk;
+  };
 
-  std::size_t chunk_of(Offset offset) const;
-  std::unique_ptr<Chunk> new_chunk();
-  void split(std::size_t chunk);
+  std::size_t leaf_of(Offset offset) const;
+  [[gnu::cold]] const Extent* first_after(Place place) const;
+  [[gnu::cold]] const Extent* last_before(Place place) const;
+  [[gnu::cold]] std::unique_ptr<Chunk> new_chunk();
+  [[gnu::cold]] void add_first_leaf(Offset begin);
+  [[gnu::cold]] void split(std::size_t chunk);
+  [[gnu::cold]] void remove_leaf(std::size_t chunk);
 
-  std::vector<std::unique_ptr<Chunk>> chunks_;
-  std::vector<Offset> firsts_;
+  std::vector<Leaf> leaves_;
   std::vector<std::unique_ptr<Chunk>> spare_;
 };
 

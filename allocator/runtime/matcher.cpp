@@ -16,6 +16,7 @@ constexpr std::size_t kMaxPassed = 2;  // nodes that one request alone may pass 
 
 void Matcher::begin(const Program& program, Bytes smallest, const Extents& input) {
   program_ = &program;
+  count_ = static_cast<std::uint32_t>(program.nodes.size());
   cursor_ = 0;
   unmatched_.clear();
   used_.assign(program.nodes.size(), 0);
@@ -87,9 +88,8 @@ std::uint32_t Matcher::likeliest_from(std::uint32_t node, Bytes size) const {
 std::uint32_t Matcher::match_node(Bytes size) {
   const std::uint32_t found = find(size);
   lone_twin_.reset();
-  if (found != kNoNode) {
-    const bool passes_over = last_taken_ && found > *last_taken_ + 1;
-    if (passes_over && are_twins(*last_taken_) && is_due(*last_taken_ + 1)) lone_twin_ = last_taken_;
+  if (found != kNoNode) [[likely]] {
+    if (last_taken_ && found > *last_taken_ + 1) [[unlikely]] note_passed_over();
     last_taken_ = found;
     unmatched_.clear();
   } else {
@@ -100,10 +100,13 @@ std::uint32_t Matcher::match_node(Bytes size) {
   return found;
 }
 
+void Matcher::note_passed_over() {
+  if (are_twins(*last_taken_) && is_due(*last_taken_ + 1)) lone_twin_ = last_taken_;
+}
+
 std::uint32_t Matcher::find(Bytes size) {
-  const auto count = static_cast<std::uint32_t>(program_->nodes.size());
-  if (cursor_ < count && sizes_.is_exact(cursor_, size)) return take(likeliest_from(cursor_, size), size, true);
-  return search(size);
+  if (cursor_ >= count_ || !sizes_.is_exact(cursor_, size)) [[unlikely]] return search(size);
+  return take(optional_[cursor_] == 0 ? cursor_ : likeliest_from(cursor_, size), size, true);
 }
 
 // What is not the next one.

@@ -57,6 +57,7 @@ class Matcher {
   std::uint32_t cursor() const { return cursor_; }
   // True once after the sizes expected of this round became known or changed.
   bool take_news() { return sizes_.take_news(); }
+  bool has_news() const { return sizes_.has_news(); }
 
  private:
   // Nodes are found by number alone: what is put together in parts is slow to hand on, and this is on the way of every request.
@@ -66,14 +67,16 @@ class Matcher {
   [[gnu::noinline, gnu::cold]] std::uint32_t search(Bytes size);
   [[gnu::cold]] std::optional<std::uint32_t> find_far(Bytes size) const;
   std::size_t run_ending_at(std::uint32_t node, Bytes size) const;
-  std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
+  [[gnu::cold]] std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
   [[gnu::cold]] bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
   std::uint32_t take(std::uint32_t node, Bytes size, bool exact);
+  [[gnu::cold]] void note_passed_over();
   std::optional<std::uint32_t> find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
                                           bool guesses_count) const;
 
   const Program* program_ = nullptr;
+  std::uint32_t count_ = 0;           // of the program's nodes
   std::uint32_t cursor_ = 0;
   bool is_exact_ = false;             // of the node found last: see Match
   std::vector<Bytes> unmatched_;      // the requests before this one that were not expected, back to one that was

@@ -1,6 +1,7 @@
 #include "allocator/runtime/round_server.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "allocator/runtime/program_choice.h"
@@ -35,6 +36,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   fits_residents_ = ProgramBook::fits(*program_, residents);
   height_ = program_->height;
   matcher_.begin(*program_, smallest_, round.extents);
+  expect_backward(round);
   is_displaced_ = has_displaced();
 }
 
@@ -65,6 +67,17 @@ void RoundServer::follow_nothing() {
   serves_unknown_ = true;
 }
 
+// A forward without a known backward may get one at any time, and then ends otherwise (RoundCutter). Of rounds of other kinds it
+// matters only to what is learnt of them, and nothing is learnt while they do what they did.
+void RoundServer::expect_backward(const Round& round) {
+  const std::vector<Node>& nodes = program_->nodes;
+  const RootId first = program_->first_of_backward;
+  const auto found = std::find_if(nodes.begin(), nodes.end(), [first](const Node& node) { return node.root == first; });
+  const bool is_known = first != RootId{} && found != nodes.end();
+  backward_node_ = round.kind == RoundKind::kForward ? 0 : std::numeric_limits<std::uint32_t>::max();
+  if (is_known) backward_node_ = static_cast<std::uint32_t>(found - nodes.begin());
+}
+
 // The rest of the round is served as rounds with a form are: see Note [Forms].
 void RoundServer::follow_in_gaps() {
   follow_nothing();
@@ -72,38 +85,45 @@ void RoundServer::follow_in_gaps() {
 }
 
 RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
-  if (!inline_places_.empty()) return inline_places_[node];
+  if (!inline_places_.empty()) [[unlikely]] return inline_places_[node];
   const Node& planned = program_->nodes[node];
   return {planned.offset, planned.slot};
 }
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
-  if (!is_following()) return serves_unknown_ ? unplanned(size) : Placing{};
-  if (is_on_trial_) return recognise(size);
+  if (!is_following()) [[unlikely]] return serves_unknown_ ? unplanned(size) : Placing{};
+  if (is_on_trial_) [[unlikely]] return recognise(size);
   requested_ += size;
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
-  if (is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
-  if (!match) return in_gap(size, Divergence::kUnexpected);
-  if (matcher_.lone_twin()) take_second_twin(recorder.round());
-  switch (see_to_plan(match->node, recorder.round())) {
+  const bool is_next = match && match->node <= cursor_before;
+  if (!is_next && is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) [[unlikely]] match = matcher_.match(size);
+  if (!match) [[unlikely]] return in_gap(size, Divergence::kUnexpected);
+  if (matcher_.lone_twin()) [[unlikely]] take_second_twin(recorder.round());
+  if (has_news()) [[unlikely]] return place_with_news(match->node, size, recorder.round());
+  return place_node(match->node, size, recorder.round());
+}
+
+// The plan may not be what the round needs any more.
+Placing RoundServer::place_with_news(std::uint32_t node, Bytes size, const Round& round) {
+  switch (see_to_plan(node, round)) {
     case Outlook::kPlanned: break;
     case Outlook::kInGaps: follow_in_gaps(); return unplanned(size);
     case Outlook::kNoMemory: give_up(); return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
-  return place_node(match->node, size, recorder.round());
+  return place_node(node, size, round);
 }
 
 // One result, made where the caller wants it: this is on the way of every request.
 Placing RoundServer::place_node(std::uint32_t index, Bytes size, const Round& round) {
   const Node& node = program_->nodes[index];
   Placing placing;
-  if (!node.unplanned) {
+  if (!node.unplanned) [[likely]] {
     try_planned(index, size, placing);
     const bool must_grow = !placing.cause && placing.offset + size > Offset{arena_.extent().value};
-    if (must_grow && plan_lower(index, round)) try_planned(index, size, placing);
-    if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(index, size, round)) try_planned(index, size, placing);
-    if (placing.cause) placing = in_gap(size, *placing.cause, placing.holder);
+    if (must_grow && plan_lower(index, round)) [[unlikely]] try_planned(index, size, placing);
+    if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(index, size, round)) [[unlikely]] try_planned(index, size, placing);
+    if (placing.cause) [[unlikely]] placing = in_gap(size, *placing.cause, placing.holder);
   }
   placing.root = node.root;
   placing.node = static_cast<std::int32_t>(index);
@@ -117,9 +137,9 @@ void RoundServer::try_planned(std::uint32_t node, Bytes size, Placing& placing) 
   placing.kind = Placing::Kind::kPlanned;
   placing.offset = place.offset;
   placing.cause.reset();
-  if (size > place.slot) {
+  if (size > place.slot) [[unlikely]] {
     placing.cause = Divergence::kOutgrown;
-  } else if (holder != nullptr) {
+  } else if (holder != nullptr) [[unlikely]] {
     placing.cause = Divergence::kPlaceTaken;
     placing.holder = holder->origin;
   }
@@ -233,6 +253,7 @@ void RoundServer::follow(const Program& program, const Round& round) {
   followed_since_ = round.requests.size();
   must_replan_ = true;
   matcher_.begin(program, smallest_, round.extents);
+  expect_backward(round);
   std::vector<RootId> roots;
   for (const Request& request : round.requests) {
     const std::optional<Match> match = matcher_.match(request.size);

@@ -60,6 +60,9 @@ class RoundServer {
   Placing place(Bytes size, const RoundRecorder& recorder);
 
   bool is_following() const { return matcher_.is_following(); }
+  // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
+  // round does what its program says, up to where that has it.
+  bool may_begin_backward() const { return !is_following() || deviated() || matcher_.cursor() >= backward_node_; }
   const Program* program() const { return program_; }
   // What happened in this round, for deciding whether there is something to learn from it.
   bool deviated() const { return deviations_ > 0; }
@@ -105,9 +108,14 @@ class RoundServer {
   [[gnu::cold]] void take_second_twin(const Round& round);
   [[gnu::cold]] bool has_displaced() const;
   [[gnu::cold]] Bytes load_beside_plan(std::uint32_t current) const;
-  bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
+  // Whether see_to_plan() has something to see to.
+  bool has_news() const { return matcher_.has_news() || must_replan_ || is_displaced_; }
+  [[gnu::cold]] Placing place_with_news(std::uint32_t node, Bytes size, const Round& round);
+  // Of a request that is not the next one.
+  [[gnu::cold]] bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
   [[gnu::cold]] bool follow_better(const RoundRecorder& recorder, Bytes size);
   [[gnu::cold]] void follow_nothing();
+  void expect_backward(const Round& round);
   [[gnu::cold]] void follow_in_gaps();
   [[gnu::cold]] void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
@@ -120,6 +128,7 @@ class RoundServer {
   const Program* program_ = nullptr;
   Matcher matcher_;
   std::vector<Place> inline_places_;  // when not empty, instead of the program's own
+  std::uint32_t backward_node_ = 0;   // the backward pass begins no earlier: see may_begin_backward()
   Bytes height_;
   bool fits_residents_ = false;
   int deviations_ = 0;

@@ -170,6 +170,31 @@ TEST(Engine, RoundsWithFormsAreServedFromTheArenaWhetherKnownOrNot) {
   expect_no_fault(adaptor);
 }
 
+// To ask torch takes a while: as long as a round does what its program says it is asked where that has the backward.
+TEST(Engine, WhetherItIsABackwardIsAskedWhereOneMayBegin) {
+  static int asked = 0;
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.engine.is_in_backward = [] { return ++asked, in_backward; };
+  SimulatedAdaptor adaptor(options);
+  const auto asked_in_round = [&](int forwards) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 0);
+    const int before = asked;
+    std::vector<TensorId> kept;
+    for (int i = 0; i < forwards; ++i) kept.push_back(adaptor.allocate(Bytes{(i + 1) * kSize.value}));
+    in_backward = true;
+    for (int i = 0; i < 4; ++i) adaptor.free(adaptor.allocate(Bytes{(i + 9) * kSize.value}));
+    in_backward = false;
+    free_all(adaptor, kept);
+    return asked - before;
+  };
+  EXPECT_EQ(asked_in_round(5), 5 + 1) << "nothing is known";
+  asked_in_round(5);
+  EXPECT_EQ(asked_in_round(5), 1);
+  EXPECT_EQ(asked_in_round(3), 1) << "the first request of an early backward shows that it has begun, and the next one is asked for";
+  expect_no_fault(adaptor);
+}
+
 TEST(Engine, AFormThatWasSeenIsPlanned) {
   SimulatedAdaptor adaptor;
   for (const std::uint64_t count : {4U, 7U, 4U, 7U}) run_in_pieces(adaptor, count);

@@ -41,6 +41,27 @@ def tensors_of_another_stream_are_tensors() -> None:
     assert torch.cuda.memory_allocated() == base
 
 
+@check("streams", served=False)
+def a_stream_is_heeded_from_the_next_request_on() -> None:
+    side, before = torch.cuda.Stream(), torch.cuda.current_stream()
+
+    def work() -> None:
+        with torch.cuda.stream(side):
+            take(21)
+        torch.cuda.set_stream(side)
+        take(22)
+
+    torch.cuda.set_stream(side)
+    take(23)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        take(24)
+    take(25)
+    torch.cuda.set_stream(before)
+
+
 @check("streams")
 def events_time_and_order() -> None:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
