@@ -26,6 +26,12 @@ std::optional<StepPlan> step_plan(at::Device device) {
   return status == EBBTIDE_OK ? std::optional(plan) : std::nullopt;
 }
 
+std::int64_t waited_ns(const State& state) {
+  if (state.swap == nullptr) return 0;
+  const ebbtide_swap_stats stats = state.swap->stats();
+  return stats.exposed_out_ns + stats.exposed_in_ns;
+}
+
 }  // namespace
 
 Moment::Moment(at::Device device) {
@@ -48,7 +54,7 @@ void AutoAlpha::begin(State& state, std::int64_t elements) {
   } else if (begun_.size() >= kObserved && ended_ && ended_->is_known()) {
     choose(state);
   }
-  if (!is_settled_) begun_.push_back({Moment(state.device), elements, part_});
+  if (!is_settled_) begun_.push_back({Moment(state.device), elements, part_, waited_ns(state)});
 }
 
 void AutoAlpha::end(const State& state) {
@@ -115,7 +121,9 @@ void AutoAlpha::measure(State& state) {
   if (is_refused(state)) {
     search_->refuse(part_);
   } else {
-    search_->note(part_, *std::min_element(seconds.begin(), seconds.end()));
+    const auto waited = static_cast<double>(here.back()->waited_ns - here[1]->waited_ns);
+    const auto steps = static_cast<double>(here.size() - 2);
+    search_->note(part_, *std::min_element(seconds.begin(), seconds.end()), waited / steps / 1e9);
   }
   const std::optional<double> following = search_->following();
   if (following) {
@@ -126,7 +134,7 @@ void AutoAlpha::measure(State& state) {
 }
 
 void AutoAlpha::settle(State& state, double part) {
-  if (part < 1) most_.limit = search_->is_bounded() ? "device" : "time";
+  if (part < 1) most_.limit = search_->is_bounded() ? "device" : search_->is_late_beyond() ? "link" : "time";
   apply(state, part);
   begun_.clear();
   const auto planned = plans_.find(part_);

@@ -59,6 +59,7 @@ class AutoAlpha {
     Moment moment;
     std::int64_t elements;
     double part;
+    std::int64_t waited_ns;  // for copies, by all steps until then, as far as it was known
   };
   void choose(State& state);
   void stay_within(std::optional<std::int64_t> room, const State& state);

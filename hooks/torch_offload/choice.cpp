@@ -10,6 +10,7 @@ namespace ebbtide::offload {
 namespace {
 
 constexpr double kWorth = 0.005;         // a gain below this share is not looked for
+constexpr double kLate = 0.01;           // part of a step that may be waited for copies
 constexpr double kRounding = 1 + 1e-12;  // a rounding error does not cost a part
 
 int parts_of(double part) { return static_cast<int>(std::lround(part * kShareParts)); }
@@ -77,10 +78,11 @@ std::vector<double> in_pieces(const std::vector<double>& shares, const std::vect
   return found;
 }
 
-void AlphaSearch::note(double part, double seconds) {
+void AlphaSearch::note(double part, double seconds, double waited) {
   const int share = parts_of(part);
   tried_.insert(share);
   if (share < refused_) seconds_[share] = seconds;
+  if (waited > kLate * seconds) late_.insert(share);
 }
 
 void AlphaSearch::refuse(double part) {
@@ -92,7 +94,10 @@ void AlphaSearch::refuse(double part) {
 
 AlphaSearch AlphaSearch::scaled(double ratio) const {
   AlphaSearch search;
-  for (const auto& [share, seconds] : seconds_) search.note(std::floor(share * ratio) / kShareParts, seconds);
+  for (const auto& [share, seconds] : seconds_) {
+    const double waited = late_.count(share) != 0 ? seconds : 0;
+    search.note(std::floor(share * ratio) / kShareParts, seconds, waited);
+  }
   return search;
 }
 
@@ -102,11 +107,15 @@ bool AlphaSearch::is_bounded() const {
 }
 
 int AlphaSearch::fastest() const {
-  const auto least = std::min_element(
-      seconds_.begin(), seconds_.end(),
-      [](const auto& one, const auto& other) { return one.second < other.second; });
+  const auto least = std::min_element(seconds_.begin(), seconds_.end(), [this](const auto& one, const auto& other) {
+    return std::pair(!is_allowed(one.first), one.second) < std::pair(!is_allowed(other.first), other.second);
+  });
   return least == seconds_.end() ? kShareParts : least->first;
 }
+
+bool AlphaSearch::is_late_beyond() const { return late_.upper_bound(parts_of(best())) != late_.end(); }
+
+bool AlphaSearch::is_allowed(int share) const { return late_.count(share) == 0; }
 
 double AlphaSearch::best() const {
   if (seconds_.empty()) {
@@ -116,7 +125,7 @@ double AlphaSearch::best() const {
   int best = fastest();
   const double enough = seconds_.at(best) * (1 + kWorth);
   for (const auto& [share, seconds] : seconds_) {
-    if (seconds <= enough) best = std::min(best, share);
+    if (seconds <= enough && is_allowed(share) == is_allowed(fastest())) best = std::min(best, share);
   }
   return static_cast<double>(best) / kShareParts;
 }
@@ -129,7 +138,8 @@ std::optional<double> AlphaSearch::following() const {
   const auto best = seconds_.find(fastest());
   std::pair<int, int> widest;
   const auto consider = [&](int low, int high) {
-    if (high - low > widest.second - widest.first) widest = {low, high};
+    const bool is_wider = high - low >= widest.second - widest.first;
+    if (is_wider && high - low > 1 && is_worth_halving(low, high)) widest = {low, high};
   };
   if (best != seconds_.begin()) consider(std::prev(best)->first, best->first);
   if (std::next(best) != seconds_.end()) {
@@ -138,16 +148,17 @@ std::optional<double> AlphaSearch::following() const {
     consider(best->first, refused_);
   }
   const auto [low, high] = widest;
-  if (high - low < 2 || !is_worth_halving(low, high)) return std::nullopt;
+  if (low == high) return std::nullopt;
   return static_cast<double>((low + high) / 2) / kShareParts;
 }
 
 // Whether a minimum between the two could still matter. The time is convex: it lies above the line
 // through a point on one side of the two, and one of them. Without such a point it may fall as far
-// as the rest of it did.
+// as the rest of it did. Below a part that waits for too long it may be nearly as short as there.
 bool AlphaSearch::is_worth_halving(int low, int high) const {
   const double least = seconds_.at(fastest());
   const auto at_low = seconds_.find(low), at_high = seconds_.find(high);  // a refused one is not there
+  if (at_high != seconds_.end() && !is_allowed(high) && at_high->second < least * (1 - kWorth)) return true;
   double bound = -std::numeric_limits<double>::infinity();
   if (at_low != seconds_.begin()) {
     const auto before = std::prev(at_low);

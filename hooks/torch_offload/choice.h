@@ -54,17 +54,21 @@ std::vector<double> in_pieces(const std::vector<double>& shares, const std::vect
 // copies hide, and longer once they do not: the time has one minimum, and the widest interval
 // beside the best part so far is halved. At most kMostProbes parts are tried. A part may be refused,
 // because a plan of its steps' addresses needs more than the device has: more is on its way there the
-// larger the part, so no larger one is taken either. Not thread-safe.
+// larger the part, so no larger one is taken either. One whose steps wait for copies for too long swaps more
+// than the link hides, and is not taken, though its steps may be the shortest. Not thread-safe.
 class AlphaSearch {
  public:
   static constexpr std::size_t kMostProbes = 6;
 
-  void note(double part, double seconds);
+  // A step at that part took `seconds`, in `waited` of which it stood still for copies.
+  void note(double part, double seconds, double waited = 0);
   void refuse(double part);
   // What was measured, as parts of a larger share: `ratio`, below 1, is the part of it that was all.
   AlphaSearch scaled(double ratio) const;
   // Whether it was a refusal that kept the best part from being larger.
   bool is_bounded() const;
+  // Whether a larger part was found to wait for too long.
+  bool is_late_beyond() const;
   // Before anything was noted 1, or half of what was refused.
   // The smallest part whose step is as good as the shortest, to half a percent: it waits less for
   // copies, and takes less of the host's memory.
@@ -73,12 +77,15 @@ class AlphaSearch {
   std::optional<double> following() const;
 
  private:
+  // Of those that do not wait for too long; if all of them do, of all.
   int fastest() const;
+  bool is_allowed(int share) const;
   bool is_worth_halving(int low, int high) const;
 
   std::map<int, double> seconds_;  // by part, in 64ths; of those that were not refused
   int refused_ = kShareParts + 1;  // the smallest part that was
   std::set<int> tried_;
+  std::set<int> late_;  // parts whose steps wait for too long
 };
 
 }  // namespace ebbtide::offload

@@ -146,6 +146,31 @@ def test_a_refused_share_and_larger_ones_are_never_taken():
     assert search.best() == 0 and search.following() is None
 
 
+def test_a_share_that_waits_for_copies_too_long_is_not_taken_though_it_is_the_fastest():
+    search = AlphaSearch()
+    while (part := search.following()) is not None:
+        search.note(part, 2 - part, waited=0.03 if part > 40 / 64 else 0.005)
+    assert 36 / 64 <= search.best() <= 40 / 64
+    assert search.is_late_beyond and not search.is_bounded
+    assert search.scaled(0.5).best() == search.best() / 2
+
+
+def test_below_a_share_that_waits_too_long_the_search_goes_on():
+    # As Qwen3 on an H100 at 64K tokens: the most that the link hides is slower than half of it, what lies between is not.
+    measured = {0: (3.7775, 0), 32: (3.5984, 0), 48: (3.5353, 0.0194), 52: (3.524, 0.03), 56: (3.5129, 0.0402), 64: (3.6271, 0.138)}
+    search = AlphaSearch()
+    while (part := search.following()) is not None:
+        search.note(part, *measured[round(part * 64)])
+    assert search.best() == 48 / 64
+
+
+def test_where_every_share_waits_too_long_the_fastest_is_taken():
+    search = AlphaSearch()
+    while (part := search.following()) is not None:
+        search.note(part, 2 - part, waited=0.5)
+    assert search.best() == 1 and not search.is_late_beyond
+
+
 def test_what_was_measured_is_a_part_of_a_larger_share():
     search = AlphaSearch()
     while (part := search.following()) is not None:

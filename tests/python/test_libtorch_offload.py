@@ -130,7 +130,8 @@ def test_a_share_that_is_tried_fits_a_small_device(built: Example, tmp_path: pat
     done = call([built.gpt, *options, "--alpha", "auto", "--alone"], **simulated, EBBTIDE_HOST="64GiB")
     # THEN it trains, with as much as there is room for
     (line,) = our_lines(done.stdout)
-    found = re.match(r"ebbtide offload \(4 layers, alpha ([0-9.]+): (a larger one does not fit the device|more gained nothing)\)", line)
+    limits = "a larger one does not fit the device|more gained nothing|the link carries no more during a layer's forward"
+    found = re.match(rf"ebbtide offload \(4 layers, alpha ([0-9.]+): ({limits})\)", line)
     # 0.36 is what seems to fit before that much was tried.
     assert found is not None and 0.4 < float(found[1]) < 0.8, line
 

@@ -4,8 +4,8 @@
 which one layer's copies hide behind one layer's forward, and for which all of them fit the host.
 "auto" begins there, as at the most that the link hides, and then measures whole steps at that share,
 at none, and between them: copies that hide behind a layer's forward on average can still be late for
-one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). Steps of one length alone are
-compared; where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
+one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). A share whose steps wait for copies
+for more than 1 % of their time is not taken where another is known. Steps of one length alone are compared; where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
 confirms what "auto" takes (Note [Confirmed by the planner]).
 
 Both stay within what the device has left beside the most that was alive in the observed steps, in which
@@ -75,11 +75,13 @@ class _Moment:
 
 @dataclasses.dataclass(frozen=True)
 class _Begun:
-    """A training forward's begin: when, for how many elements of input, at which share."""
+    """A training forward's begin: when, for how many elements of input, at which share, and how long steps had
+    waited for copies by then, as far as it was known."""
 
     moment: _Moment
     elements: int
     alpha: float
+    waited_ns: int
 
 
 class AutoAlpha:
@@ -140,7 +142,11 @@ class AutoAlpha:
             return
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
-        self._begun.append(_Begun(_Moment(self._device), elements, alpha))
+        self._begun.append(_Begun(_Moment(self._device), elements, alpha, self._waited_ns()))
+
+    def _waited_ns(self) -> int:
+        stats = getattr(self._offloaded.stores(self._device), "stats", lambda: None)()
+        return 0 if stats is None else stats.exposed_out_ns + stats.exposed_in_ns
 
     def _begin_layers(self, module: torch.nn.Module, *_: Any) -> None:
         if module.training and torch.is_grad_enabled() and self._search is None:
@@ -232,7 +238,8 @@ class AutoAlpha:
         if self._is_refused():
             self._search.refuse(part)
         else:
-            self._search.note(part, min(seconds))
+            waited = (here[-1].waited_ns - here[1].waited_ns) / (len(here) - 2)  # a step, in the mean
+            self._search.note(part, min(seconds), waited / 1e9)
         following = self._search.following()
         if following is not None:
             self._apply(following)
@@ -267,7 +274,8 @@ class AutoAlpha:
         assert self._search is not None
         self._settled, self._settled_steps = part, 0
         if part < 1:
-            self.limit = "device" if self._search.is_bounded else "time"
+            beyond = "link" if self._search.is_late_beyond else "time"
+            self.limit = "device" if self._search.is_bounded else beyond
         self._apply(part)
         self.plan = self._plans.get(self._offloaded.options.alpha)
         if self.plan is not None or self._asked_plan() is None:

@@ -112,23 +112,29 @@ class AlphaSearch:
     Steps get shorter with it while copies hide, and longer once they do not: the time has one
     minimum. Halves the widest interval beside the best share so far in which that can still lie.
     A share may be refused, because a plan of its steps' addresses needs more than the device has: more
-    is on its way there the larger the share, so no larger one is taken either. Not thread-safe.
+    is on its way there the larger the share, so no larger one is taken either. One whose steps wait for copies
+    for too long swaps more than the link hides, and is not taken, though its steps may be the shortest. Not thread-safe.
     """
 
     _GRID = 64
     _MOST_PROBES = 6
     _WORTH = 0.005  # a gain below this is not looked for, nor paid for with more copies
+    _LATE = 0.01  # part of a step that may be waited for copies
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # of shares that were not refused
         self._refused = self._GRID + 1  # the smallest share that was
         self._tried: set[int] = set()
+        self._late: set[int] = set()  # shares whose steps wait for too long
 
-    def note(self, part: float, seconds: float) -> None:
+    def note(self, part: float, seconds: float, waited: float = 0.0) -> None:
+        """A step at that part took `seconds`, in `waited` of which it stood still for copies."""
         share = round(part * self._GRID)
         self._tried.add(share)
         if share < self._refused:
             self._seconds[share] = seconds
+        if waited > self._LATE * seconds:
+            self._late.add(share)
 
     def refuse(self, part: float) -> None:
         share = round(part * self._GRID)
@@ -141,6 +147,7 @@ class AlphaSearch:
         search = AlphaSearch()
         search._seconds = {int(share * ratio): spent for share, spent in sorted(self._seconds.items())}
         search._tried = set(search._seconds)
+        search._late = {int(share * ratio) for share in self._late}
         return search
 
     @property
@@ -148,13 +155,23 @@ class AlphaSearch:
         """Whether it was a refusal that kept the best share from being larger: nothing between was found wanting."""
         return self._refused <= self._GRID and self.best() * self._GRID >= max(self._seconds, default=0)
 
+    @property
+    def is_late_beyond(self) -> bool:
+        """Whether a larger share than the best one was found to wait for too long."""
+        return max(self._late, default=0) > self.best() * self._GRID
+
     def best(self) -> float:
         """The smallest share whose step is as good as the shortest: it waits less for copies, and takes less
         of the host's memory."""
         if not self._seconds:
             return 1.0 if self._refused > self._GRID else self._refused // 2 / self._GRID
-        enough = min(self._seconds.values()) * (1 + self._WORTH)
-        return min(share for share, seconds in self._seconds.items() if seconds <= enough) / self._GRID
+        allowed = self._allowed()
+        enough = min(allowed.values()) * (1 + self._WORTH)
+        return min(share for share, seconds in allowed.items() if seconds <= enough) / self._GRID
+
+    def _allowed(self) -> dict[int, float]:
+        """Those that do not wait for too long; if all of them do, all. Requires: something was noted."""
+        return {share: spent for share, spent in self._seconds.items() if share not in self._late} or self._seconds
 
     def following(self) -> float | None:
         """The part to try next; None: `best` is the answer."""
@@ -163,8 +180,8 @@ class AlphaSearch:
                 return share / self._GRID
         if not self._seconds or len(self._tried) >= self._MOST_PROBES:
             return None
-        shares = sorted(self._seconds)
-        at = shares.index(min(shares, key=lambda share: (self._seconds[share], share)))
+        shares, allowed = sorted(self._seconds), self._allowed()
+        at = shares.index(min(allowed, key=lambda share: (allowed[share], share)))
         ends = shares[1:] + [self._refused] * (self._refused <= self._GRID)
         beside = [
             (high - low, low, high)
@@ -180,10 +197,13 @@ class AlphaSearch:
         """Whether a minimum between the two could still matter.
 
         The time is convex: it lies above the line through a point on one side of the two, and one of
-        them. Without such a point it may fall as far as the rest of it did.
+        them. Without such a point it may fall as far as the rest of it did. Below a share that waits for too
+        long it may be nearly as short as there.
         """
         seconds, shares = self._seconds, sorted(self._seconds)
-        least = min(seconds.values())
+        least = min(self._allowed().values())
+        if high in self._late and seconds.get(high, least) < least * (1 - self._WORTH):
+            return True
         bounds = []
         before = [share for share in shares if share < low]
         after = [share for share in shares if share > high]
