@@ -55,7 +55,7 @@ class TorchCudaDevices {
 
   Upstream& upstream_;
   TorchCudaPools& pools_;
-  TorchCudaDevice* sole_ = nullptr;
+  TorchCudaDevice* sole_ = nullptr;                        // of devices_, if it is the only one
   std::vector<std::unique_ptr<TorchCudaDevice>> devices_;  // by index
   std::mutex attic_lock_;                                  // guards the attics; taken before upstream's locks
 };

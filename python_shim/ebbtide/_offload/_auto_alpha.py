@@ -5,7 +5,8 @@ which one layer's copies hide behind one layer's forward, and for which all of t
 "auto" begins there, as at the most that the link hides, and then measures whole steps at that share,
 at none, and between them: copies that hide behind a layer's forward on average can still be late for
 one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). A share whose steps wait for copies
-for more than 1 % of their time is not taken where another is known. Steps of one length alone are compared; where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
+for more than 1 % of their time is not taken where another is known. Steps of one length alone are compared;
+where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
 confirms what "auto" takes (Note [Confirmed by the planner]).
 
 Both stay within what the device has left beside the most that was alive in the observed steps, in which
