@@ -39,7 +39,8 @@ StreamId id_of(c10::cuda::CUDAStream stream) {
 // The default stream, which nearly all programs use, is 0 to torch and to CUDA: to ask for CUDA's handle is a call more.
 StreamId current_stream(c10::DeviceIndex device) {
   const c10::cuda::CUDAStream stream = c10::cuda::getCurrentCUDAStream(device);
-  return stream.id() == 0 ? StreamId{} : id_of(stream);
+  if (stream.id() == 0) [[likely]] return {};
+  return id_of(stream);
 }
 
 // As torch reads its switches: anything but "1" is off.
@@ -85,8 +86,9 @@ class CudaAdaptor final : public CudaForwarder {
   }
 
   c10::DataPtr allocate(std::size_t count) override {
-    if (C10_LIKELY(stacks_ == nullptr)) return serve(count);
-    return serve_noting_stack(count);
+    const Bytes size{static_cast<std::int64_t>(count)};
+    if (is_planned(size) && !pools_.has_any() && stacks_ == nullptr) [[likely]] return serve_planned(size);
+    return stacks_ == nullptr ? serve_apart(size) : serve_noting_stack(size);
   }
 
   // As upstream does: whoever allocates so is not seen by the engine.
@@ -222,41 +224,47 @@ class CudaAdaptor final : public CudaForwarder {
     return size >= kSmallestPlanned && !is_forced_uncached_ && is_caching_.load(std::memory_order_relaxed);
   }
 
-  c10::DataPtr serve(std::size_t count) {
-    const Bytes size{static_cast<std::int64_t>(count)};
-    if (!is_planned(size) || pools_.has_any()) [[unlikely]] return serve_apart(size);
-    return serve_planned(size);
-  }
-
   // What is served from an arena goes straight through; all else branches off, and is laid apart (see RoundServer).
-  c10::DataPtr serve_planned(Bytes size) {
+  [[gnu::always_inline]] c10::DataPtr serve_planned(Bytes size) {
+    TorchCudaDevice* own = devices_.sole();
     Device device = 0;
-    TorchCudaDevice* const own = devices_.sole() != nullptr ? devices_.sole() : current_device(device);
+    if (own == nullptr) own = current_device(device);
     if (own == nullptr) [[unlikely]] return ask_upstream(size);
     Engine& engine = own->engine();
+    if (!engine.serves_home()) [[unlikely]] return pass_or_serve(*own, device, size);
+    const StreamId stream = current_stream(device);
+    if (!(stream == engine.home())) [[unlikely]] return pass_or_serve(*own, device, size);
+    return serve_on(stream, *own, device, size);
+  }
+
+  [[gnu::always_inline]] c10::DataPtr serve_on(StreamId stream, TorchCudaDevice& own, Device device, Bytes size) {
+    if (own.history().is_recording()) [[unlikely]] own.history().gather(native::RecordContext::STATE);
+    const Engine::Grant grant = own.engine().serve(size, stream);
+    insistence_.free_put_aside();
+    if (grant.address == nullptr) [[unlikely]] return allocate_upstream(own, device, size, grant);
+    return hand_out(grant.address, size, own, device);
+  }
+
+  [[gnu::noinline]] c10::DataPtr pass_or_serve(TorchCudaDevice& own, Device device, Bytes size) {
+    Engine& engine = own.engine();
     // Asking torch for the stream takes as long as all else that is done for a request that is upstream's anyway.
     if (const auto passing = engine.pass_by(size); passing != Engine::Passing::kNo) [[unlikely]] {
-      return pass(*own, device, size, passing, passing == Engine::Passing::kTracked ? current_stream(device) : StreamId{});
+      return pass(own, device, size, passing, passing == Engine::Passing::kTracked ? current_stream(device) : StreamId{});
     }
     const StreamId stream = current_stream(device);
     if (const auto passing = engine.pass_by(size, stream); passing != Engine::Passing::kNo) [[unlikely]] {
-      return pass(*own, device, size, passing, stream);
+      return pass(own, device, size, passing, stream);
     }
-    if (own->history().is_recording()) [[unlikely]] own->history().gather(native::RecordContext::STATE);
-    const Engine::Grant grant = engine.serve(size, stream);
-    insistence_.free_put_aside();
-    if (grant.address == nullptr) [[unlikely]] return allocate_upstream(*own, device, size, grant);
-    return hand_out(grant.address, size, *own, device);
+    return serve_on(stream, own, device, size);
   }
 
   [[gnu::noinline]] c10::DataPtr ask_upstream(Bytes size) {
     return insistence_.ask(size, [&] { return upstream_.allocate(static_cast<std::size_t>(size.value)); });
   }
 
-  [[gnu::cold, gnu::noinline]] c10::DataPtr serve_noting_stack(std::size_t count) {
+  [[gnu::cold, gnu::noinline]] c10::DataPtr serve_noting_stack(Bytes size) {
     const std::uint32_t stack = stacks_->enter();
-    c10::DataPtr block = serve(count);
-    const Bytes size{static_cast<std::int64_t>(count)};
+    c10::DataPtr block = serve_apart(size);
     if (stack != 0 && size >= kSmallestPlanned) stacks_->note(block.get(), size, stack);
     return block;
   }

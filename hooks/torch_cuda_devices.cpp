@@ -31,6 +31,13 @@ std::optional<bool> TorchCudaDevices::forget(TorchCudaDevice& own, void* address
   return gone->is_lasting && release_lasting(own, address);
 }
 
+TorchCudaDevice* TorchCudaDevices::owner_among_several(const void* address) const {
+  for (const auto& own : devices_) {
+    if (own->engine().owns(address)) return own.get();
+  }
+  return nullptr;
+}
+
 c10::DataPtr TorchCudaDevices::allocate_lasting(Device device, Bytes size) {
   const std::lock_guard lock(attic_lock_);
   void* address = find(device)->attic().allocate(size);

@@ -37,11 +37,8 @@ class TorchCudaDevices {
   TorchCudaDevice* sole() const { return sole_; }
   // In whose arena the address of a live block lies; null: in none.
   TorchCudaDevice* owner_of(const void* address) const {
-    if (sole_ != nullptr) return sole_->engine().owns(address) ? sole_ : nullptr;
-    for (const auto& own : devices_) {
-      if (own->engine().owns(address)) return own.get();
-    }
-    return nullptr;
+    if (sole_ == nullptr) return owner_among_several(address);
+    return sole_->engine().owns(address) ? sole_ : nullptr;
   }
 
   // A block of upstream that is kept apart from what comes and goes. Throws what upstream throws.
@@ -50,6 +47,7 @@ class TorchCudaDevices {
   bool forget(void* address);
 
  private:
+  [[gnu::noinline]] TorchCudaDevice* owner_among_several(const void* address) const;
   std::optional<bool> forget(TorchCudaDevice& own, void* address);
   bool release_lasting(TorchCudaDevice& own, void* address);
 

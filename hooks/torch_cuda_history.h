@@ -43,8 +43,8 @@ class TorchCudaHistory {
 
   // The calling thread's stack for its next placed() or released(); may take the GIL, so without any lock.
   void gather(RecordContext least);
-  void placed(const void* address, Bytes size, StreamId stream) noexcept;
-  void released(const void* address, Bytes size) noexcept;
+  [[gnu::cold, gnu::noinline]] void placed(const void* address, Bytes size, StreamId stream) noexcept;
+  [[gnu::cold, gnu::noinline]] void released(const void* address, Bytes size) noexcept;
 
   // As native's: metadata for all threads, compile contexts for the calling one.
   void set_user_metadata(const std::string& metadata);

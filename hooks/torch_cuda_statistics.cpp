@@ -75,55 +75,61 @@ std::int64_t TorchCudaStatistics::Estimate::slack(Bytes size) {
 }
 
 TorchCudaStatistics::Block TorchCudaStatistics::block_of(Bytes size, bool may_be_oversize) {
-  const Bytes rounded = align_up(size, kBlockGrain);
+  const Bytes rounded{(size.value + kBlockGrain.value - 1) & -kBlockGrain.value};
   return {size, rounded, may_be_oversize && is_oversize(rounded)};
 }
 
-void TorchCudaStatistics::add(const Block& block) {
+[[gnu::always_inline]] inline void TorchCudaStatistics::add(const Block& block) {
   blocks_.increase(1);
   bytes_.increase(block.rounded.value);
   requested_.increase(block.requested.value);
-  if (block.is_oversize) oversize_.increase(1);
-  note_room();
+  if (block.is_oversize) [[unlikely]] oversize_.increase(1);
+  give_room({-block.rounded.value});
 }
 
-void TorchCudaStatistics::remove(const Block& block) {
+[[gnu::always_inline]] inline void TorchCudaStatistics::remove(const Block& block) {
   blocks_.decrease(1);
   bytes_.decrease(block.rounded.value);
   requested_.decrease(block.requested.value);
-  if (block.is_oversize) oversize_.decrease(1);
-  unseen_allocated_.lowest = std::min(unseen_allocated_.lowest, bytes_.current());
-  unseen_requested_.lowest = std::min(unseen_requested_.lowest, requested_.current());
-  note_room();
+  if (block.is_oversize) [[unlikely]] oversize_.decrease(1);
+  if (bytes_.current() < unseen_allocated_.lowest) [[unlikely]] unseen_allocated_.lowest = bytes_.current();
+  if (requested_.current() < unseen_requested_.lowest) [[unlikely]] unseen_requested_.lowest = requested_.current();
+  give_room(block.rounded);
 }
 
 void TorchCudaStatistics::placed(Bytes size) noexcept {
   const Block block = block_of(size, true);
-  if (!is_plain(block.rounded)) [[unlikely]] return place_looking(block);
+  if (!is_plain(block.rounded)) [[unlikely]] return place_looking(size, block.is_oversize);
   add(block);
 }
 
-void TorchCudaStatistics::place_looking(const Block& block) noexcept {
+void TorchCudaStatistics::place_looking(Bytes size, bool is_oversize) noexcept {
+  Block block = block_of(size, false);
+  block.is_oversize = is_oversize;
   lock_.lock_inside();
   const std::lock_guard lock(lock_, std::adopt_lock);
   end_still();
   add(block);
+  note_room();
   if (may_be_peak()) sample();
 }
 
 void TorchCudaStatistics::released(Bytes size) noexcept {
   // Torch is asked for its limit where there is such a block at all. Only who calls this changes their number.
   const Block block = block_of(size, oversize_.current() > 0);
-  if (!is_plain({})) [[unlikely]] return release_looking(block);
+  if (!is_plain({})) [[unlikely]] return release_looking(size, block.is_oversize);
   remove(block);
 }
 
-void TorchCudaStatistics::release_looking(const Block& block) noexcept {
+void TorchCudaStatistics::release_looking(Bytes size, bool is_oversize) noexcept {
+  Block block = block_of(size, false);
+  block.is_oversize = is_oversize;
   lock_.lock_inside();
   const std::lock_guard lock(lock_, std::adopt_lock);
   end_still();
   if (may_be_peak()) sample();
   remove(block);
+  note_room();
 }
 
 // Whoever holds the engine's lock may wait for upstream's: who has that has to do without.

@@ -131,8 +131,9 @@ class TorchCudaStatistics {
   bool is_plain(Bytes more) const {
     return lock_.is_open() && !is_still_ && estimate_.value() + more.value <= room_.load(std::memory_order_relaxed);
   }
-  [[gnu::cold, gnu::noinline]] void place_looking(const Block& block) noexcept;
-  [[gnu::cold, gnu::noinline]] void release_looking(const Block& block) noexcept;
+  // Told of the size once more: what is put together on the way would have to stay in memory for them.
+  [[gnu::cold, gnu::noinline]] void place_looking(Bytes size, bool is_oversize) noexcept;
+  [[gnu::cold, gnu::noinline]] void release_looking(Bytes size, bool is_oversize) noexcept;
   void wait_until_left() const;
   void add(const Block& block);
   void remove(const Block& block);
@@ -147,6 +148,8 @@ class TorchCudaStatistics {
   };
   void note_unseen(Unseen& unseen, std::size_t kind, const Stats& upstream, const Flow& of_arena);
   void note_room();
+  // The same where nothing has changed but what is in the arena: so much less.
+  void give_room(Bytes more) { room_.store(room_.load(std::memory_order_relaxed) + more.value, std::memory_order_relaxed); }
   bool may_be_peak() const;
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;

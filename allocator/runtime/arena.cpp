@@ -6,11 +6,14 @@ namespace ebbtide {
 
 const Block* Arena::release(Offset offset) {
   const Block* block = blocks_.erase(offset);
-  if (block == nullptr) return nullptr;
-  for (const StreamId stream : block->used_on) {
-    pending_.push_back({offset, offset + block->size, fences_.record(stream)});
-  }
+  if (block != nullptr && !block->used_on.empty()) [[unlikely]] leave_events(offset, *block);
   return block;
+}
+
+void Arena::leave_events(Offset offset, const Block& block) {
+  for (const StreamId stream : block.used_on) {
+    pending_.push_back({offset, offset + block.size, fences_.record(stream)});
+  }
 }
 
 void Arena::wait_for_pending(Offset begin, Offset end, StreamId stream) {

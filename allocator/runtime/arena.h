@@ -27,10 +27,17 @@ class Arena {
   Arena(std::unique_ptr<ArenaRange> range, StreamFences& fences) : range_(std::move(range)), fences_(fences) {}
 
   bool is_free(Offset offset, Bytes size) const { return blocks_.is_free(offset, size); }
-  // Requires: is_free. Bytes above the extent must be made usable (grow_to) before they are handed out.
+  // False, and nothing changes, where a block holds a byte of the place. Bytes above the extent must be made usable (grow_to)
+  // before they are handed out.
+  bool try_place(Offset offset, const BlockRecord& block, StreamId stream) {
+    if (!blocks_.try_insert(offset, block)) [[unlikely]] return false;
+    if (!pending_.empty()) [[unlikely]] wait_for_pending(offset, offset + block.size, stream);
+    return true;
+  }
+  // Requires: is_free.
   void place(Offset offset, const BlockRecord& block, StreamId stream) {
-    if (!pending_.empty()) wait_for_pending(offset, offset + block.size, stream);
     blocks_.insert(offset, block);
+    if (!pending_.empty()) wait_for_pending(offset, offset + block.size, stream);
   }
   // Frees the block that begins at `offset`, which can be read until the next place(); null if there is none.
   const Block* release(Offset offset);
@@ -51,9 +58,7 @@ class Arena {
   }
   // True for addresses inside the extent.
   bool contains(const void* address) const {
-    if (extent_.value == 0) return false;
-    const Offset offset = offset_of(address);
-    return offset.value >= 0 && offset.value < extent_.value;
+    return static_cast<std::uint64_t>(offset_of(address).value) < static_cast<std::uint64_t>(extent_.value);
   }
 
   // The same without the engine's lock, for the address of a block that is alive, here or anywhere.
@@ -95,7 +100,8 @@ class Arena {
     EventId event;
   };
 
-  void wait_for_pending(Offset begin, Offset end, StreamId stream);
+  [[gnu::cold]] void leave_events(Offset offset, const Block& block);
+  [[gnu::cold]] void wait_for_pending(Offset begin, Offset end, StreamId stream);
   void publish();
 
   std::unique_ptr<ArenaRange> range_;

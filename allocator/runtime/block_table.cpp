@@ -11,29 +11,28 @@ Offset end_of(const BlockTable::Entry& entry) { return entry.first + entry.secon
 
 }  // namespace
 
-// What lies there from now on is for the caller to say.
-Block& BlockTable::take_place(Offset offset, Bytes size) {
-  EBBTIDE_CHECK_OP(size.value, >, 0);
-  const ExtentIndex::Place place = place_of(offset);
-  const Offset end = offset + size;
-  // Two live tensors never share a byte: this check is never compiled out.
-  if (const ExtentIndex::Extent* next = extents_.at(place)) {
-    EBBTIDE_CHECK_OP(end.value, <=, next->begin.value);
-  }
-  if (const ExtentIndex::Extent* previous = extents_.before(place)) {
-    EBBTIDE_CHECK_OP(previous->end.value, <=, offset.value);
-  }
-  last_.offset = kNowhere;
-  live_bytes_ += size;
+bool BlockTable::try_insert(Offset offset, const BlockRecord& block) {
+  EBBTIDE_CHECK_OP(block.size.value, >, 0);
   if (unused_.empty()) [[unlikely]] add_entry();
   const std::uint32_t number = unused_.back();
+  // Two live tensors never share a byte: this look at both neighbours is never left out.
+  if (!extents_.try_insert(offset, offset + block.size, number)) [[unlikely]] return false;
   unused_.pop_back();
-  extents_.insert(place, offset, end, number);
+  live_bytes_ += block.size;
   Entry& entry = entries_[number];
+  Block& held = entry.second;
   entry.first = offset;
-  entry.second.used_on.clear();
-  return entry.second;
+  // One by one: a record that was just put together waits in memory before it can be copied whole.
+  held.size = block.size;
+  held.origin.round = block.origin.round;
+  held.origin.request = block.origin.request;
+  held.root = block.root;
+  held.survivor = block.survivor;
+  held.used_on.clear();
+  return true;
 }
+
+void BlockTable::insert(Offset offset, const BlockRecord& block) { EBBTIDE_CHECK(try_insert(offset, block)); }
 
 void BlockTable::add_entry() {
   unused_.push_back(static_cast<std::uint32_t>(entries_.size()));
@@ -41,12 +40,8 @@ void BlockTable::add_entry() {
 }
 
 const Block* BlockTable::erase(Offset offset) {
-  const ExtentIndex::Place place = place_of(offset);
-  const ExtentIndex::Extent* found = extents_.at(place);
-  if (found == nullptr || found->begin != offset) [[unlikely]] return nullptr;
-  last_.offset = kNowhere;
-  const std::uint32_t number = found->holder;
-  extents_.erase(place);
+  const std::uint32_t number = extents_.erase(offset);
+  if (number == ExtentIndex::kNobody) [[unlikely]] return nullptr;
   unused_.push_back(number);
   const Block& block = entries_[number].second;
   live_bytes_ -= block.size;
@@ -54,12 +49,12 @@ const Block* BlockTable::erase(Offset offset) {
 }
 
 Block* BlockTable::find(Offset offset) {
-  const ExtentIndex::Extent* found = extents_.at(place_of(offset));
+  const ExtentIndex::Extent* found = extents_.at(extents_.place_of(offset));
   return found == nullptr || found->begin != offset ? nullptr : &entries_[found->holder].second;
 }
 
 const BlockTable::Entry* BlockTable::holding_entry(Offset offset, Bytes size) const {
-  const ExtentIndex::Place place = place_of(offset);
+  const ExtentIndex::Place place = extents_.place_of(offset);
   const ExtentIndex::Extent* previous = extents_.before(place);
   if (previous != nullptr && previous->end > offset) return &entries_[previous->holder];
   const ExtentIndex::Extent* next = extents_.at(place);

@@ -48,16 +48,11 @@ class BlockTable {
   // True when no live block holds a byte of [offset, offset + size).
   bool is_free(Offset offset, Bytes size) const { return holder(offset, size) == nullptr; }
 
-  // Used on no other stream so far. Requires: is_free(offset, block.size) and block.size > 0.
-  void insert(Offset offset, const BlockRecord& block) {
-    Block& held = take_place(offset, block.size);
-    // One by one and here: a record that was just put together waits in memory before it can be copied whole.
-    held.size = block.size;
-    held.origin.round = block.origin.round;
-    held.origin.request = block.origin.request;
-    held.root = block.root;
-    held.survivor = block.survivor;
-  }
+  // False, and nothing changes, where a live block holds a byte of [offset, offset + block.size). It is used on no other stream
+  // so far. Requires: block.size > 0.
+  bool try_insert(Offset offset, const BlockRecord& block);
+  // Requires: is_free(offset, block.size).
+  void insert(Offset offset, const BlockRecord& block);
 
   // Removes and returns the block that begins at `offset`; null when there is no such block.
   const Block* erase(Offset offset);
@@ -104,26 +99,11 @@ class BlockTable {
   ConstIterator end() const { return {this, extents_.end()}; }
 
  private:
-  ExtentIndex::Place place_of(Offset offset) const {
-    if (last_.offset != offset) {
-      last_.found = extents_.place_of(offset);
-      last_.offset = offset;
-    }
-    return last_.found;
-  }
-  Block& take_place(Offset offset, Bytes size);
   [[gnu::cold]] void add_entry();
 
   ExtentIndex extents_;               // holders are indices of entries_
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> unused_; // of entries_
-  // What was looked up last, until a block comes or goes: who takes a place has just asked who holds it.
-  static constexpr Offset kNowhere{-1};
-  struct LookUp {
-    Offset offset = kNowhere;
-    ExtentIndex::Place found;
-  };
-  mutable LookUp last_;
   Bytes live_bytes_;
 };
 

@@ -53,6 +53,8 @@ class Bypass {
     const bool is_others = rule_.load(std::memory_order_acquire) == Rule::kOtherStreams && !(stream == home());
     return is_others ? Reason::kElsewhere : reason_for_all();
   }
+  // Whether the home stream's requests are looked at, and no others.
+  bool lets_home_in() const { return rule_.load(std::memory_order_acquire) == Rule::kOtherStreams; }
   StreamId home() const { return {home_.load(std::memory_order_relaxed)}; }
   bool watches_backward() const { return watches_backward_.load(std::memory_order_relaxed); }
 

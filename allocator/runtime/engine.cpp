@@ -83,17 +83,8 @@ Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
   return backoff(recorder_.round().kind).is_resting() ? Bypass::Reason::kResting : Bypass::Reason::kNone;
 }
 
-// Whether it is of use to know if the request is made in a backward pass. It is asked of torch, which takes a while.
-bool Engine::awaits_backward() const {
-  if (options_.is_in_backward == nullptr) return false;
-  if (!has_marks_) return true;
-  const bool is_known = has_seen_backward_ && recorder_.round().backward_begin != kAlive;
-  return !is_known && server_.may_begin_backward();
-}
-
-// Whether the request belongs to the running round; otherwise it is counted as one that passes by.
+// Whether the request belongs to the running round; otherwise it is counted as one that passes by. With the lock.
 bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<QuickLock>& lock) {
-  lock.lock();
   const bool is_in_backward = awaits_backward() && options_.is_in_backward();
   const bool is_as_before = home_is_known_ && stream == home_ && !is_news_of_backward(is_in_backward) && !recorder_.is_full();
   if (!is_as_before) [[unlikely]] note_news(stream, is_in_backward, lock);
@@ -123,11 +114,50 @@ Engine::Grant Engine::allocate(Bytes size, StreamId stream) noexcept {
   return grant;
 }
 
+[[gnu::always_inline]] inline void* Engine::hand_out(Offset offset, Bytes size, StreamId stream, Placement placement) {
+  void* address = arena_.address(offset);
+  live_.add_in_arena(size);
+  if (options_.observer != nullptr) options_.observer->placed(address, size, stream);
+  emit(Action::kAllocate, placement, address, size, stream);
+  return address;
+}
+
+// What is done in this order in serve_otherwise(), too, without all that may turn out to be otherwise: that is most of the code,
+// and costs more than what is computed (see RoundServer). False: nothing has changed. With the lock.
+// A round that follows a program is none that is left to upstream, and came after a mark.
+bool Engine::serve_as_planned(Bytes size, StreamId stream, Grant& grant) {
+  if (!is_as_before(stream)) [[unlikely]] return false;
+  const RoundServer::Next next = server_.plainly_next(size);
+  if (next.node == nullptr) [[unlikely]] return false;
+  const Origin origin = recorder_.next_origin();
+  const RootId root = next.node->root;
+  if (!arena_.try_place(next.offset, {size, origin, root, -1}, stream)) [[unlikely]] return false;
+  server_.take_next(size);
+  recorder_.add(size, static_cast<std::int32_t>(next.index));
+  as_planned_.add(size);
+  grant.address = hand_out(next.offset, size, stream, Placement::kPlanned);
+  grant.kind = Placing::Kind::kPlanned;
+  grant.origin = origin;
+  grant.root = root;
+  return true;
+}
+
 Engine::Grant Engine::serve(Bytes size, StreamId stream) noexcept {
   Grant grant;
   grant.stream = stream;
-  std::unique_lock lock(lock_, std::defer_lock);
-  if (!belongs_to_round(size, stream, lock)) [[unlikely]] return grant;
+  lock_.lock();
+  if (!serve_as_planned(size, stream, grant)) [[unlikely]] {
+    serve_otherwise(size, stream, grant);
+    return grant;
+  }
+  lock_.unlock();
+  return grant;
+}
+
+// Comes with the lock, and leaves without.
+void Engine::serve_otherwise(Bytes size, StreamId stream, Grant& grant) {
+  std::unique_lock lock(lock_, std::adopt_lock);
+  if (!belongs_to_round(size, stream, lock)) return;
   Placing placing = place(size);
   grant.origin = recorder_.add(size, placing.node);
   grant.root = placing.root;
@@ -143,7 +173,6 @@ Engine::Grant Engine::serve(Bytes size, StreamId stream) noexcept {
   grant.kind = placing.kind;
   grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || is_gradient(placing.kind, size));
   count(placing, size);
-  return grant;
 }
 
 // The arena could not grow to a place that was taken.
@@ -151,14 +180,6 @@ void Engine::give_up(Placing& placing) {
   static_cast<void>(arena_.release(placing.offset));
   server_.give_up();
   placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};
-}
-
-void* Engine::hand_out(Offset offset, Bytes size, StreamId stream, Placement placement) {
-  void* address = arena_.address(offset);
-  live_.add_in_arena(size);
-  if (options_.observer != nullptr) options_.observer->placed(address, size, stream);
-  emit(Action::kAllocate, placement, address, size, stream);
-  return address;
 }
 
 Placing Engine::place(Bytes size) {
@@ -247,7 +268,7 @@ void Engine::note_upstream(const void* address, Bytes size, const Grant& grant) 
 
 void Engine::observe(const void* address, Bytes size, StreamId stream) noexcept {
   if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
-  std::unique_lock lock(lock_, std::defer_lock);
+  std::unique_lock lock(lock_);
   if (belongs_to_round(size, stream, lock)) {
     upstream_.insert_recorded(address, {{size, recorder_.add(size, -1), {}, -1}, false});
     count({}, size);
@@ -363,6 +384,7 @@ Engine::Snapshot Engine::snapshot() const {
   const std::lock_guard lock(lock_);
   snapshot.counters = counters_;
   Counters& counters = snapshot.counters;
+  for (ServedCount* count : {&counters.all, &counters.planned, &counters.settled, &counters.settled_planned}) *count += as_planned_;
   for (ServedCount* count : {&counters.all, &counters.unplanned}) {
     *count += bypass_.resting();
     *count += bypass_.elsewhere();

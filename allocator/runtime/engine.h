@@ -72,6 +72,10 @@ class EBBTIDE_EXPORT Engine {
   Passing pass_by(Bytes size, StreamId stream) noexcept {
     return pass_for(bypass_.reason_for(stream), size, options_.observe_only ? Passing::kObserved : Passing::kNo);
   }
+  // Whether requests of the home stream may be served: what pass_by() says of one of them is kNo. Takes no lock.
+  bool serves_home() const noexcept {
+    return !off_.load(std::memory_order_relaxed) && !options_.observe_only && bypass_.lets_home_in();
+  }
   // `size` bytes to be used on `stream`; passes by what can. Requires: wants(size).
   Grant allocate(Bytes size, StreamId stream) noexcept;
   // The same of what was asked just now and may not pass.
@@ -157,11 +161,23 @@ class EBBTIDE_EXPORT Engine {
 
  private:
   [[gnu::cold]] bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
+  // Nothing is known of a request that was not known of the one before: it belongs to the running round.
+  bool is_as_before(StreamId stream) const {
+    return home_is_known_ && stream == home_ && !awaits_backward() && !recorder_.is_full();
+  }
+  EBBTIDE_LOCAL bool serve_as_planned(Bytes size, StreamId stream, Grant& grant);
+  [[gnu::noinline]] EBBTIDE_LOCAL void serve_otherwise(Bytes size, StreamId stream, Grant& grant);
   EBBTIDE_LOCAL void count(const Placing& placing, Bytes size);
   [[gnu::cold]] EBBTIDE_LOCAL void note_divergence(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock);
   void note_input(const Extents& input);
-  EBBTIDE_LOCAL bool awaits_backward() const;
+  // Whether it is of use to know if the request is made in a backward pass. It is asked of torch, which takes a while.
+  bool awaits_backward() const {
+    if (options_.is_in_backward == nullptr) return false;
+    if (!has_marks_) return true;
+    const bool is_known = has_seen_backward_ && recorder_.round().backward_begin != kAlive;
+    return !is_known && server_.may_begin_backward();
+  }
   // Whether note_backward() has something to note.
   bool is_news_of_backward(bool is_in_backward) const {
     return is_in_backward != has_seen_backward_ && !(has_seen_backward_ && has_marks_);
@@ -214,7 +230,9 @@ class EBBTIDE_EXPORT Engine {
   RoundRecorder recorder_;
   RoundServer server_;
   RoundCutter cutter_;
-  Counters counters_;
+  Counters counters_;          // without what is in the next
+  ServedCount as_planned_;     // of serve_as_planned(): settled, and planned
+  Bytes as_planned_before_;    // when the running round began
   mutable UpstreamBlocks upstream_;
   LiveBytes live_;
   Bypass bypass_;

@@ -156,6 +156,8 @@ void Engine::note_whether_it_fits() {
       std::any_of(book_->programs.begin(), book_->programs.end(), [this, kind](const Program& program) {
         return program.kind == kind && program.source == recorder_.round().source;
       });
+  for (Bytes* sum : {&round_planned_, &round_all_}) *sum += as_planned_.bytes - as_planned_before_;
+  as_planned_before_ = as_planned_.bytes;
   const bool was_resting = backoff(kind).is_resting();
   const ServedCount passed = bypass_.resting();
   round_all_ += passed.bytes - resting_before_.bytes;

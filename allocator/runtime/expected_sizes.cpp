@@ -80,15 +80,6 @@ Bytes ExpectedSizes::least(std::uint32_t node) const {
   return std::min(expected_[c], *std::min_element(sizes.begin(), sizes.end()));
 }
 
-void ExpectedSizes::note_match(std::uint32_t node, Bytes size) {
-  const std::uint32_t c = class_of(node);
-  if (knowledge_[c] != Knowledge::kSeen) {
-    bind(c, size);
-  } else if (!candidates_[c].sizes.empty()) {
-    explained_ += size;
-  }
-}
-
 bool ExpectedSizes::is_far_guess(std::uint32_t node) const {
   const std::uint32_t c = class_of(node);
   return knowledge_[c] < Knowledge::kSure && distance_[c] > kClose;

@@ -45,13 +45,22 @@ class ExpectedSizes {
     const std::uint32_t c = class_of(node);
     return knowledge_[c] != Knowledge::kNone && (size == expected_[c] || is_nearly_exact(c, size));
   }
+  // The same, of the size that was requested for the node or one of its class in this round.
+  bool is_seen_size(std::uint32_t node, Bytes size) const {
+    const std::uint32_t c = class_of(node);
+    return knowledge_[c] == Knowledge::kSeen && size == expected_[c];
+  }
   // `size` is none that is expected, but may be the node's all the same.
   bool is_loose(std::uint32_t node, Bytes size) const;
   // The node's request will be smaller than any that is recorded: it is not waited for.
   bool is_too_small(std::uint32_t node) const;
 
   // The request of the node was of this size.
-  void note_match(std::uint32_t node, Bytes size);
+  void note_match(std::uint32_t node, Bytes size) {
+    const std::uint32_t c = class_of(node);
+    if (knowledge_[c] != Knowledge::kSeen) [[unlikely]] return bind(c, size);
+    if (!candidates_[c].sizes.empty()) [[unlikely]] explained_ += size;
+  }
   // A request of this size was none that is expected.
   void note_unmatched(Bytes size) { judge_input(size, false); }
   // True once after the sizes expected of this round became known or changed.

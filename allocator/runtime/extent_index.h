@@ -15,7 +15,7 @@ namespace ebbtide {
 
 // Ranges in chunks, and the chunks' first offsets beside them: the leaves of a B+-tree of two levels. A search touches a
 // few neighbouring cache lines where a balanced tree of nodes touches one a level. In a chunk all keys are compared at once
-// (four an instruction) where a binary search waits for each of its loads. A range stays where it was written while it lives:
+// (four an instruction) where a binary search waits for each of its loads; chunks are small, because keys are moved, too. A range stays where it was written while it lives:
 // when others come or go, only keys and numbers of slots move, always all of them in the same steps, so that nothing is
 // predicted wrongly and nobody else's code is called.
 //
@@ -49,10 +49,11 @@ class ExtentIndex {
   }
   const Extent* last() const;
 
-  // Requires: the range belongs at this place, and is disjoint from its neighbours.
-  void insert(Place place, Offset begin, Offset end, std::uint32_t holder);
-  // Requires: at(place) is not null, and was found by the offset at which it begins.
-  void erase(Place place);
+  // False, and nothing changes, where another range has a byte of this one. Requires: begin < end.
+  bool try_insert(Offset begin, Offset end, std::uint32_t holder);
+  // The holder of the range that begins at `begin`, which is gone now; kNobody: there is no such range.
+  static constexpr std::uint32_t kNobody = std::numeric_limits<std::uint32_t>::max();
+  std::uint32_t erase(Offset begin);
 
   // Steps through all ranges in order.
   class Iterator {
@@ -73,8 +74,7 @@ class ExtentIndex {
   Iterator end() const { return {this, {leaves_.size(), 0}}; }
 
  private:
-  static constexpr std::size_t kMost = 32;  // ranges in a chunk
-  static constexpr std::size_t kFew = 8;
+  static constexpr std::size_t kMost = 16;  // ranges in a chunk
   // Of an offset: it grows with it, but not with every byte of it.
   using Key = std::int32_t;
   static constexpr Key kNoKey = std::numeric_limits<Key>::max();
@@ -89,17 +89,14 @@ class ExtentIndex {
     Item* items() { return cells.data() + 1; }
     const Item* items() const { return cells.data() + 1; }
     Item& last() { return cells[kMost]; }
-    // Of the first `most`: all from `at` on moves up by one, but for the last, which is lost. What is to stand at `at` is for
-    // the caller to say.
-    void open_gap(std::size_t at, std::size_t most);
-    // Likewise: all behind `at` moves down by one, and the cell behind them to their end.
-    void close_gap(std::size_t at, std::size_t most);
+    // All from `at` on moves up by one, but for the last, which is lost. What is to stand at `at` is for the caller to say.
+    void open_gap(std::size_t at);
+    // All behind `at` moves down by one, and the cell behind them to their end.
+    void close_gap(std::size_t at);
   };
   struct Chunk {
     Chunk() { clear(); }
     void clear();
-    // So many keys are looked at, and moved: two numbers only, so that loops end where they did before.
-    std::size_t keys_used() const { return count < kFew ? kFew : kMost; }
     Extent& extent(std::size_t index) { return extents[static_cast<std::size_t>(slots.items()[index])]; }
     const Extent& extent(std::size_t index) const { return extents[static_cast<std::size_t>(slots.items()[index])]; }
 
@@ -114,11 +111,13 @@ class ExtentIndex {
   };
 
   std::size_t leaf_of(Offset offset) const;
+  Place find(Offset offset) const;
   [[gnu::cold]] const Extent* first_after(Place place) const;
   [[gnu::cold]] const Extent* last_before(Place place) const;
   [[gnu::cold]] std::unique_ptr<Chunk> new_chunk();
   [[gnu::cold]] void add_first_leaf(Offset begin);
-  [[gnu::cold]] void split(std::size_t chunk);
+  // Returns where the place is then.
+  [[gnu::cold]] Place split(Place place);
   [[gnu::cold]] void remove_leaf(std::size_t chunk);
 
   std::vector<Leaf> leaves_;

@@ -162,12 +162,4 @@ std::optional<std::uint32_t> Matcher::find_far(Bytes size) const {
   return std::nullopt;
 }
 
-std::uint32_t Matcher::take(std::uint32_t node, Bytes size, bool exact) {
-  used_[node] = 1;
-  cursor_ = std::max(cursor_, node + 1);
-  sizes_.note_match(node, size);
-  is_exact_ = exact;
-  return node;
-}
-
 }  // namespace ebbtide

@@ -1,6 +1,7 @@
 // Follows one round along a program: which expected request is this one?
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -42,6 +43,17 @@ class Matcher {
     return Match{node, is_exact_};
   }
 
+  // Whether the request is for the next node, as the one before it was for the node before, and nothing new follows from it.
+  bool is_plainly_next(Bytes size) const {
+    return last_taken_ && *last_taken_ + 1 == cursor_ && cursor_ < count_ && optional_[cursor_] == 0 && sizes_.is_seen_size(cursor_, size);
+  }
+  // As match(). Requires: is_plainly_next(size).
+  void take_next(Bytes size) {
+    lone_twin_.reset();
+    last_taken_ = cursor_;
+    take(cursor_, size, true);
+  }
+
   Bytes expected(std::uint32_t node) const { return sizes_.expected(node); }  // 0 while nothing is known
   Bytes least(std::uint32_t node) const { return sizes_.least(node); }  // that may come, as far as is known
   bool mixes_tensors() const { return sizes_.mixes_tensors(); }
@@ -70,7 +82,13 @@ class Matcher {
   [[gnu::cold]] std::uint32_t likeliest_from(std::uint32_t node, Bytes size) const;
   [[gnu::cold]] bool are_twins(std::uint32_t node) const;
   bool is_due(std::uint32_t node) const;
-  std::uint32_t take(std::uint32_t node, Bytes size, bool exact);
+  std::uint32_t take(std::uint32_t node, Bytes size, bool exact) {
+    used_[node] = 1;
+    cursor_ = std::max(cursor_, node + 1);
+    sizes_.note_match(node, size);
+    is_exact_ = exact;
+    return node;
+  }
   [[gnu::cold]] void note_passed_over();
   std::optional<std::uint32_t> find_exact(std::uint32_t begin, std::uint32_t end, Bytes size,
                                           bool guesses_count) const;

@@ -5,27 +5,6 @@
 
 namespace ebbtide {
 
-Origin RoundRecorder::add(Bytes size, std::int32_t node) {
-  const auto request = static_cast<std::uint32_t>(round_.requests.size());
-  Request& added = round_.requests.emplace_back();
-  added.size = size;
-  added.node = node;
-  live_bytes_ += size;
-  peak_bytes_ = std::max(peak_bytes_, live_bytes_);
-  return {round_.serial, request};
-}
-
-void RoundRecorder::end(const BlockRecord& block) {
-  const Tick now{static_cast<std::int64_t>(round_.requests.size())};
-  if (block.origin.round == round_.serial) {
-    if (block.origin.request >= round_.requests.size()) return;  // it was not written down
-    round_.requests[block.origin.request].death = now;
-    live_bytes_ -= block.size;
-  } else if (block.survivor >= 0) {
-    round_.survivors[static_cast<std::size_t>(block.survivor)].end = now;
-  }
-}
-
 void RoundRecorder::withdraw(const Origin& request) {
   if (request.round != round_.serial || request.request >= round_.requests.size()) return;
   Request& withdrawn = round_.requests[request.request];

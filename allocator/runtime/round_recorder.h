@@ -27,7 +27,17 @@ class RoundRecorder {
   const Round& round() const { return round_; }
 
   // Adds a request, expected as `node` (or -1); returns where it stands.
-  Origin add(Bytes size, std::int32_t node);
+  [[gnu::always_inline]] Origin add(Bytes size, std::int32_t node) {
+    const auto request = static_cast<std::uint32_t>(round_.requests.size());
+    Request& added = round_.requests.emplace_back();
+    added.size = size;
+    added.node = node;
+    live_bytes_ += size;
+    peak_bytes_ = std::max(peak_bytes_, live_bytes_);
+    return {round_.serial, request};
+  }
+  // What add() would return.
+  Origin next_origin() const { return {round_.serial, static_cast<std::uint32_t>(round_.requests.size())}; }
   // Nobody could serve the request (memory was out): the round is learnt without it.
   void withdraw(const Origin& request);
   void note_input(const Extents& input) { round_.extents = input; }
@@ -41,7 +51,16 @@ class RoundRecorder {
     if (round_.backward_begin == kAlive) round_.backward_begin = Tick{static_cast<std::int64_t>(round_.requests.size())};
   }
   // The block is gone: notes its death if it belongs to a round.
-  void end(const BlockRecord& block);
+  void end(const BlockRecord& block) {
+    const Tick now{static_cast<std::int64_t>(round_.requests.size())};
+    if (block.origin.round == round_.serial) [[likely]] {
+      if (block.origin.request >= round_.requests.size()) return;  // it was not written down
+      round_.requests[block.origin.request].death = now;
+      live_bytes_ -= block.size;
+    } else if (block.survivor >= 0) {
+      round_.survivors[static_cast<std::size_t>(block.survivor)].end = now;
+    }
+  }
 
   // Ends the round and begins the next. `arena` and `upstream` are all tracked live blocks: those born
   // in rounds become the new round's survivors.

@@ -84,12 +84,6 @@ void RoundServer::follow_in_gaps() {
   may_grow_ = true;
 }
 
-RoundServer::Place RoundServer::planned_place(std::uint32_t node) const {
-  if (!inline_places_.empty()) [[unlikely]] return inline_places_[node];
-  const Node& planned = program_->nodes[node];
-  return {planned.offset, planned.slot};
-}
-
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   if (!is_following()) [[unlikely]] return serves_unknown_ ? unplanned(size) : Placing{};
   if (is_on_trial_) [[unlikely]] return recognise(size);

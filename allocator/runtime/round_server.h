@@ -59,6 +59,28 @@ class RoundServer {
   // Requires: the request is not yet in `round`.
   Placing place(Bytes size, const RoundRecorder& recorder);
 
+  // What nearly every request of a round is that goes as planned: the next node's, of a size that was seen before, with a
+  // place inside the arena, and nothing else to see to. Node null: it is not that, or not for sure, and place() knows.
+  struct Next {
+    const Node* node = nullptr;
+    std::uint32_t index = 0;
+    Offset offset;
+  };
+  Next plainly_next(Bytes size) const {
+    if (!is_following() || is_on_trial_ || has_news() || !matcher_.is_plainly_next(size)) [[unlikely]] return {};
+    const std::uint32_t index = matcher_.cursor();
+    const Node& node = program_->nodes[index];
+    const Place place = planned_place(index);
+    const bool is_inside = size <= place.slot && place.offset + size <= Offset{arena_.extent().value};
+    if (node.unplanned || !is_inside) [[unlikely]] return {};
+    return {&node, index, place.offset};
+  }
+  // It has its place: what place() would note. Requires: plainly_next(size) has a node.
+  void take_next(Bytes size) {
+    requested_ += size;
+    matcher_.take_next(size);
+  }
+
   bool is_following() const { return matcher_.is_following(); }
   // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
   // round does what its program says, up to where that has it.
@@ -84,7 +106,11 @@ class RoundServer {
     Bytes slot;
   };
 
-  Place planned_place(std::uint32_t node) const;
+  Place planned_place(std::uint32_t node) const {
+    if (!inline_places_.empty()) [[unlikely]] return inline_places_[node];
+    const Node& planned = program_->nodes[node];
+    return {planned.offset, planned.slot};
+  }
   Placing place_node(std::uint32_t index, Bytes size, const Round& round);
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
   [[gnu::cold]] Placing recognise(Bytes size);

@@ -73,8 +73,9 @@ TEST(BlockTable, AgreesWithOneEntryPerByte) {
     ASSERT_EQ(table.is_free(Offset{offset}, Bytes{size}), naive.is_free(offset, size));
     const Block* holder = table.holder(Offset{offset}, Bytes{size});
     ASSERT_EQ(holder == nullptr ? 0 : holder->origin.request, naive.lowest_holder(offset, size));
-    if (holder == nullptr) {
-      table.insert(Offset{offset}, of_size(size, ++serial));
+    const bool is_free = holder == nullptr;
+    ASSERT_EQ(table.try_insert(Offset{offset}, of_size(size, ++serial)), is_free);
+    if (is_free) {
       naive.fill(offset, size, serial);
     } else if (random() % 2 == 0) {
       const Block* erased = table.erase(Offset{offset});

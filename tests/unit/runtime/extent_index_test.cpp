@@ -16,12 +16,24 @@ constexpr std::int64_t kStep = 10;  // a range is up to so long, and begins at a
 class Both {
  public:
   void insert(std::int64_t begin, std::int64_t size, std::uint32_t holder) {
-    index_.insert(index_.place_of(Offset{begin}), Offset{begin}, Offset{begin + size}, holder);
+    EXPECT_TRUE(index_.try_insert(Offset{begin}, Offset{begin + size}, holder));
     map_[begin] = {begin + size, holder};
   }
   void erase(std::int64_t begin) {
-    index_.erase(index_.place_of(Offset{begin}));
+    EXPECT_EQ(index_.erase(Offset{begin}), map_.at(begin).holder);
     map_.erase(begin);
+  }
+  // What is in the way: refused, and what begins nowhere is not erased.
+  void expect_refused(std::int64_t begin, std::int64_t size) {
+    const auto next = map_.lower_bound(begin);
+    const bool is_above = next != map_.end() && next->first < begin + size;
+    const bool is_below = next != map_.begin() && std::prev(next)->second.end > begin;
+    if (is_above || is_below) {
+      EXPECT_FALSE(index_.try_insert(Offset{begin}, Offset{begin + size}, 0));
+    }
+    if (!has(begin)) {
+      EXPECT_EQ(index_.erase(Offset{begin}), ExtentIndex::kNobody);
+    }
   }
   bool has(std::int64_t begin) const { return map_.contains(begin); }
   std::size_t count() const { return map_.size(); }
@@ -74,7 +86,9 @@ TEST(ExtentIndex, FindsWhatAMapFinds) {
       const std::int64_t begin = kStep * static_cast<std::int64_t>(random() % places);
       if (both.has(begin) && i > 2 * places) both.erase(begin);
       if (!both.has(begin) && i <= 2 * places) both.insert(begin, 1 + static_cast<std::int64_t>(random() % kStep), i);
-      both.expect_same_neighbours(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(kStep * places + kStep)));
+      const auto anywhere = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(kStep * places + kStep));
+      both.expect_same_neighbours(anywhere);
+      both.expect_refused(anywhere, 1 + static_cast<std::int64_t>(random() % (2 * kStep)));
     }
     both.expect_same_order();
     for (std::int64_t begin = 0; begin < kStep * places; begin += kStep) {
