@@ -85,7 +85,7 @@ class CudaAdaptor final : public CudaForwarder {
     Registry::get().record_device_activity();
   }
 
-  c10::DataPtr allocate(std::size_t count) override {
+  [[gnu::hot]] c10::DataPtr allocate(std::size_t count) override {
     const Bytes size{static_cast<std::int64_t>(count)};
     if (is_planned(size) && !pools_.has_any() && stacks_ == nullptr) [[likely]] return serve_planned(size);
     return stacks_ == nullptr ? serve_apart(size) : serve_noting_stack(size);
@@ -233,7 +233,7 @@ class CudaAdaptor final : public CudaForwarder {
     Engine& engine = own->engine();
     if (!engine.serves_home()) [[unlikely]] return pass_or_serve(*own, device, size);
     const StreamId stream = current_stream(device);
-    if (!(stream == engine.home())) [[unlikely]] return pass_or_serve(*own, device, size);
+    if (!(stream == engine.home())) [[unlikely]] return pass_or_serve(*own, device, size, stream);
     return serve_on(stream, *own, device, size);
   }
 
@@ -251,8 +251,11 @@ class CudaAdaptor final : public CudaForwarder {
     if (const auto passing = engine.pass_by(size); passing != Engine::Passing::kNo) [[unlikely]] {
       return pass(own, device, size, passing, passing == Engine::Passing::kTracked ? current_stream(device) : StreamId{});
     }
-    const StreamId stream = current_stream(device);
-    if (const auto passing = engine.pass_by(size, stream); passing != Engine::Passing::kNo) [[unlikely]] {
+    return pass_or_serve(own, device, size, current_stream(device));
+  }
+
+  [[gnu::noinline]] c10::DataPtr pass_or_serve(TorchCudaDevice& own, Device device, Bytes size, StreamId stream) {
+    if (const auto passing = own.engine().pass_by(size, stream); passing != Engine::Passing::kNo) [[unlikely]] {
       return pass(own, device, size, passing, stream);
     }
     return serve_on(stream, own, device, size);
@@ -299,7 +302,7 @@ class CudaAdaptor final : public CudaForwarder {
     return pools_.claims(device, c10::cuda::getCurrentCUDAStream(device).stream());
   }
 
-  static void delete_block(void* address) { instance->release(address); }
+  [[gnu::hot]] static void delete_block(void* address) { instance->release(address); }
 
   // What upstream tells of its blocks is told of the arena's, too.
   c10::DataPtr hand_out(void* address, Bytes size, TorchCudaDevice& own, Device device) const {
@@ -353,7 +356,7 @@ class CudaAdaptor final : public CudaForwarder {
     }
   }
 
-  void release(void* address) {
+  [[gnu::hot]] void release(void* address) {
     if (UpstreamCall::put_aside(address)) [[unlikely]] return;
     TorchCudaDevice* const own = devices_.owner_of(address);
     if (own == nullptr) [[unlikely]] return release_upstream(address);

@@ -38,8 +38,8 @@ class TorchCudaDevice final : public ArenaObserver {
   TorchCudaStatistics& statistics() { return statistics_; }
   TorchCudaHistory& history() { return history_; }
 
-  void placed(const void* address, Bytes size, StreamId stream) noexcept override;
-  void released(const void* address, Bytes size) noexcept override;
+  [[gnu::hot]] void placed(const void* address, Bytes size, StreamId stream) noexcept override;
+  [[gnu::hot]] void released(const void* address, Bytes size) noexcept override;
   void round_ended() noexcept override;
   std::optional<LiveTotals> live() noexcept override { return statistics_.live(); }
   std::vector<Bytes> sizes_alive() noexcept override;

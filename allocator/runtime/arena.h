@@ -40,7 +40,7 @@ class Arena {
     if (!pending_.empty()) wait_for_pending(offset, offset + block.size, stream);
   }
   // Frees the block that begins at `offset`, which can be read until the next place(); null if there is none.
-  const Block* release(Offset offset);
+  [[gnu::hot]] const Block* release(Offset offset);
   const Block* holder(Offset offset, Bytes size) const { return blocks_.holder(offset, size); }
   Block* find(Offset offset) { return blocks_.find(offset); }
   std::optional<Offset> lowest_gap(Bytes size, Bytes alignment,

@@ -50,7 +50,7 @@ class BlockTable {
 
   // False, and nothing changes, where a live block holds a byte of [offset, offset + block.size). It is used on no other stream
   // so far. Requires: block.size > 0.
-  bool try_insert(Offset offset, const BlockRecord& block);
+  [[gnu::hot]] bool try_insert(Offset offset, const BlockRecord& block);
   // Requires: is_free(offset, block.size).
   void insert(Offset offset, const BlockRecord& block);
 

@@ -79,7 +79,7 @@ class EBBTIDE_EXPORT Engine {
   // `size` bytes to be used on `stream`; passes by what can. Requires: wants(size).
   Grant allocate(Bytes size, StreamId stream) noexcept;
   // The same of what was asked just now and may not pass.
-  Grant serve(Bytes size, StreamId stream) noexcept;
+  [[gnu::hot]] Grant serve(Bytes size, StreamId stream) noexcept;
   // Upstream cannot serve what allocate() refused: any free place of the arena, also one that the plan still needs.
   // Null when there is none. Requires: the request was refused just now, and upstream was not told of it.
   void* allocate_anywhere(Bytes size, StreamId stream, const Grant& refused) noexcept;
@@ -95,7 +95,7 @@ class EBBTIDE_EXPORT Engine {
   // Whether a live block at `address` is the arena's. Takes no lock.
   bool owns(const void* address) const noexcept { return arena_.owns(address); }
   // Frees a block of the arena. False when there is none at this address.
-  bool deallocate(const void* address) noexcept;
+  [[gnu::hot]] bool deallocate(const void* address) noexcept;
   // A block that note_upstream was told of is being freed; none if it was not.
   std::optional<UpstreamBlock> forget_upstream(const void* address) noexcept;
   // The block is used on `stream` too. False when it is not the arena's.
@@ -173,10 +173,10 @@ class EBBTIDE_EXPORT Engine {
   void note_input(const Extents& input);
   // Whether it is of use to know if the request is made in a backward pass. It is asked of torch, which takes a while.
   bool awaits_backward() const {
+    if (has_marks_ && !server_.may_begin_backward()) [[likely]] return false;
     if (options_.is_in_backward == nullptr) return false;
-    if (!has_marks_) return true;
     const bool is_known = has_seen_backward_ && recorder_.round().backward_begin != kAlive;
-    return !is_known && server_.may_begin_backward();
+    return !has_marks_ || !is_known;
   }
   // Whether note_backward() has something to note.
   bool is_news_of_backward(bool is_in_backward) const {

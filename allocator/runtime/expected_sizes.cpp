@@ -163,6 +163,12 @@ void ExpectedSizes::bind(std::uint32_t size_class, Bytes size) {
   if (!program_->is_constant(size_class)) predict_from(size_class, size);
 }
 
+// Of the first of a class, which is of the size that was expected: see bind().
+bool ExpectedSizes::is_uninformative(std::uint32_t size_class, Bytes size) const {
+  if (knowledge_[size_class] == Knowledge::kNone || may_predict_ || !candidates_[size_class].sizes.empty()) return false;
+  return program_->shapes != 1 || is_other_shape_ || program_->class_sizes[size_class][0] == size;
+}
+
 void ExpectedSizes::note_ratio(std::uint32_t size_class, Bytes size) {
   const Bytes before = program_->class_sizes[size_class].empty() ? Bytes{} : program_->class_sizes[size_class][0];
   if (program_->shapes != 1 || before.value == 0) return;

@@ -45,10 +45,10 @@ class ExpectedSizes {
     const std::uint32_t c = class_of(node);
     return knowledge_[c] != Knowledge::kNone && (size == expected_[c] || is_nearly_exact(c, size));
   }
-  // The same, of the size that was requested for the node or one of its class in this round.
-  bool is_seen_size(std::uint32_t node, Bytes size) const {
+  // The same to the byte, and nothing is to be learnt from it: no news either.
+  bool is_foregone(std::uint32_t node, Bytes size) const {
     const std::uint32_t c = class_of(node);
-    return knowledge_[c] == Knowledge::kSeen && size == expected_[c];
+    return size == expected_[c] && (knowledge_[c] == Knowledge::kSeen || is_uninformative(c, size));
   }
   // `size` is none that is expected, but may be the node's all the same.
   bool is_loose(std::uint32_t node, Bytes size) const;
@@ -76,6 +76,7 @@ class ExpectedSizes {
     return program_->is_constant(size_class) && (!has_new_extent_ || program_->is_parameter_like(size_class));
   }
   void expect_constants();
+  bool is_uninformative(std::uint32_t size_class, Bytes size) const;
   [[gnu::cold]] bool is_nearly_exact(std::uint32_t size_class, Bytes size) const;
   void judge_input(Bytes size, bool follows);
   void forget_input();

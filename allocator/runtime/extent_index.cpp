@@ -8,8 +8,7 @@
 namespace ebbtide {
 namespace {
 
-// As many items as any processor handles at once. The loops over them are not unrolled: a request goes through the same few
-// lines of code.
+// As many items as any processor handles at once.
 template <typename Item>
 struct Lanes {
   using Type [[gnu::vector_size(16)]] = Item;
@@ -22,38 +21,19 @@ struct Lanes {
   }
   static void store(Type lanes, Item* to) { std::memcpy(to, &lanes, sizeof(lanes)); }
   static Type all(Item value) { return Type{} + value; }
-  static Type from_zero() {
-    Type lanes{};
-    for (std::size_t i = 0; i < kCount; ++i) lanes[i] = static_cast<Item>(i);
-    return lanes;
-  }
 };
 
 }  // namespace
 
+// Of kMost cells; all are read before one is written.
 template <typename Item>
-[[gnu::always_inline]] inline void ExtentIndex::Row<Item>::open_gap(std::size_t at) {
+[[gnu::always_inline]] inline void ExtentIndex::Row<Item>::move(std::size_t from, std::size_t to) {
   using L = Lanes<Item>;
-  const auto first = L::all(static_cast<Item>(at));
-  auto numbers = L::from_zero() + static_cast<Item>(kMost - L::kCount);
-  for (std::size_t end = kMost; end > 0; end -= L::kCount) {
-    Item* const here = items() + (end - L::kCount);
-    const auto moves = numbers > first;
-    L::store((L::load(here - 1) & moves) | (L::load(here) & ~moves), here);
-    numbers -= static_cast<Item>(L::kCount);
-  }
-}
-
-template <typename Item>
-[[gnu::always_inline]] inline void ExtentIndex::Row<Item>::close_gap(std::size_t at) {
-  using L = Lanes<Item>;
-  const auto first = L::all(static_cast<Item>(at));
-  auto numbers = L::from_zero();
-  for (Item* here = items(); here < items() + kMost; here += L::kCount) {
-    const auto stays = first > numbers;
-    L::store((L::load(here) & stays) | (L::load(here + 1) & ~stays), here);
-    numbers += static_cast<Item>(L::kCount);
-  }
+  std::array<typename L::Type, kMost / L::kCount> moved;
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = L::load(items() + from + i * L::kCount);
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < moved.size(); ++i) L::store(moved[i], items() + to + i * L::kCount);
 }
 
 void ExtentIndex::Chunk::clear() {
@@ -62,34 +42,55 @@ void ExtentIndex::Chunk::clear() {
   std::iota(slots.items(), slots.items() + kMost, std::int8_t{0});
 }
 
-// The last one that begins at or below `offset`, or else the first. Multiplied, because compilers make a branch of a choice, and of
-// these every second one would be mispredicted. Requires: there are leaves.
-std::size_t ExtentIndex::leaf_of(Offset offset) const {
-  const Leaf* begin = leaves_.data();
-  std::size_t count = leaves_.size();
-  while (count > 1) {
+// Of the next kMost. Sums of two lanes are added as one number: each is small.
+[[gnu::always_inline]] inline std::size_t ExtentIndex::count_below(const Key* keys, Key key) {
+  using L = Lanes<Key>;
+  using Pair [[gnu::vector_size(16)]] = std::uint64_t;
+  const auto limit = L::all(key);
+  auto below = L::all(0);
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < kMost; i += L::kCount) below -= L::load(keys + i) < limit;
+  const auto pair = reinterpret_cast<Pair>(below);
+  const std::uint64_t sums = pair[0] + pair[1];
+  return static_cast<std::uint32_t>(sums) + (sums >> 32);
+}
+
+// Of more leaves than are compared at once half are left out, again and again; multiplied, because compilers make a branch of a
+// choice, and of these every second one would be mispredicted.
+const ExtentIndex::Key* ExtentIndex::narrow(Key above) const {
+  const Key* begin = firsts_.data();
+  for (std::size_t count = leaves_.size(); count > kMost;) {
     const std::size_t half = count / 2;
-    begin += static_cast<std::size_t>(begin[half].first <= offset) * half;
+    begin += static_cast<std::size_t>(begin[half] < above) * half;
     count -= half;
   }
-  return static_cast<std::size_t>(begin - leaves_.data());
+  return begin;
+}
+
+// The last one that begins at or below `offset`, or else the first. Requires: there are leaves.
+[[gnu::always_inline]] inline std::size_t ExtentIndex::leaf_of(Offset offset) const {
+  const Key above = key_of(offset) + 1;
+  const Key* begin = firsts_.data();
+  if (leaves_.size() > kMost) [[unlikely]] begin = narrow(above);
+  const std::size_t end = static_cast<std::size_t>(begin - firsts_.data()) + count_below(begin, above);
+  if (end == 0) [[unlikely]] return 0;
+  if (leaves_[end - 1].first <= offset) [[likely]] return end - 1;
+  std::size_t leaf = end - 1;  // of the same key
+  while (leaf > 0 && leaves_[leaf].first > offset) --leaf;
+  return leaf;
 }
 
 // In the code of each of its callers: whoever has run since has taken the caches, and one for all would save nothing.
+// Requires: there are leaves.
 [[gnu::always_inline]] inline ExtentIndex::Place ExtentIndex::find(Offset offset) const {
-  if (leaves_.empty()) [[unlikely]] return {};
   const std::size_t number = leaf_of(offset);
   const Chunk& chunk = *leaves_[number].chunk;
-  using L = Lanes<Key>;
-  const auto key = L::all(key_of(offset));
-  auto below = L::all(0);
-  for (const Key* here = chunk.keys.items(); here < chunk.keys.items() + kMost; here += L::kCount) below -= L::load(here) < key;
-  auto index = static_cast<std::size_t>((below[0] + below[1]) + (below[2] + below[3]));
+  std::size_t index = count_below(chunk.keys.items(), key_of(offset));
   while (index < chunk.count && chunk.extent(index).begin < offset) [[unlikely]] ++index;  // of the same key
   return {number, index};
 }
 
-ExtentIndex::Place ExtentIndex::place_of(Offset offset) const { return find(offset); }
+ExtentIndex::Place ExtentIndex::place_of(Offset offset) const { return leaves_.empty() ? Place{} : find(offset); }
 
 const ExtentIndex::Extent* ExtentIndex::first_after(Place place) const {
   return place.chunk + 1 < leaves_.size() ? &leaves_[place.chunk + 1].chunk->extent(0) : nullptr;
@@ -111,7 +112,11 @@ std::unique_ptr<ExtentIndex::Chunk> ExtentIndex::new_chunk() {
   return chunk;
 }
 
-void ExtentIndex::add_first_leaf(Offset begin) { leaves_.push_back({begin, new_chunk()}); }
+void ExtentIndex::insert_leaf(std::size_t at, Offset first, std::unique_ptr<Chunk> chunk) {
+  const auto place = static_cast<std::ptrdiff_t>(at);
+  leaves_.insert(leaves_.begin() + place, Leaf{first, std::move(chunk)});
+  firsts_.insert(firsts_.begin() + place, key_of(first));
+}
 
 ExtentIndex::Place ExtentIndex::split(Place place) {
   constexpr std::size_t kKept = kMost / 2;
@@ -122,17 +127,15 @@ ExtentIndex::Place ExtentIndex::split(Place place) {
   std::fill_n(full.keys.items() + kKept, kMost - kKept, kNoKey);
   full.count = kKept;
   upper->count = kMost - kKept;
-  const auto behind = static_cast<std::ptrdiff_t>(place.chunk) + 1;
   const Offset first = upper->extents.front().begin;
-  leaves_.insert(leaves_.begin() + behind, Leaf{first, std::move(upper)});
+  insert_leaf(place.chunk + 1, first, std::move(upper));
   return place.index > kKept ? Place{place.chunk + 1, place.index - kKept} : place;
 }
 
 bool ExtentIndex::try_insert(Offset begin, Offset end, std::uint32_t holder) {
+  if (leaves_.empty()) [[unlikely]] insert_leaf(0, begin, new_chunk());
   Place place = find(begin);
-  if (const Extent* next = at(place); next != nullptr && next->begin < end) [[unlikely]] return false;
-  if (const Extent* previous = before(place); previous != nullptr && previous->end > begin) [[unlikely]] return false;
-  if (leaves_.empty()) [[unlikely]] add_first_leaf(begin);
+  if (begin_at(place) < end || end_before(place) > begin) [[unlikely]] return false;
   if (leaves_[place.chunk].chunk->count == kMost) [[unlikely]] place = split(place);
   Chunk& chunk = *leaves_[place.chunk].chunk;
   const std::int8_t slot = chunk.slots.last();
@@ -145,24 +148,24 @@ bool ExtentIndex::try_insert(Offset begin, Offset end, std::uint32_t holder) {
   extent.begin = begin;
   extent.end = end;
   extent.holder = holder;
-  if (place.index == 0) leaves_[place.chunk].first = begin;
+  if (place.index == 0) set_first(place.chunk, begin);
   return true;
 }
 
 std::uint32_t ExtentIndex::erase(Offset begin) {
+  if (leaves_.empty()) [[unlikely]] return kNobody;
   const Place place = find(begin);
-  const Extent* const found = at(place);
-  if (found == nullptr || found->begin != begin) [[unlikely]] return kNobody;
-  const std::uint32_t holder = found->holder;
   Chunk& chunk = *leaves_[place.chunk].chunk;
+  if (place.index >= chunk.count || chunk.extent(place.index).begin != begin) [[unlikely]] return kNobody;
   const std::int8_t slot = chunk.slots.items()[place.index];
+  const std::uint32_t holder = chunk.extents[static_cast<std::size_t>(slot)].holder;
   chunk.keys.close_gap(place.index);
   chunk.slots.close_gap(place.index);
   chunk.slots.last() = slot;
   if (--chunk.count == 0) [[unlikely]] {
     remove_leaf(place.chunk);
   } else if (place.index == 0) {
-    leaves_[place.chunk].first = chunk.extent(0).begin;
+    set_first(place.chunk, chunk.extent(0).begin);
   }
   return holder;
 }
@@ -170,6 +173,7 @@ std::uint32_t ExtentIndex::erase(Offset begin) {
 void ExtentIndex::remove_leaf(std::size_t chunk) {
   spare_.push_back(std::move(leaves_[chunk].chunk));
   leaves_.erase(leaves_.begin() + static_cast<std::ptrdiff_t>(chunk));
+  firsts_.erase(firsts_.begin() + static_cast<std::ptrdiff_t>(chunk));
 }
 
 }  // namespace ebbtide

@@ -14,15 +14,15 @@
 namespace ebbtide {
 
 // Ranges in chunks, and the chunks' first offsets beside them: the leaves of a B+-tree of two levels. A search touches a
-// few neighbouring cache lines where a balanced tree of nodes touches one a level. In a chunk all keys are compared at once
-// (four an instruction) where a binary search waits for each of its loads; chunks are small, because keys are moved, too. A range stays where it was written while it lives:
-// when others come or go, only keys and numbers of slots move, always all of them in the same steps, so that nothing is
-// predicted wrongly and nobody else's code is called.
+// few neighbouring cache lines where a balanced tree of nodes touches one a level. All keys of a chunk are compared at once
+// (four an instruction), and those of as many chunks, where a binary search waits for each of its loads. A range stays where it
+// was written while it lives: when others come or go, only keys and numbers of slots move, always as many, so that nothing is
+// predicted wrongly and nobody else's code is called. Chunks are small because of that.
 //
 // Guarded by its owner. Cost: O(log n) to find a range, and to insert or erase one O(kMost + n / kMost) moved bytes, which is
 // less for up to some hundred thousand ranges. No heap allocation once warm.
-// Invariants: (1) ranges are sorted and disjoint; (2) no chunk is empty; (3) leaves_[i].first is where chunk i begins; (4) keys are
-// key_of() of the ranges' first bytes, and kNoKey behind the last; (5) a chunk's slots are each number once.
+// Invariants: (1) ranges are sorted and disjoint; (2) no chunk is empty; (3) leaves_[i].first is where chunk i begins, and
+// firsts_[i] its key; (4) keys are key_of() of the ranges' first bytes, and kNoKey behind the last; (5) a chunk's slots are each number once.
 class ExtentIndex {
  public:
   struct Extent {
@@ -81,18 +81,22 @@ class ExtentIndex {
   static constexpr int kKeyShift = 12;
   static Key key_of(Offset offset) { return static_cast<Key>(std::min<std::int64_t>(offset.value >> kKeyShift, kNoKey - 1)); }
 
-  // One item for each range, in order. The cells before the first and behind the last are read with those beside them, no more.
+  // One item for each range, in order. As many cells behind them move with them, whatever stands there, so that it is always
+  // the same number that moves.
   template <typename Item>
   struct Row {
-    std::array<Item, kMost + 2> cells{};
+    std::array<Item, 2 * kMost> cells{};
 
-    Item* items() { return cells.data() + 1; }
-    const Item* items() const { return cells.data() + 1; }
-    Item& last() { return cells[kMost]; }
-    // All from `at` on moves up by one, but for the last, which is lost. What is to stand at `at` is for the caller to say.
-    void open_gap(std::size_t at);
-    // All behind `at` moves down by one, and the cell behind them to their end.
-    void close_gap(std::size_t at);
+    Item* items() { return cells.data(); }
+    const Item* items() const { return cells.data(); }
+    Item& last() { return cells[kMost - 1]; }
+    // All from `at` on moves up by one, the last behind the items. What is to stand at `at` is for the caller to say.
+    void open_gap(std::size_t at) { move(at, at + 1); }
+    // All behind `at` moves down by one, and what stood behind the items to their end.
+    void close_gap(std::size_t at) { move(at + 1, at); }
+
+   private:
+    void move(std::size_t from, std::size_t to);
   };
   struct Chunk {
     Chunk() { clear(); }
@@ -110,17 +114,36 @@ class ExtentIndex {
     std::unique_ptr<Chunk> chunk;
   };
 
+  static std::size_t count_below(const Key* keys, Key key);
+  [[gnu::noinline]] const Key* narrow(Key above) const;
   std::size_t leaf_of(Offset offset) const;
   Place find(Offset offset) const;
+  // Where the next range begins and the one before it ends; where there is none, beyond all others.
+  Offset begin_at(Place place) const {
+    const Chunk& chunk = *leaves_[place.chunk].chunk;
+    if (place.index < chunk.count) [[likely]] return chunk.extent(place.index).begin;
+    return place.chunk + 1 < leaves_.size() ? leaves_[place.chunk + 1].first : Offset{std::numeric_limits<std::int64_t>::max()};
+  }
+  Offset end_before(Place place) const {
+    if (place.index > 0) [[likely]] return leaves_[place.chunk].chunk->extent(place.index - 1).end;
+    if (place.chunk == 0) return Offset{std::numeric_limits<std::int64_t>::min()};
+    const Chunk& previous = *leaves_[place.chunk - 1].chunk;
+    return previous.extent(previous.count - 1).end;
+  }
   [[gnu::cold]] const Extent* first_after(Place place) const;
   [[gnu::cold]] const Extent* last_before(Place place) const;
   [[gnu::cold]] std::unique_ptr<Chunk> new_chunk();
-  [[gnu::cold]] void add_first_leaf(Offset begin);
+  [[gnu::cold]] void insert_leaf(std::size_t at, Offset first, std::unique_ptr<Chunk> chunk);
+  void set_first(std::size_t leaf, Offset first) {
+    leaves_[leaf].first = first;
+    firsts_[leaf] = key_of(first);
+  }
   // Returns where the place is then.
   [[gnu::cold]] Place split(Place place);
   [[gnu::cold]] void remove_leaf(std::size_t chunk);
 
   std::vector<Leaf> leaves_;
+  std::vector<Key> firsts_ = std::vector<Key>(kMost, kNoKey);  // of the leaves, and kMost behind them that are none
   std::vector<std::unique_ptr<Chunk>> spare_;
 };
 

@@ -57,6 +57,7 @@ class LiveBytes {
 
   static void raise(Count& peak, std::int64_t value) {
     std::int64_t seen = peak.load(std::memory_order_relaxed);
+    if (value <= seen) [[likely]] return;
     while (value > seen && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
     }
   }

@@ -45,11 +45,11 @@ class Matcher {
 
   // Whether the request is for the next node, as the one before it was for the node before, and nothing new follows from it.
   bool is_plainly_next(Bytes size) const {
-    return last_taken_ && *last_taken_ + 1 == cursor_ && cursor_ < count_ && optional_[cursor_] == 0 && sizes_.is_seen_size(cursor_, size);
+    return last_taken_ && *last_taken_ + 1 == cursor_ && cursor_ < count_ && optional_[cursor_] == 0 && sizes_.is_foregone(cursor_, size);
   }
   // As match(). Requires: is_plainly_next(size).
   void take_next(Bytes size) {
-    lone_twin_.reset();
+    lone_twin_ = std::optional<std::uint32_t>();
     last_taken_ = cursor_;
     take(cursor_, size, true);
   }

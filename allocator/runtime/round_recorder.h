@@ -33,7 +33,7 @@ class RoundRecorder {
     added.size = size;
     added.node = node;
     live_bytes_ += size;
-    peak_bytes_ = std::max(peak_bytes_, live_bytes_);
+    if (live_bytes_ > peak_bytes_) [[unlikely]] peak_bytes_ = live_bytes_;
     return {round_.serial, request};
   }
   // What add() would return.

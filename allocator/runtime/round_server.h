@@ -35,7 +35,8 @@ struct Placing {
 // Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
 // expected.
 // What is cold is laid apart from that: in a program that does other things in between, the lines of code that a
-// request goes through cost more than what is computed in them.
+// request goes through cost more than what is computed in them. What is called hot (here, in the arena's table and in the
+// adaptor) is laid side by side.
 class RoundServer {
  public:
   // `inline_steps`: the work of improving a plan that is made inline.
@@ -59,8 +60,8 @@ class RoundServer {
   // Requires: the request is not yet in `round`.
   Placing place(Bytes size, const RoundRecorder& recorder);
 
-  // What nearly every request of a round is that goes as planned: the next node's, of a size that was seen before, with a
-  // place inside the arena, and nothing else to see to. Node null: it is not that, or not for sure, and place() knows.
+  // What nearly every request of a round is that goes as planned: the next node's, of its size, with a place inside the
+  // arena, and nothing else to see to. Node null: it is not that, or not for sure, and place() knows.
   struct Next {
     const Node* node = nullptr;
     std::uint32_t index = 0;
@@ -84,7 +85,10 @@ class RoundServer {
   bool is_following() const { return matcher_.is_following(); }
   // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
   // round does what its program says, up to where that has it.
-  bool may_begin_backward() const { return !is_following() || deviated() || matcher_.cursor() >= backward_node_; }
+  bool may_begin_backward() const {
+    if (is_following() && !deviated() && matcher_.cursor() < backward_node_) [[likely]] return false;
+    return true;
+  }
   const Program* program() const { return program_; }
   // What happened in this round, for deciding whether there is something to learn from it.
   bool deviated() const { return deviations_ > 0; }
