@@ -90,6 +90,8 @@ DeviceSpeed read_speed(DeviceFile& file) {
   speed.peer_bandwidth = file.rate("/peer_link/bandwidth");
   speed.devices_per_node = file.integer("/node/devices", 1, kMaxDevices);
   speed.network_bandwidth = file.rate("/node/network");
+  speed.peer_channels = file.integer("/peer_link/channels/value", 0, kMostChannels);
+  speed.network_channels = file.integer("/node/channels/value", 0, kMostChannels);
   speed.matrix = file.share("matrix");
   speed.attention_forward = file.share("attention_forward");
   speed.attention_backward = file.share("attention_backward");
@@ -101,6 +103,7 @@ DeviceSpeed read_speed(DeviceFile& file) {
   speed.network = file.share("network");
   speed.operator_seconds = file.seconds("operator");
   speed.kernel_seconds = file.seconds("kernel");
+  speed.element_seconds = file.seconds("element");
   speed.copy_seconds = file.seconds("copy");
   speed.collective_seconds = file.seconds("collective");
   speed.peer_hop_seconds = file.seconds("peer_hop");
@@ -125,6 +128,7 @@ DeviceModel read_model(DeviceFile& file) {
   model.memory_bus_bits = file.integer("/memory_bus_bits");
   model.speed = read_speed(file);
   model.speed.multiprocessors = model.multiprocessors;
+  model.speed.l2_bytes = model.l2_bytes;
   return model;
 }
 

@@ -21,6 +21,7 @@ inline constexpr std::array<const char*, 6> kNumberNames{"float64", "float32",  
 // What a device is able to do, in units of seconds: peaks, and the share of them that is reached.
 struct DeviceSpeed {
   int multiprocessors = 0;
+  double l2_bytes = 0;  // what of device memory is kept near; 0: not known, everything
   std::array<double, kNumberNames.size()> peak_flops{};  // dense, in one second
   double memory_bandwidth = 0;                           // bytes in one second
   double to_host = 0, to_device = 0;                     // bytes in one second, one direction busy
@@ -28,11 +29,14 @@ struct DeviceSpeed {
   double peer_bandwidth = 0;                             // bytes in one second, each direction
   int devices_per_node = 1;                              // that reach each other as peers
   double network_bandwidth = 0;                          // of one device's share, each direction
+  // Multiprocessors that a collective keeps to itself, among peers and over the network.
+  double peer_channels = 0, network_channels = 0;
   // Shares of the peaks above, in (0, 1].
   double matrix = 1, attention_forward = 1, attention_backward = 1, memory = 1;
   double host_link = 1, host_link_both = 1, host_link_pageable = 1, peer_link = 1, network = 1;
   // Seconds: the host's for one operator, the shortest kernel, the start of a copy.
   double operator_seconds = 0, kernel_seconds = 0, copy_seconds = 0;
+  double element_seconds = 0;  // of one element in a kernel that takes them one by one
   // Of a collective: its start, a step to a peer, a step to another node.
   double collective_seconds = 0, peer_hop_seconds = 0, network_hop_seconds = 0;
 };
@@ -54,6 +58,7 @@ struct DeviceModel {
   DeviceSpeed speed;
 };
 
+inline constexpr int kMostChannels = 64;  // of NCCL
 inline constexpr int kMaxDevices = 16;  // of one process
 inline constexpr int kSharedBytesPerBlock = 48 * 1024;
 inline constexpr int kReservedSharedBytesPerBlock = 1024;

@@ -63,7 +63,7 @@ MachineUse& MachineUse::operator-=(const MachineUse& other) {
 Timeline::Timeline(const DeviceSpeed& speed, int devices, int ranks, bool keeps_spans)
     : speed_(speed), keeps_spans_(keeps_spans) {
   for (int device = 0; device < devices; ++device) add_stream(device, false);
-  fabric_free_.resize(static_cast<std::size_t>(devices));
+  fabrics_.resize(static_cast<std::size_t>(devices));
   // Devices of this process share links among themselves, in order; those of others all the time.
   const int sharers = std::min(ranks, speed.devices_per_link);
   for (int first = 0; first < devices; first += speed.devices_per_link) {
@@ -133,7 +133,12 @@ void Timeline::run(StreamClock& stream, const Work& work, bool is_in_backward, c
   const double seconds = seconds_of(work, speed_);
   const std::lock_guard lock(mutex_);
   const double begin = begin_of(stream);
-  occupy(stream, work.activity, begin, begin + seconds, name);
+  // What is bound by memory needs no more than the multiprocessors that are left.
+  const bool fills_device =
+      work.activity == Activity::kMatrix || work.activity == Activity::kAttention;
+  const BusyFabric& fabric = fabrics_[static_cast<std::size_t>(stream.device)];
+  const double end = fills_device ? fabric.end_of(begin, seconds) : begin + seconds;
+  occupy(stream, work.activity, begin, end, name);
   machine_.launches += work.launches;
   if (work.activity == Activity::kUnknown) machine_.unknown_launches += work.launches;
   const double at_peak = work.flops / speed_.peak_flops[static_cast<std::size_t>(work.numbers)];
@@ -160,8 +165,8 @@ void Timeline::copy(StreamClock& stream, Direction direction, double bytes, bool
 
 void Timeline::communicate(StreamClock& stream, const CollectiveCost& cost, const char* name) {
   const std::lock_guard lock(mutex_);
-  double& is_free =
-      fabric_free_[static_cast<std::size_t>(stream.device)][static_cast<std::size_t>(cost.fabric)];
+  BusyFabric& fabric = fabrics_[static_cast<std::size_t>(stream.device)];
+  double& is_free = fabric.free_from(cost.fabric);
   const double ready = begin_of(stream);
   const double begin = std::max(ready, is_free);
   if (begin > ready) {
@@ -170,6 +175,11 @@ void Timeline::communicate(StreamClock& stream, const CollectiveCost& cost, cons
   }
   is_free = begin + cost.transfer;
   const double seconds = cost.latency + cost.transfer;
+  const double channels =
+      cost.fabric == Fabric::kPeers ? speed_.peer_channels : speed_.network_channels;
+  if (speed_.multiprocessors > channels) {
+    fabric.take(begin, begin + seconds, channels / speed_.multiprocessors);
+  }
   occupy(stream, Activity::kCollective, begin, begin + seconds, name);
   machine_.collectives += 1;
   machine_.collective_seconds += seconds;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "dryrun/core/busy_fabric.h"
 #include "dryrun/core/collective.h"
 #include "dryrun/core/device_model.h"
 #include "dryrun/core/export.h"
@@ -82,6 +83,7 @@ class EBBTIDE_DRYRUN_API Timeline {
   StreamClock& default_stream(int device) { return *streams_[static_cast<std::size_t>(device)]; }
   StreamClock& add_stream(int device, bool waits_for_default);
 
+  // Products and attention take longer beside collectives that were queued before them.
   void run(StreamClock& stream, const Work& work, bool is_in_backward, const char* name);
   // `blocks`: the host waits until the copy is over.
   void copy(StreamClock& stream, Direction direction, double bytes, bool is_pinned, bool blocks);
@@ -123,8 +125,7 @@ class EBBTIDE_DRYRUN_API Timeline {
   int polls_ = 0;                                      // questions since something was queued last
   std::vector<std::unique_ptr<StreamClock>> streams_;  // the first ones are the default streams
   std::vector<Link> links_;
-  // When each device's links to its peers and to the network are free.
-  std::vector<std::array<double, 2>> fabric_free_;
+  std::vector<BusyFabric> fabrics_;  // of each device
   MachineUse machine_;
   double step_begin_ = 0;
   std::vector<StreamUse> step_uses_;  // as they were at step_begin_

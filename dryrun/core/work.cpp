@@ -12,6 +12,14 @@ double share_of_peak(const Work& work, const DeviceSpeed& speed) {
   return work.is_backward ? speed.attention_backward : speed.attention_forward;
 }
 
+// Blocks of 1024 threads, as kernels of long rows have: as many are at work at once.
+constexpr double kBlocksPerMultiprocessor = 2;
+
+double reread_bytes(const RowPasses& rows, const DeviceSpeed& speed) {
+  const double at_once = rows.bytes * kBlocksPerMultiprocessor * speed.multiprocessors;
+  return at_once > speed.l2_bytes && speed.l2_bytes > 0 ? rows.reread : 0;
+}
+
 }  // namespace
 
 double seconds_of(const Work& work, const DeviceSpeed& speed) {
@@ -19,10 +27,11 @@ double seconds_of(const Work& work, const DeviceSpeed& speed) {
   const double reached = peak * share_of_peak(work, speed);
   const double bandwidth = speed.memory_bandwidth * speed.memory;
   const Cut cut = best_cut(work.product, speed.multiprocessors, reached, bandwidth);
-  const double computing = work.flops * cut.busy / reached;
-  const double moving = work.bytes / bandwidth;
+  const double computing = (work.flops * cut.busy + work.idle_flops) / reached;
+  const double moving = (work.bytes + reread_bytes(work.rows, speed)) / bandwidth;
+  const double stepping = work.single_elements * speed.element_seconds;
   const double adding = cut.partial_bytes / bandwidth;  // a kernel of its own, behind the product's
-  return std::max({computing, moving, work.launches * speed.kernel_seconds}) + adding;
+  return std::max({computing, moving, stepping, work.launches * speed.kernel_seconds}) + adding;
 }
 
 double attention_pairs(double queries, double keys, bool is_causal) {

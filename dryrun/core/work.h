@@ -24,11 +24,20 @@ enum class Activity {
 inline constexpr std::array<const char*, 7> kActivityNames{
     "matrix", "attention", "other", "copy_out", "copy_in", "unknown", "collective"};
 
+// Rows that a kernel reads more than once, a block of threads for each.
+struct RowPasses {
+  double bytes = 0;   // of one, read and written
+  double reread = 0;  // bytes of all of them that are read again, from device memory if rows are long
+};
+
 // Work of one operator. Invariant: nothing is negative.
 struct Work {
   Activity activity = Activity::kOther;
   double flops = 0;  // of multiplications and additions, each counted
   double bytes = 0;  // read and written
+  double single_elements = 0;  // that a kernel takes one by one, not as vectors: a time of their own
+  double idle_flops = 0;       // that take time and are of no use: attention's masked and first blocks
+  RowPasses rows = {};
   NumberKind numbers = NumberKind::kFloat32;
   bool is_backward = false;  // of attention: its kernels reach another share of the peak
   int launches = 1;

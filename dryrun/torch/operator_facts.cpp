@@ -57,6 +57,23 @@ const Names kAttentionOperators{"aten::_flash_attention_forward", "aten::_flash_
                                 "aten::_efficient_attention_forward",
                                 "aten::_efficient_attention_backward"};
 
+// Element by element, and not tagged as such.
+const Names kPointwiseOperators{"aten::masked_fill_", "aten::masked_fill"};
+const std::unordered_map<std::string_view, RowKernel> kRowKernels{
+    {"aten::_softmax", RowKernel::kSoftmax},
+    {"aten::_log_softmax", RowKernel::kSoftmax},
+    {"aten::_softmax_backward_data", RowKernel::kSoftmaxBackward},
+    {"aten::_log_softmax_backward_data", RowKernel::kSoftmaxBackward},
+    {"aten::sum", RowKernel::kReduction},
+    {"aten::mean", RowKernel::kReduction},
+    {"aten::var", RowKernel::kReduction},
+    {"aten::var_mean", RowKernel::kReduction},
+    {"aten::amax", RowKernel::kReduction},
+    {"aten::native_layer_norm", RowKernel::kNorm},
+    {"aten::_fused_rms_norm", RowKernel::kNorm},
+    {"aten::native_layer_norm_backward", RowKernel::kNormBackward},
+    {"aten::_fused_rms_norm_backward", RowKernel::kNormBackward}};
+
 int argument_named(const c10::FunctionSchema& schema, std::initializer_list<const char*> names) {
   for (const char* name : names) {
     if (const auto index = schema.argumentIndexWithName(name)) return *index;
@@ -66,6 +83,9 @@ int argument_named(const c10::FunctionSchema& schema, std::initializer_list<cons
 
 void read_costs(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.is_embedding = base == "aten::embedding";
+  facts.joins = base == "aten::cat";
+  const auto rows = kRowKernels.find(base);
+  if (rows != kRowKernels.end()) facts.rows = rows->second;
   facts.is_grouped_product = kGroupedProducts.contains(base);
   facts.updates_parameters = base.starts_with("aten::_fused_ad") ||
                              base.starts_with("aten::_fused_sgd") ||
@@ -145,6 +165,8 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   // Others' operators may have side effects: they are not called a second time on the host.
   facts->fails_on_cpu = !op.operator_name().name.starts_with("aten::");
   if (facts->fails_on_cpu && !facts->writes) facts->kind = OperatorKind::kTransparent;
+  facts->is_pointwise =
+      op.hasTag(at::Tag::pointwise) || kPointwiseOperators.contains(op.operator_name().name);
   facts->draws_random = op.hasTag(at::Tag::nondeterministic_seeded);
   std::string_view base = op.operator_name().name;
   read_costs(op.schema(), base, *facts);

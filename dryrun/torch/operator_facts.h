@@ -33,6 +33,9 @@ struct Choice {
   int dim = -1;            // argument that names the dimension; -1: it is the last one
 };
 
+// Kernels that reduce rows, and go over them more than once (row_passes.cpp).
+enum class RowKernel { kNone, kSoftmax, kSoftmaxBackward, kNorm, kNormBackward, kReduction };
+
 struct OperatorFacts {
   std::string name;  // with overload: "aten::add_.Tensor"
   OperatorKind kind = OperatorKind::kTransparent;
@@ -50,6 +53,9 @@ struct OperatorFacts {
   bool updates_parameters = false;  // an optimizer's own operator
   bool scatters = false;            // its result is another's zeros but for the places that are named
   int looked_up = -1;               // argument of which only what the others name is read; -1: none
+  bool is_pointwise = false;        // goes through its tensors element by element
+  bool joins = false;               // puts a list of tensors into one
+  RowKernel rows = RowKernel::kNone;
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results
   bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument

@@ -1,6 +1,8 @@
 #include "dryrun/torch/operator_work.h"
 
 #include "dryrun/torch/device_tensor.h"
+#include "dryrun/torch/element_loop.h"
+#include "dryrun/torch/row_passes.h"
 
 namespace ebbtide::dryrun {
 
@@ -35,6 +37,10 @@ double bytes_of(const c10::IValue& value) {
   return bytes;
 }
 
+double elements_of(const c10::IValue& value) {
+  return value.isTensor() ? static_cast<double>(value.toTensor().numel()) : 0;
+}
+
 NumberKind numbers_of(at::ScalarType type) {
   switch (type) {
     case at::kDouble:
@@ -49,6 +55,15 @@ NumberKind numbers_of(at::ScalarType type) {
     default:
       return NumberKind::kFloat32;
   }
+}
+
+// Keys that each query costs beyond those that it sees: what FlashAttention-2 spends on beginning a block of
+// queries, on ending it, and on masked pairs of the diagonal's blocks. From its TFLOP/s on an H100, 512 to
+// 4096 tokens beside 16384 (FlashAttention-3, arXiv 2407.08608, figures 5 and 6, head sizes 64 and 128): 106
+// to 196 causal, 22 to 101 without a mask, 159 to 258 backward.
+double idle_keys(bool is_causal, bool is_backward) {
+  if (is_backward) return 220;
+  return is_causal ? 150 : 60;
 }
 
 // Queries [batch, tokens, heads, size], or [tokens, heads, size] of packed sequences of at most
@@ -72,8 +87,10 @@ Work attention(const OperatorFacts& facts, const c10::IValue* arguments) {
   const double pairs = sequences * attention_pairs(queries / sequences, keys, is_causal);
   // Forward: scores and their product with the values, two products. Backward: five.
   const double products = at.is_backward ? 5 : 2;
+  const double idle = queries * idle_keys(is_causal, at.is_backward);
   return {.activity = Activity::kAttention,
           .flops = batch * products * 2 * width * pairs,
+          .idle_flops = batch * products * 2 * width * idle,
           .numbers = numbers_of(query.scalar_type()),
           .is_backward = at.is_backward};
 }
@@ -98,14 +115,25 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
   const c10::IValue* arguments = stack.data() + (stack.size() - argument_count);
   if (facts.attention) work_ = attention(facts, arguments);
   if (facts.is_grouped_product) work_ = grouped_product(arguments);
+  add_row_passes(facts, arguments, work_);
+  takes_single_elements_ = takes_single_elements(facts, arguments, argument_count);
   for (std::size_t i = 0; i < argument_count; ++i) {
     if (static_cast<int>(i) == facts.looked_up) continue;
     const double bytes = bytes_of(arguments[i]);
+    const bool is_overwritten = facts.overwrites || facts.kind == OperatorKind::kCopy;
     const bool is_read = facts.roles[i] == ArgumentRole::kRead ||
-                         (facts.roles[i] == ArgumentRole::kWritten && !facts.overwrites);
+                         (facts.roles[i] == ArgumentRole::kWritten && !is_overwritten);
     const bool is_written = facts.roles[i] != ArgumentRole::kRead;
     work_.bytes += bytes * (static_cast<int>(is_read) + static_cast<int>(is_written));
+    if (is_written) add_written(arguments[i], work_);
   }
+}
+
+// What writing a tensor takes beyond its bytes.
+void OperatorWork::add_written(const c10::IValue& value, Work& work) const {
+  if (takes_single_elements_) work.single_elements += elements_of(value);
+  // As much as is written is looked up.
+  if (facts_.looked_up >= 0 && !facts_.scatters) work.bytes += bytes_of(value);
 }
 
 Work OperatorWork::with_results(const Stack& stack, std::size_t result_count, int launches) const {
@@ -113,8 +141,8 @@ Work OperatorWork::with_results(const Stack& stack, std::size_t result_count, in
   work.launches = launches;
   if (facts_.writes || facts_.scatters) return work;
   for (std::size_t i = stack.size() - result_count; i < stack.size(); ++i) {
-    // As much as is written is looked up.
-    work.bytes += bytes_of(stack[i]) * (facts_.looked_up >= 0 ? 2 : 1);
+    work.bytes += bytes_of(stack[i]);
+    add_written(stack[i], work);
   }
   return work;
 }

@@ -21,8 +21,11 @@ class OperatorWork {
   Work with_results(const torch::jit::Stack& stack, std::size_t result_count, int launches) const;
 
  private:
+  void add_written(const c10::IValue& value, Work& work) const;
+
   const OperatorFacts& facts_;
   Work work_;
+  bool takes_single_elements_ = false;
 };
 
 }  // namespace ebbtide::dryrun

@@ -20,7 +20,9 @@ _REPEATS = 3
 _SIDE = 8192  # of the square matrices
 _TILE = 128  # rows of one of cuBLAS's tiles
 _TOKENS, _HEADS, _HEAD_SIZE = 16384, 16, 128
+_IDLE_FORWARD, _IDLE_BACKWARD = 150, 220  # keys a query, as in dryrun/torch/operator_work.cpp
 _ELEMENTS = 1 << 28  # of the bfloat16 tensors that are added
+_ROW = 128
 _COPIED = 1 << 30  # bytes
 _PAGEABLE = 1 << 28
 
@@ -57,7 +59,7 @@ class _Bench:
         return 2 * rows * _SIDE**2 / self.seconds(lambda: a @ b)
 
     def attention(self) -> tuple[float, float]:
-        """Operations a second, forward and backward, causal."""
+        """Operations a second, forward and backward, causal, those of no use among them."""
         torch = self._torch
         q = self.tensor(1, _HEADS, _TOKENS, _HEAD_SIZE).requires_grad_()
         attend = torch.nn.functional.scaled_dot_product_attention
@@ -66,13 +68,23 @@ class _Bench:
         gradient = torch.zeros_like(out)
         with torch.no_grad():
             forward = self.seconds(lambda: attend(q, q, q, is_causal=True))
-        backward = self.seconds(lambda: out.backward(gradient, retain_graph=True))
-        return forward_flops / forward, 2.5 * forward_flops / backward
+        # Not backward(), which adds to what the last one left.
+        backward = self.seconds(lambda: torch.autograd.grad(out, q, gradient, retain_graph=True))
+        seen = _TOKENS / 2
+        return (
+            (1 + _IDLE_FORWARD / seen) * forward_flops / forward,
+            (1 + _IDLE_BACKWARD / seen) * 2.5 * forward_flops / backward,
+        )
 
     def memory(self) -> float:
         """Bytes a second of an addition: two tensors are read, one is written."""
         a, b, c = (self.tensor(_ELEMENTS) for _ in range(3))
         return 3 * 2 * _ELEMENTS / self.seconds(lambda: self._torch.add(a, b, out=c))
+
+    def element(self) -> float:
+        """Seconds of an element in a product with a row, which torch takes element by element."""
+        a, row = self.tensor(_ELEMENTS // _ROW, _ROW), self.tensor(_ROW)
+        return self.seconds(lambda: self._torch.mul(a, row, out=a)) / _ELEMENTS
 
     def link(self) -> tuple[float, float, float]:
         """Bytes a second to the host: alone, in both directions at once together, of ordinary memory."""
@@ -106,9 +118,8 @@ class _Bench:
         return _COPIED / alone, carried / first, _PAGEABLE / staged
 
 
-def measured_shares(device: _devices.Device) -> dict[str, float]:
+def measured_shares(bench: _Bench, device: _devices.Device) -> dict[str, float]:
     """The shares of the peaks of `device` that the current GPU reaches, in (0, 1]."""
-    bench = _Bench()
     peak = device.peak_flops["bfloat16"]
     forward, backward = bench.attention()
     out, both, staged = bench.link()
@@ -138,7 +149,8 @@ def calibrate(like: str, target: pathlib.Path) -> dict[str, float]:
     if not torch.cuda.is_available():
         raise EbbtideError("calibrate: torch sees no GPU here; run this on the machine that has it")
     try:
-        shares = measured_shares(device)
+        bench = _Bench()
+        shares, element = measured_shares(bench, device), bench.element()
     except torch.OutOfMemoryError:
         raise EbbtideError("calibrate: it needs 8 GiB of free device memory") from None
     name = torch.cuda.get_device_name()
@@ -147,6 +159,7 @@ def calibrate(like: str, target: pathlib.Path) -> dict[str, float]:
     found["memory_bytes"] = torch.cuda.mem_get_info()[1]
     for share, value in shares.items():
         found["efficiency"][share] = {"value": value, "source": source}
+    found["overhead_seconds"]["element"] = {"value": float(f"{element:.3g}"), "source": source}
     try:
         target.write_text(json.dumps(found, indent=1) + "\n")
     except OSError as error:

@@ -28,9 +28,9 @@ _SHARES = (
 )
 
 
-_OVERHEADS = ("operator", "kernel", "copy", "collective", "peer_hop", "network_hop")
+_OVERHEADS = ("operator", "kernel", "element", "copy", "collective", "peer_hop", "network_hop")
 # What only a program of several ranks asks of a device.
-_AMONG_RANKS = frozenset({"node", "peer_link", "network", "collective", "peer_hop", "network_hop"})
+_AMONG_RANKS = frozenset({"node", "peer_link", "network", "collective", "peer_hop", "network_hop", "peer_link.channels", "node.channels"})
 
 
 # What only the simulated GPU reads; all are whole numbers.
@@ -48,6 +48,7 @@ _FACTS: Mapping[str, int] = {  # the least that is allowed
     "memory_bus_bits": 1,
 }
 _MOST_WHOLE = (1 << 31) - 1
+_MOST_CHANNELS = 64
 
 
 class DeviceFileError(Exception):
@@ -167,6 +168,7 @@ def _sources(root: dict[str, Any]) -> dict[str, str]:
     described = {name: root["efficiency"][name] for name in _SHARES}
     described |= {name: root["overhead_seconds"].get(name, {}) for name in _OVERHEADS}
     described["node"] = root["node"]
+    described |= {f"{link}.channels": root[link]["channels"] for link in ("peer_link", "node")}
     return {
         name: str(entry.get("source", "")) if isinstance(entry, dict) else ""
         for name, entry in described.items()
@@ -188,6 +190,8 @@ def load(option: str) -> Device:
     for key, least in _FACTS.items():
         read.whole(key, least)
     read.rate("node.network")
+    for link in ("peer_link", "node"):
+        read.whole(f"{link}.channels.value", 0, _MOST_CHANNELS)
     overheads = {name: read.number(f"overhead_seconds.{name}.value", 0, 1) for name in _OVERHEADS}
     shares = {name: read.number(f"efficiency.{name}.value", 1e-6, 1) for name in _SHARES}
     return Device(

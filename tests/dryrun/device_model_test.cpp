@@ -95,7 +95,8 @@ struct Key {
 
 std::vector<Key> number_keys() {
   std::vector<Key> keys{{"/memory_bytes", 1e15}, {"/host_link/devices_per_link", 0},
-                        {"/node/devices", 17},   {"/compute_capability/1", -1}};
+                        {"/node/devices", 17},   {"/compute_capability/1", -1},
+                        {"/node/channels/value", -1}, {"/peer_link/channels/value", 65}};
   for (const char* fact :
        {"compute_capability/0", "multiprocessors", "l2_bytes", "shared_bytes_per_block",
         "shared_bytes_per_multiprocessor", "threads_per_multiprocessor",
@@ -114,7 +115,7 @@ std::vector<Key> number_keys() {
     keys.push_back({std::string("/efficiency/").append(share).append("/value"), 1.01});
   }
   for (const char* overhead :
-       {"operator", "kernel", "copy", "collective", "peer_hop", "network_hop"}) {
+       {"operator", "kernel", "element", "copy", "collective", "peer_hop", "network_hop"}) {
     keys.push_back({std::string("/overhead_seconds/").append(overhead).append("/value"), -1e-6});
   }
   return keys;

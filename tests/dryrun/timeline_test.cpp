@@ -163,6 +163,21 @@ TEST_F(TimelineTest, ADeviceThatWaitsForTheHostIsStarvedNotStalled) {
   EXPECT_DOUBLE_EQ(total.use.starved, 3);
 }
 
+TEST(Timeline, AProductBesideACollectiveHasTheMultiprocessorsThatAreLeft) {
+  // GIVEN a collective of 2 s that keeps 2 of 8 multiprocessors
+  DeviceSpeed speed = example_speed();
+  speed.multiprocessors = 8;
+  speed.peer_channels = 2;
+  Timeline timeline(speed, 1, 1, false);
+  StreamClock& compute = timeline.default_stream(0);
+  timeline.communicate(timeline.add_stream(0, false), {.transfer = 2}, "all-gather");
+  // WHEN two products of a second run, THEN three quarters of the device have done 1.5 s by then
+  timeline.run(compute, kSecond, false, "mm");
+  EXPECT_DOUBLE_EQ(timeline.end_of(compute).time, 4.0 / 3);
+  timeline.run(compute, kSecond, false, "mm");
+  EXPECT_DOUBLE_EQ(timeline.end_of(compute).time, 2.5);
+}
+
 TEST_F(TimelineTest, TheHostWaitsWhereTheLaunchQueueIsFull) {
   work(compute, 1024);
   EXPECT_DOUBLE_EQ(timeline.host_now(), 0);

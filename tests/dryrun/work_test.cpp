@@ -33,6 +33,29 @@ TEST(Work, NothingIsShorterThanTheShortestKernels) {
   EXPECT_DOUBLE_EQ(seconds_of({.bytes = 1000, .launches = 3}, speed), 6e-6);
 }
 
+TEST(Work, SingleElementsTakeTheirTimeWhereTheirBytesTakeLess) {
+  DeviceSpeed speed = example_speed();
+  speed.element_seconds = 5e-12;
+  EXPECT_DOUBLE_EQ(seconds_of({.bytes = 2e9, .single_elements = 1e9}, speed), 5e-3);
+  EXPECT_DOUBLE_EQ(seconds_of({.bytes = 4e9, .single_elements = 1e9}, speed), 8e-3);
+}
+
+TEST(Work, OperationsOfNoUseTakeTime) {
+  const Work work{.activity = Activity::kAttention, .flops = 1e12, .idle_flops = 5e11};
+  EXPECT_DOUBLE_EQ(seconds_of(work, example_speed()), 0.03);
+}
+
+TEST(Work, LongRowsAreReadAgainFromDeviceMemory) {
+  // 10 multiprocessors with two blocks each, a row of 1 MB in each: 20 MB at once
+  DeviceSpeed speed = example_speed();
+  speed.multiprocessors = 10;
+  const Work work{.bytes = 1e9, .rows = {.bytes = 1e6, .reread = 5e8}};
+  speed.l2_bytes = 21e6;
+  EXPECT_DOUBLE_EQ(seconds_of(work, speed), 2e-3);
+  speed.l2_bytes = 19e6;
+  EXPECT_DOUBLE_EQ(seconds_of(work, speed), 3e-3);
+}
+
 TEST(Work, CausalAttentionLooksAtTheTriangle) {
   EXPECT_DOUBLE_EQ(attention_pairs(4, 4, false), 16);
   EXPECT_DOUBLE_EQ(attention_pairs(4, 4, true), 10);  // 1 + 2 + 3 + 4

@@ -11,6 +11,9 @@ from ebbtide import _calibrate
 from ebbtide._errors import EbbtideError
 
 
+FILES = ROOT / "dryrun" / "devices"
+
+
 @pytest.mark.parametrize("device", ["a800-80g"])
 def test_on_a_simulated_device_it_recovers_the_files_own_numbers(tmp_path, device):
     target = tmp_path / "mine.json"
@@ -27,11 +30,13 @@ def test_on_a_simulated_device_it_recovers_the_files_own_numbers(tmp_path, devic
     )
     shares = done.answer()
     written = json.loads(target.read_text())["efficiency"]
-    original = json.loads((ROOT / "dryrun" / "devices" / f"{device}.json").read_text())
+    original = json.loads((FILES / f"{device}.json").read_text())
     for name, share in shares.items():
         assert share == pytest.approx(original["efficiency"][name]["value"], rel=0.03), name
         assert written[name]["value"] == share and "measured" in written[name]["source"]
     assert set(written) == set(original["efficiency"])
+    times = [json.loads(path.read_text())["overhead_seconds"]["element"] for path in (target, FILES / f"{device}.json")]
+    assert times[0]["value"] == pytest.approx(times[1]["value"], rel=0.03) and "measured" in times[0]["source"]
 
 
 def test_an_unknown_device_is_one_line(tmp_path, monkeypatch):

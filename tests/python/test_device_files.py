@@ -35,11 +35,13 @@ NUMBERS = {
     "peer_link.bandwidth": 0,
     "node.devices": 17,
     "node.network": 0,
+    "peer_link.channels.value": 65,
+    "node.channels.value": -1,
     **{f"peak_flops.{name}": 0 for name in _devices.NUMBERS},
     **{f"efficiency.{name}.value": 1.01 for name in SHARES},
     **{
         f"overhead_seconds.{name}.value": -1e-6
-        for name in ("operator", "kernel", "copy", "collective", "peer_hop", "network_hop")
+        for name in ("operator", "kernel", "element", "copy", "collective", "peer_hop", "network_hop")
     },
 }
 

@@ -9,7 +9,7 @@ from dryrun_run import ROOT, dryrun_module, simulate
 
 # The H200's file: what large bfloat16 products, attention and pinned copies reach.
 MATRIX = 989.4e12 * 0.728
-ATTENTION = 989.4e12 * 0.339
+ATTENTION = 989.4e12 * 0.323
 LINK = 63e9 * 0.882
 MEMORY = 4.8e12 * 0.84
 
@@ -59,9 +59,10 @@ print(json.dumps([
     # 2048 tiles of 256 x 128 on 132 multiprocessors: 15 waves and a half take as long as 16
     assert product == pytest.approx(16 * 132 / 2048 * 2 * 8192**3 / MATRIX, rel=0.005)
     assert batched == pytest.approx(16 * 132 / 2048 * 64 * 2 * 1024**3 / MATRIX, rel=0.05)
-    square = 4 * 16384**2 * 1024 / ATTENTION  # two products over 8 heads of 128
-    assert whole == pytest.approx(square, rel=0.01)
-    assert causal == pytest.approx(square / 2, rel=0.01)
+    key = 4 * 16384 * 1024 / ATTENTION  # two products of all queries over 8 heads of 128
+    # and keys that are of no use: 60, 150 under a mask
+    assert whole == pytest.approx((16384 + 60) * key, rel=0.005)
+    assert causal == pytest.approx((8192 + 150) * key, rel=0.005)
     assert summed == pytest.approx(3 * 2 * 8192**2 / MEMORY, rel=0.08)
     assert in_mode == pytest.approx(summed, rel=0.05)
     assert copied == pytest.approx((1 << 30) / LINK, rel=0.01)
@@ -88,6 +89,54 @@ print(json.dumps([
     assert forward < 50e-6  # all of them: 533 us
     # zeros are filled in; all logarithms read, too, and twice as much written: 2.1 ms
     assert backward == pytest.approx(4 * 16384 * 32768 / MEMORY, rel=0.05)
+
+
+def test_elements_that_lie_apart_or_are_converted_are_taken_one_by_one(tmp_path):
+    done = simulate(
+        TIMED
+        + """
+x = torch.empty(8192, 8192, dtype=torch.bfloat16, device="cuda")
+row, wide, y = x[0].clone(), x.float(), x.clone()
+mask = torch.zeros(8192, 8192, dtype=torch.bool, device="cuda")
+print(json.dumps([[timed(work) for work in works] for works in (
+    (lambda: x * row, lambda: x + x.t(), lambda: x.float(), lambda: y.copy_(x.t()), lambda: y.masked_fill_(mask[0], 0.0),
+     lambda: torch.cat((x[:, :4096], x[:, 4096:])), lambda: torch.add(x, row, out=y)),
+    (lambda: x * 2, lambda: y.masked_fill_(mask, 0.0), lambda: wide.bfloat16(), lambda: y.copy_(x)),
+)]))
+""",
+        tmp_path,
+    )
+    single, whole = done.answer()
+    elements = 8192**2
+    for seconds in single:
+        assert seconds == pytest.approx(elements * 3.2e-12, rel=0.06)
+    # vectors: what is read and written; the target of a copy is not read
+    assert whole == pytest.approx([bytes_ * elements / MEMORY for bytes_ in (4, 5, 6, 4)], rel=0.13)
+
+
+def test_kernels_of_rows_go_over_them_more_than_once(tmp_path):
+    done = simulate(
+        TIMED
+        + """
+long, short = torch.empty(8192, 65536, device="cuda"), torch.empty(65536, 8192, device="cuda")
+weight = torch.empty(8192, device="cuda")
+aten = torch.ops.aten
+_, mean, scale = aten.native_layer_norm(short, [8192], weight, weight, 1e-5)
+print(json.dumps([timed(work) for work in (
+    lambda: long.log_softmax(-1), lambda: short.log_softmax(-1),
+    lambda: aten._log_softmax_backward_data(long, long, -1, torch.float32),
+    lambda: aten._log_softmax_backward_data(short, short, -1, torch.float32),
+    lambda: torch.nn.functional.layer_norm(short, (8192,), weight, weight),
+    lambda: aten.native_layer_norm_backward(short, short, [8192], mean, scale, weight, weight, [True] * 3),
+    lambda: long.sum(-1),
+)]))
+""",
+        tmp_path,
+    )
+    # rows of 256 KiB do not stay near, those of 32 KiB do; a norm's gradient takes three single elements
+    passes = [4, 2, 4, 3, 3, 3 * 3.2e-12 * MEMORY / 4, 1.5]
+    one = 4 * 8192 * 65536 / MEMORY
+    assert done.answer() == pytest.approx([number * one for number in passes], rel=0.03)
 
 
 LOOP = """
