@@ -1,5 +1,5 @@
-// When collectives run on one device, and how much longer products take beside them: NCCL's blocks keep
-// multiprocessors to themselves while they wait for their links.
+// When collectives run on one device, and how much longer products take beside them: NCCL's blocks
+// keep multiprocessors to themselves while they wait for their links.
 #pragma once
 
 #include <array>
@@ -18,8 +18,8 @@ class EBBTIDE_DRYRUN_API BusyFabric {
   // `share` of the device's multiprocessors, in [0, 1), is taken from `begin` to `end`.
   void take(double begin, double end, double share);
 
-  // When work ends that begins at `begin` and takes `seconds` on the whole device. Of two collectives at
-  // once the first counts.
+  // When work ends that begins at `begin` and takes `seconds` on the whole device. Of two
+  // collectives at once the first counts.
   double end_of(double begin, double seconds) const;
 
  private:

@@ -26,8 +26,8 @@ class Alike {
  public:
   bool add(const at::Tensor& tensor) {
     if (!tensor.defined() || !tensor.is_cuda() || tensor.layout() != at::kStrided) return true;
-    const bool is_alike = first_.defined() ? lie_alike(first_, tensor)
-                                           : tensor.is_non_overlapping_and_dense();
+    const bool is_alike =
+        first_.defined() ? lie_alike(first_, tensor) : tensor.is_non_overlapping_and_dense();
     if (!first_.defined()) first_ = tensor;
     if (tensor.scalar_type() == at::kBool) return is_alike;  // a mask is not converted
     const bool is_same = !kind_ || *kind_ == tensor.scalar_type();
@@ -63,7 +63,8 @@ bool joins_single_elements(const c10::List<at::Tensor>& parts) {
 
 bool takes_single_elements(const OperatorFacts& facts, const c10::IValue* arguments,
                            std::size_t count) {
-  if (facts.joins) return arguments[0].isTensorList() && joins_single_elements(arguments[0].toTensorList());
+  if (facts.joins)
+    return arguments[0].isTensorList() && joins_single_elements(arguments[0].toTensorList());
   if (facts.kind == OperatorKind::kCopy) {
     return copies_single_elements(arguments[0].toTensor(), arguments[1].toTensor());
   }

@@ -1,8 +1,8 @@
 // Whether torch's kernel for an operator takes vectors of elements, or one element at a time.
 //
-// Torch's loops over elements (TensorIterator) take vectors where all tensors lie in memory alike and
-// hold one kind of numbers. Where one is strided or broadcast, or is converted on the way, each element
-// is looked up by itself, which takes longer than its bytes do.
+// Torch's loops over elements (TensorIterator) take vectors where all tensors lie in memory alike
+// and hold one kind of numbers. Where one is strided or broadcast, or is converted on the way, each
+// element is looked up by itself, which takes longer than its bytes do.
 #pragma once
 
 #include <ATen/core/ivalue.h>

@@ -84,6 +84,7 @@ int argument_named(const c10::FunctionSchema& schema, std::initializer_list<cons
 void read_costs(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.is_embedding = base == "aten::embedding";
   facts.joins = base == "aten::cat";
+  facts.is_foreach = base.starts_with("aten::_foreach_");
   const auto rows = kRowKernels.find(base);
   if (rows != kRowKernels.end()) facts.rows = rows->second;
   facts.is_grouped_product = kGroupedProducts.contains(base);

@@ -54,6 +54,7 @@ struct OperatorFacts {
   bool scatters = false;            // its result is another's zeros but for the places that are named
   int looked_up = -1;               // argument of which only what the others name is read; -1: none
   bool is_pointwise = false;        // goes through its tensors element by element
+  bool is_foreach = false;          // of lists of tensors, a kernel for many of them
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments

@@ -7,24 +7,26 @@ namespace ebbtide::dryrun {
 namespace {
 
 // Note [Passes over rows]
-// Softmax (aten/src/ATen/native/cuda/SoftMax.cu): forward looks for the largest, sums, and writes, three
-// times over its input. Rows of up to 48 KiB wait in shared memory, others in the L2 cache if those at work
-// fit in it. Backward sums over the gradient before it writes. (Softmax's multiplies gradient and result
-// first: that is an operator of its own.)
-// Measured, float32: 16384 rows on an A100, three reads and a write at 0.81 of the bandwidth from 32768
-// columns on, one read and a write at 16384; 300 rows of 128256 on an H100 at 0.79, backward (three reads
-// and a write) at 0.72.
+// Softmax (aten/src/ATen/native/cuda/SoftMax.cu): forward looks for the largest, sums, and writes,
+// three times over its input. Rows of up to 48 KiB wait in shared memory, others in the L2 cache if
+// those at work fit in it. Backward sums over the gradient before it writes. (Softmax's multiplies
+// gradient and result first: that is an operator of its own.) Measured, float32: 16384 rows on an
+// A100, three reads and a write at 0.81 of the bandwidth from 32768 columns on, one read and a
+// write at 16384; 300 rows of 128256 on an H100 at 0.79, backward (three reads and a write) at
+// 0.72.
 //
-// Norms (layer_norm, rms_norm): forward reads twice, for the sums and for the result. Backward reads gradient
-// and input for the row's sums, again for its result, and again for the weight's gradient, and takes single
-// elements. Measured, of what a single pass takes: forward 0.52 of the bandwidth on an A100 and an H100,
-// 4096 rows of 8192 or more; backward 9.6 ps an element on an H100, in float32 and in bfloat16.
+// Norms (layer_norm, rms_norm): forward reads twice, for the sums and for the result. Backward
+// reads gradient and input for the row's sums, again for its result, and again for the weight's
+// gradient, and takes single elements. Measured, of what a single pass takes: forward 0.52 of the
+// bandwidth on an A100 and an H100, 4096 rows of 8192 or more; backward 9.6 ps an element on an
+// H100, in float32 and in bfloat16.
 //
-// Reductions over some dimensions read once, at 0.49 to 0.65 of the bandwidth of an H100 (of rows of 128 in
-// float32, of columns in bfloat16, 105 to 210 MB): as if half were read again.
+// Reductions over some dimensions read once, at 0.49 to 0.65 of the bandwidth of an H100 (of rows
+// of 128 in float32, of columns in bfloat16, 105 to 210 MB): as if half were read again.
 //
-// Sources: Liger-Kernel's benchmark/data/all_benchmark_data.csv (cross_entropy, layer_norm, megatron_rms_norm:
-// torch's and Hugging Face's rows), and a trace of Llama 3.2 on an H100 (TraceLens, evals/.../llama3_2).
+// Sources: Liger-Kernel's benchmark/data/all_benchmark_data.csv (cross_entropy, layer_norm,
+// megatron_rms_norm: torch's and Hugging Face's rows), and a trace of Llama 3.2 on an H100
+// (TraceLens, evals/.../llama3_2).
 constexpr double kSharedRow = 48.0 * 1024;
 constexpr double kReadAgainByReductions = 0.5;
 constexpr double kElementsPerGradient = 3;  // single ones, in a norm's backward

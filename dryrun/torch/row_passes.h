@@ -1,5 +1,5 @@
-// How often kernels that reduce rows (softmax, norms) go over a tensor beyond reading their arguments
-// and writing their results once.
+// How often kernels that reduce rows (softmax, norms) go over a tensor beyond reading their
+// arguments and writing their results once.
 #pragma once
 
 #include <ATen/core/ivalue.h>
