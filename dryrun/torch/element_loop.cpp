@@ -21,14 +21,14 @@ bool lie_alike(const at::Tensor& a, const at::Tensor& b) {
   }
 }
 
-// What is compared with the first tensor on the device, one after the other.
+// What is compared with the first tensor on the device, one after the other. Tensors outlive it.
 class Alike {
  public:
   bool add(const at::Tensor& tensor) {
     if (!tensor.defined() || !tensor.is_cuda() || tensor.layout() != at::kStrided) return true;
     const bool is_alike =
-        first_.defined() ? lie_alike(first_, tensor) : tensor.is_non_overlapping_and_dense();
-    if (!first_.defined()) first_ = tensor;
+        first_ != nullptr ? lie_alike(*first_, tensor) : tensor.is_non_overlapping_and_dense();
+    if (first_ == nullptr) first_ = &tensor;
     if (tensor.scalar_type() == at::kBool) return is_alike;  // a mask is not converted
     const bool is_same = !kind_ || *kind_ == tensor.scalar_type();
     kind_ = tensor.scalar_type();
@@ -36,7 +36,7 @@ class Alike {
   }
 
  private:
-  at::Tensor first_;
+  const at::Tensor* first_ = nullptr;
   std::optional<at::ScalarType> kind_;
 };
 

@@ -55,7 +55,7 @@ void add_softmax_backward(const at::Tensor& gradient, const c10::IValue& dim, Wo
 
 void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Work& work) {
   if (facts.rows == RowKernel::kNone || !arguments[0].isTensor()) return;
-  const at::Tensor first = arguments[0].toTensor();
+  const at::Tensor& first = arguments[0].toTensor();
   switch (facts.rows) {
     case RowKernel::kNone:
       break;
