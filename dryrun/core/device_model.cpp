@@ -93,6 +93,8 @@ DeviceSpeed read_speed(DeviceFile& file) {
   speed.peer_channels = file.integer("/peer_link/channels/value", 0, kMostChannels);
   speed.network_channels = file.integer("/node/channels/value", 0, kMostChannels);
   speed.matrix = file.share("matrix");
+  speed.matrix_rows_4 = file.share("matrix_rows_4");
+  speed.matrix_rows_2 = file.share("matrix_rows_2");
   speed.attention_forward = file.share("attention_forward");
   speed.attention_backward = file.share("attention_backward");
   speed.memory = file.share("memory");

@@ -6,8 +6,22 @@ namespace ebbtide::dryrun {
 
 namespace {
 
+bool runs_on_tensor_cores(NumberKind numbers) {
+  return numbers == NumberKind::kTensorFloat32 || numbers == NumberKind::kFloat16 ||
+         numbers == NumberKind::kBFloat16;
+}
+
+// cuBLAS takes other kernels where it cannot load 16 bytes at once: one that loads 4 at multiples
+// of 4, and one that loads number by number (8-byte rows get no kernel of their own).
+double share_of_matrix(const Work& work, const DeviceSpeed& speed) {
+  if (work.row_alignment >= kWholeAlignment || !runs_on_tensor_cores(work.numbers)) {
+    return speed.matrix;
+  }
+  return work.row_alignment >= 4 ? speed.matrix_rows_4 : speed.matrix_rows_2;
+}
+
 double share_of_peak(const Work& work, const DeviceSpeed& speed) {
-  if (work.activity == Activity::kMatrix) return speed.matrix;
+  if (work.activity == Activity::kMatrix) return share_of_matrix(work, speed);
   if (work.activity != Activity::kAttention) return 1;
   return work.is_backward ? speed.attention_backward : speed.attention_forward;
 }

@@ -24,6 +24,9 @@ enum class Activity {
 inline constexpr std::array<const char*, 7> kActivityNames{
     "matrix", "attention", "other", "copy_out", "copy_in", "unknown", "collective"};
 
+// Bytes that a thread loads at once: rows that begin at multiples of them are as fast as any.
+inline constexpr int kWholeAlignment = 16;
+
 // Rows that a kernel reads more than once, a block of threads for each.
 struct RowPasses {
   double bytes = 0;   // of one, read and written
@@ -42,6 +45,7 @@ struct Work {
   bool is_backward = false;  // of attention: its kernels reach another share of the peak
   int launches = 1;
   ProductShape product = {};  // of a matrix product whose tiles are known
+  int row_alignment = kWholeAlignment;  // bytes that a product's rows begin at multiples of
 };
 
 // Seconds: as long as the slower of operations and bytes takes, and no less than the shortest

@@ -2,6 +2,7 @@
 // known from the layouts.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "dryrun/core/simulator.h"
@@ -17,6 +18,7 @@ struct Layout {
   cudaDataType type;
   std::int32_t batch;
   std::uint64_t rows, columns;
+  std::int64_t leading, batch_stride;
 
   std::uint64_t elements() const { return rows * columns; }
 };
@@ -29,6 +31,12 @@ Layout read(cublasLtMatrixLayout_t layout) {
 }
 void write(cublasLtMatrixLayout_t layout, const Layout& kept) {
   std::memcpy(layout, &kept, sizeof kept);
+}
+
+// Of the numbers that lie side by side in it: columns, in the order that torch asks for.
+int alignment(const Layout& layout, const void* data) {
+  return ebbtide::dryrun::alignment_of({data, layout.type, static_cast<std::int64_t>(layout.rows),
+                                        layout.leading, layout.batch_stride});
 }
 
 // The kind of computation is what a descriptor begins with.
@@ -72,9 +80,10 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t descriptor) {
   return destroy(descriptor);
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
-                                          std::uint64_t rows, std::uint64_t columns, std::int64_t) {
+                                          std::uint64_t rows, std::uint64_t columns,
+                                          std::int64_t leading) {
   create(layout);
-  write(*layout, {type, 1, rows, columns});
+  write(*layout, {type, 1, rows, columns, leading, 0});
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
@@ -84,16 +93,21 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
   if (attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT && size == sizeof kept.batch) {
     std::memcpy(&kept.batch, value, size);
   }
+  if (attribute == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET && size == sizeof kept.batch_stride) {
+    std::memcpy(&kept.batch_stride, value, size);
+  }
   write(layout, kept);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor, const void*,
-                              const void*, cublasLtMatrixLayout_t a_layout, const void*,
-                              cublasLtMatrixLayout_t b_layout, const void*, const void*,
-                              cublasLtMatrixLayout_t, void*, cublasLtMatrixLayout_t d_layout,
+                              const void* a_data, cublasLtMatrixLayout_t a_layout,
+                              const void* b_data, cublasLtMatrixLayout_t b_layout, const void*,
+                              const void*, cublasLtMatrixLayout_t, void* d_data,
+                              cublasLtMatrixLayout_t d_layout,
                               const cublasLtMatmulAlgo_t*, void*, std::size_t,
                               cudaStream_t stream) {
   const Layout a = read(a_layout);
+  const Layout b = read(b_layout);
   const Layout d = read(d_layout);
   if (d.elements() == 0) return CUBLAS_STATUS_SUCCESS;
   ebbtide::dryrun::Product product;
@@ -102,9 +116,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor,
   product.k = static_cast<std::int64_t>(a.elements() / d.rows);
   product.batch = d.batch;
   product.a = a.type;
-  product.b = read(b_layout).type;
+  product.b = b.type;
   product.c = d.type;
   product.uses_tensor_float = compute_type(descriptor) == CUBLAS_COMPUTE_32F_FAST_TF32;
+  product.row_alignment =
+      std::min({alignment(a, a_data), alignment(b, b_data), alignment(d, d_data)});
   ebbtide::dryrun::note_work(stream, ebbtide::dryrun::work_of(product));
   return CUBLAS_STATUS_SUCCESS;
 }

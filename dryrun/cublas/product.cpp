@@ -1,5 +1,7 @@
 #include "dryrun/cublas/product.h"
 
+#include <numeric>
+
 namespace ebbtide::dryrun {
 
 std::int64_t bytes_of(cudaDataType type) {
@@ -56,7 +58,15 @@ Work work_of(const Product& product) {
           .flops = (is_complex ? 8 : 2) * m * n * k * batch,
           .bytes = bytes * batch,
           .numbers = numbers_of(product),
-          .product = {m, n, k, batch}};
+          .product = {m, n, k, batch},
+          .row_alignment = product.row_alignment};
+}
+
+int alignment_of(const Rows& rows) {
+  const std::int64_t numbers = std::gcd(std::gcd(rows.length, rows.stride), rows.batch_stride);
+  const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(rows.data));
+  const std::int64_t bytes = std::gcd(numbers * bytes_of(rows.type), address);
+  return static_cast<int>(std::gcd(bytes, std::int64_t{kWholeAlignment}));
 }
 
 }  // namespace ebbtide::dryrun

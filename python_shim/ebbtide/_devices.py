@@ -17,6 +17,8 @@ from . import _native
 NUMBERS = ("float64", "float32", "tfloat32", "float16", "bfloat16", "float8")
 _SHARES = (
     "matrix",
+    "matrix_rows_4",
+    "matrix_rows_2",
     "attention_forward",
     "attention_backward",
     "memory",

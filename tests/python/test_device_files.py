@@ -11,7 +11,7 @@ from ebbtide import _devices
 FILES = ROOT / "dryrun" / "devices"
 WHOLE = json.loads((FILES / "h200.json").read_text())
 SHARES = (
-    "matrix attention_forward attention_backward memory host_link host_link_both host_link_pageable "
+    "matrix matrix_rows_4 matrix_rows_2 attention_forward attention_backward memory host_link host_link_both host_link_pageable "
     "peer_link network"
 ).split()
 # Every number that a file must have, and one beyond what it may be.
@@ -109,3 +109,9 @@ def test_every_file_of_the_folder_loads():
     assert len(_devices.names()) >= 7
     for name in _devices.names():
         assert _devices.load(name).option == name
+
+
+def test_no_file_has_unaligned_products_faster_than_aligned_ones():
+    for name in _devices.names():
+        share = _devices.load(name).share
+        assert share["matrix"] >= share["matrix_rows_4"] >= share["matrix_rows_2"], name
