@@ -1,10 +1,10 @@
 """Dry runs beside what others published of eager PyTorch training on real GPUs.
 
-    python bench/published.py                    all rows, about 3 minutes; --rows titan: some of them
+    python bench/published.py                    all rows, about 5 minutes; --rows titan: some of them
     python bench/published.py --json out.json
 
-The rows with their sources are in published_rows.py, the programs in published_gpt.py, published_llama.py and
-published_hf.py. Predicted / published below 1: the prediction is too fast, or takes too little memory.
+The rows with their sources are in published_rows.py, the programs in published_gpt.py, published_llama.py,
+published_mpt.py and published_hf.py. Predicted / published below 1: the prediction is too fast, or takes too little memory.
 """
 
 from __future__ import annotations

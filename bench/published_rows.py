@@ -32,6 +32,8 @@ SOURCES = {
     "build-nanogpt": "karpathy/build-nanogpt, chapters of the lecture: 1000, 333 and 300 ms; program: up to commit 177e4cd",
     "nanogpt": "karpathy/nanoGPT, README.md as of commit 5a725d90: ~250 ms without torch.compile",
     "llm.c": "karpathy/llm.c, README.md before commit f7fb3e6, a PCIe A100 of 40 GB: 104 ms forward",
+    "foundry-h100": "mosaicml/llm-foundry, scripts/train/benchmarking/README.md as of commit 5e85bd62d, settings in sweep.py",
+    "foundry-a100": "the same file, on 8 A100s with eight 200 Gb/s adapters; settings in sweep.sh as of commit b2a43a147",
     "thunder": "Lightning-AI/lightning-thunder, issue 1506: 53.6 ms +- 8.8, transformers' class",
 }
 
@@ -69,6 +71,15 @@ def _h100(ranks: int, speed: float, held: float) -> Row:
                ranks=ranks, tokens_per_second=speed, reserved_gib=held, segments=True)  # fmt: skip
 
 
+def _foundry(source: str, ranks: int, model: str, tokens: int, batch: int, micro: int, kept: str, speed: float) -> Row:
+    program = ("published_mpt.py", "--model", model, "--batch", str(batch), "--tokens", str(tokens), "--microbatches", str(micro))
+    options = {"all": (), "checkpoints": ("--checkpointing",), "parameters": ("--keeps-parameters", "--packs"),
+               "packed": ("--packs",), "packed checkpoints": ("--checkpointing", "--packs")}[kept]  # fmt: skip
+    name = f"MPT {model}, {micro} x {batch} x {tokens}, {'checkpointing, ' * ('checkpoints' in kept)}sharded over {ranks}"
+    device = {"foundry-h100": "h100-80g", "foundry-a100": "a100-80g"}[source]
+    return Row(name, source, device, (*program, *options), ranks=ranks, tokens_per_second=speed)
+
+
 ROWS = (
     _book("spelt out, float32", _OWN, 12525, 26.2617),
     _book("TF32", (*_OWN, "--tf32"), 27648, 26.2422),
@@ -79,8 +90,8 @@ ROWS = (
     Row("GPT-2 124M, 4 x 1024: float32 forward", "llm.c", "a100-40g", (*_LLM_C, "--forward-only"), "found", seconds=0.104),
     Row("GPT-2 124M, 16 x 1024: float32", "build-nanogpt", "a100-80g", _LECTURE, seconds=1.0),
     Row("the same: TF32", "build-nanogpt", "a100-80g", (*_LECTURE, "--tf32"), seconds=0.333),
-    Row("the same: bfloat16 autocast", "build-nanogpt", "a100-80g", (*_LECTURE, "--tf32", "--autocast"), seconds=0.3),
-    Row("GPT-2 124M, 8 x 1024: bfloat16 autocast", "nanogpt", "a100-40g", _NANO, seconds=0.25),
+    Row("the same: bfloat16 autocast", "build-nanogpt", "a100-80g", (*_LECTURE, "--tf32", "--autocast"), "found", seconds=0.3),
+    Row("GPT-2 124M, 8 x 1024: bfloat16 autocast", "nanogpt", "a100-40g", _NANO, "found", seconds=0.25),
     Row("Llama 3.2 1B, 1 x 2048: forward and backward", "thunder", "h100-80g", ("published_hf.py",), seconds=0.0536),
     _h100(8, 5762, 82.4),
     _h100(128, 5605, 67.0),
@@ -92,4 +103,18 @@ ROWS = (
     _titan("13B", 2, "op", 1904, 4096),
     _titan("70B-2", 1, "op", 355, 4096),
     _titan("70B-2", 2, "full", 353, 4096),
+    # Chosen before any was run: of the H100s all models at the fewest GPUs of the large table; of the A100s 8192 tokens for
+    # each model from 1b to 13b, and 2048 and 32768 for 7b.
+    _foundry("foundry-h100", 128, "1b", 2048, 12, 1, "parameters", 44123),
+    _foundry("foundry-h100", 128, "3b", 2048, 8, 1, "parameters", 23422),
+    _foundry("foundry-h100", 128, "7b", 2048, 6, 1, "packed", 10475),
+    _foundry("foundry-h100", 128, "13b", 2048, 16, 1, "checkpoints", 5080),
+    _foundry("foundry-h100", 128, "30b", 2048, 8, 1, "checkpoints", 2199),
+    _foundry("foundry-h100", 128, "70b", 2048, 8, 1, "packed checkpoints", 1058),
+    _foundry("foundry-a100", 8, "1b", 8192, 3, 4, "all", 13814),
+    _foundry("foundry-a100", 8, "3b", 8192, 3, 6, "all", 7695),
+    _foundry("foundry-a100", 8, "7b", 8192, 8, 2, "checkpoints", 3206),
+    _foundry("foundry-a100", 8, "13b", 8192, 5, 3, "checkpoints", 1795),
+    _foundry("foundry-a100", 8, "7b", 2048, 6, 2, "all", 4641),
+    _foundry("foundry-a100", 8, "7b", 32768, 2, 2, "checkpoints", 1672),
 )

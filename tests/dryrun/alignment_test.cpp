@@ -46,8 +46,7 @@ TEST(Alignment, IsNothingToWhatIsBoundByMemory) {
 
 // Sizes, the alignment of their rows, and TFLOP/s of cuBLAS through torch. 512 x 4096 x about 4096:
 // medians over a sweep (arXiv 2604.09595, read off its figure). The others: what the device files
-// name. The files' shares were chosen with the unaligned rows of the sweep, so those of other
-// shapes and the aligned ones are the test.
+// name. One share of a file has to give all shapes, and those of the H100 the H200's figures, too.
 struct Measured {
   std::string device;
   double m, n, k;
