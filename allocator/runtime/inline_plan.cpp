@@ -179,7 +179,7 @@ Bytes load_without_place(const Program& program, const Matcher& matcher, std::ui
     const bool is_past = i != current && (matcher.was_matched(i) || i < matcher.cursor());
     if (is_past || node.unplanned || matcher.is_absent(i) || matcher.expected(i).value == 0) continue;
     const Home wanted{places[i].offset, matcher.expected(i)};
-    if (will_be_free(wanted, Tick{i}, program, arena, now)) continue;
+    if (wanted.size <= places[i].size && will_be_free(wanted, Tick{i}, program, arena, now)) continue;
     problem.buffers.push_back(buffer_of(wanted.size, Tick{i}, clipped(node.death, program.nodes.size()), Bytes{1}));
   }
   return problem.buffers.empty() ? Bytes{} : max_load(problem);

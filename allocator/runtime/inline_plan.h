@@ -27,8 +27,8 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
                             std::uint32_t current, const Arena& arena, Bytes alignment,
                             const Successors& successors, std::int64_t improvement_steps);
 
-// The most that node `current` and those to come will need at once whose places, `places` by node, will still be taken by what is alive in the
-// arena: so much would have to be somewhere else. Cost: like make_inline_plan's pass.
+// The most that node `current` and those to come will need at once whose places, `places` by node, are too small or will still be taken by
+// what is alive in the arena: so much would have to be somewhere else. Cost: like make_inline_plan's pass.
 Bytes load_without_place(const Program& program, const Matcher& matcher, std::uint32_t current, const Arena& arena,
                          const std::vector<Home>& places);
 

@@ -18,7 +18,7 @@ constexpr int kMaxDegree = 3;           // of all together
 constexpr std::int64_t kLong = 64;      // from here on kernels pad an extent
 constexpr std::int64_t kTellingOdd = 512;  // the least odd part of an extent that divides no size by chance
 constexpr std::int64_t kRareOdd = 64;   // from here on it divides few sizes by chance
-constexpr std::array<std::int64_t, 7> kPaddings{1, 8, 16, 32, 64, 128, 256};
+constexpr std::array<std::int64_t, 9> kPaddings{1, 2, 4, 8, 16, 32, 64, 128, 256};
 constexpr double kRounding = 1e-3;
 constexpr double kSameFactor = 0.01;    // kernels pad, statistics round up
 constexpr std::int64_t kSizeGrain = 512;
@@ -102,7 +102,7 @@ std::optional<bool> InputSizes::has_node(const Node& node) const {
 
 void InputSizes::add_growths(std::vector<int> exponents) {
   if (exponents.size() == varying_.size()) {
-    growths_.push_back({std::move(exponents)});
+    growths_.push_back({std::move(exponents), 1, std::nullopt});
     return;
   }
   const int left = kMaxDegree - degree(exponents);
@@ -113,12 +113,16 @@ void InputSizes::add_growths(std::vector<int> exponents) {
   }
 }
 
+std::int64_t InputSizes::padded(std::int64_t extent, const Growth& growth, std::size_t v) {
+  const bool stays = extent < kLong || (growth.padded && *growth.padded != v);
+  return stays ? extent : align_up(extent, growth.padding);
+}
+
 double InputSizes::product(const Extents& extents, const Growth& growth) const {
   double product = 1;
   for (std::size_t v = 0; v < varying_.size(); ++v) {
     const std::int64_t extent = extents[varying_[v]];
-    const std::int64_t padded = extent < kLong ? extent : align_up(extent, growth.padding);
-    if (growth.exponents[v] >= 1) product *= static_cast<double>(padded);
+    if (growth.exponents[v] >= 1) product *= static_cast<double>(padded(extent, growth, v));
     if (growth.exponents[v] >= 2) product *= static_cast<double>(extent);
   }
   return product;
@@ -130,7 +134,7 @@ bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
     if (growth.exponents[v] < 2) continue;
     for (const std::size_t k : known_) {
       const std::int64_t extent = program_.inputs[k][varying_[v]];
-      if (odd_part(extent) < kTellingOdd || odd_part(align_up(extent, growth.padding)) < kTellingOdd) return false;
+      if (odd_part(extent) < kTellingOdd || odd_part(padded(extent, growth, v)) < kTellingOdd) return false;
     }
   }
   return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
@@ -152,7 +156,7 @@ void InputSizes::judge_plainness() {
 }
 
 bool InputSizes::is_plain(std::uint32_t size_class) const {
-  return divides(size_class, {std::vector<int>(varying_.size(), 1)});
+  return divides(size_class, {std::vector<int>(varying_.size(), 1), 1, std::nullopt});
 }
 
 // An extent that divides no size is easily padded to one that divides many.
@@ -162,7 +166,7 @@ bool InputSizes::is_by_chance(const Growth& growth) const {
     std::int64_t odd = 1;
     for (std::size_t v = 0; v < varying_.size(); ++v) {
       const std::int64_t extent = program_.inputs[k][varying_[v]];
-      if (growth.exponents[v] >= 1) odd *= odd_part(extent < kLong ? extent : align_up(extent, growth.padding));
+      if (growth.exponents[v] >= 1) odd *= odd_part(padded(extent, growth, v));
       if (growth.exponents[v] >= 2) odd *= odd_part(extent);
     }
     return odd < kRareOdd;
@@ -190,6 +194,19 @@ Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const 
   return high - low <= kSameFactor * high ? size : Bytes{};
 }
 
+// The growth with the least padding that leaves no remainder. Kernels pad the length, and seldom the batch, too.
+std::optional<InputSizes::Growth> InputSizes::divisor(std::uint32_t size_class, const std::vector<int>& exponents) const {
+  for (const std::int64_t padding : kPaddings) {
+    for (std::size_t v = exponents.size(); padding > 1 && v-- > 0;) {
+      const Growth one{exponents, padding, v};
+      if (exponents[v] > 0 && divides(size_class, one)) return one;
+    }
+    const Growth every{exponents, padding, std::nullopt};
+    if (divides(size_class, every)) return every;
+  }
+  return std::nullopt;
+}
+
 InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   const SizeTable::Row sizes = program_.class_sizes[size_class];
   for (const std::size_t k : known_) {
@@ -198,13 +215,11 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   std::vector<Growth> divisors;
   std::vector<Growth> others;
   for (const Growth& growth : growths_) {
-    const auto padding = std::find_if(kPaddings.begin(), kPaddings.end(), [&](std::int64_t multiple) {
-      return divides(size_class, {growth.exponents, multiple});
-    });
-    if (padding == kPaddings.end() || is_by_chance({growth.exponents, *padding})) {
+    const std::optional<Growth> found = divisor(size_class, growth.exponents);
+    if (!found || is_by_chance(*found)) {
       others.push_back(growth);
     } else {
-      divisors.push_back({growth.exponents, *padding});
+      divisors.push_back(*found);
     }
   }
   // A square that divides the size is no chance either.
@@ -246,7 +261,7 @@ std::vector<bool> InputSizes::needed_extents(const std::vector<Growth>& divisors
   for (const Growth& growth : divisors) {
     for (std::size_t v = 0; v < varying_.size(); ++v) {
       const bool tells = std::any_of(known_.begin(), known_.end(), [&](std::size_t k) {
-        return odd_part(align_up(program_.inputs[k][varying_[v]], growth.padding)) >= kTellingOdd;
+        return odd_part(padded(program_.inputs[k][varying_[v]], growth, v)) >= kTellingOdd;
       });
       if (growth.exponents[v] > 0 && tells) needed[v] = true;
     }

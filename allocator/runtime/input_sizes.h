@@ -44,6 +44,7 @@ class InputSizes {
   struct Growth {
     std::vector<int> exponents;  // one for each of varying_
     std::int64_t padding = 1;    // long extents are rounded up to a multiple of it; of a square, one of the two
+    std::optional<std::size_t> padded;  // the only one of varying_ that is; none: every one
   };
 
   bool are_same_extent(std::size_t a, std::size_t b) const;
@@ -53,7 +54,9 @@ class InputSizes {
   void judge_plainness();
   void add_growths(std::vector<int> exponents);
   int likelihood(const Growth& growth) const;
+  static std::int64_t padded(std::int64_t extent, const Growth& growth, std::size_t v);
   double product(const Extents& extents, const Growth& growth) const;
+  std::optional<Growth> divisor(std::uint32_t size_class, const std::vector<int>& exponents) const;
   bool divides(std::uint32_t size_class, const Growth& growth) const;
   bool is_by_chance(const Growth& growth) const;
   std::vector<bool> needed_extents(const std::vector<Growth>& divisors) const;

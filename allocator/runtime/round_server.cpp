@@ -47,7 +47,7 @@ void RoundServer::end() {
   height_ = Bytes{};
   fits_residents_ = false;
   serves_unknown_ = may_grow_ = is_on_trial_ = false;
-  deviations_ = unexpected_ = doubts_ = inline_plans_ = gap_searches_ = recognised_ = strays_ = 0;
+  deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = false;
   height_before_.reset();
@@ -117,7 +117,13 @@ Placing RoundServer::place_node(std::uint32_t index, Bytes size, const Round& ro
     const bool must_grow = !placing.cause && placing.offset + size > Offset{arena_.extent().value};
     if (must_grow && plan_lower(index, round)) [[unlikely]] try_planned(index, size, placing);
     if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(index, size, round)) [[unlikely]] try_planned(index, size, placing);
+    if (placing.cause == Divergence::kOutgrown && plan_for_outgrown(index, round)) [[unlikely]] try_planned(index, size, placing);
     if (placing.cause) [[unlikely]] placing = in_gap(size, *placing.cause, placing.holder);
+    const bool is_beside = placing.kind == Placing::Kind::kDiverged;
+    if (is_beside && plan_rather_than_beside(index, round)) [[unlikely]] {
+      try_planned(index, size, placing);
+      if (placing.cause) placing.kind = Placing::Kind::kDiverged;
+    }
   }
   placing.root = node.root;
   placing.node = static_cast<std::int32_t>(index);

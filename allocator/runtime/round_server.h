@@ -135,6 +135,8 @@ class RoundServer {
   [[gnu::cold]] bool plan_inline(std::uint32_t current, const Round& round, Bytes acceptable);
   [[gnu::cold]] bool plan_lower(std::uint32_t current, const Round& round);
   [[gnu::cold]] bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
+  [[gnu::cold]] bool plan_for_outgrown(std::uint32_t current, const Round& round);
+  [[gnu::cold]] bool plan_rather_than_beside(std::uint32_t current, const Round& round);
   [[gnu::cold]] void take_second_twin(const Round& round);
   [[gnu::cold]] bool has_displaced() const;
   [[gnu::cold]] Bytes load_beside_plan(std::uint32_t current) const;
@@ -173,6 +175,8 @@ class RoundServer {
   Bytes astray_;                      // of requests that the plan had neither a place nor a gap for
   int strays_ = 0;                    // how many
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
+  int outgrown_ = 0;                  // requests larger than their places, since there is no plan left
+  int further_plans_ = 0;             // made all the same
   bool outgrew_plans_ = false;
   bool lacked_memory_ = false;
   int inline_plans_ = 0;

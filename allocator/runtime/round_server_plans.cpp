@@ -11,12 +11,13 @@
 namespace ebbtide {
 namespace {
 
-constexpr int kMaxInlinePlans = 4;  // a round; more would mean that prediction does not work here
+constexpr int kMaxInlinePlans = 4;  // a round; more mean that prediction does not work here: see plan_for_outgrown()
 constexpr std::int64_t kLargePart = 4096;  // of the plan's height
 constexpr std::int64_t kWorthPart = 64;  // of the plan's height: less is not worth a plan of its own
 constexpr std::int64_t kWorsePart = 128;  // of a plan's height: by how much another one may be higher
 constexpr std::int64_t kMuchWorsePart = 8;  // likewise, than the plan of the program that was followed before
 constexpr std::int64_t kOpenPart = 4;  // of all that is expected: what may not come
+constexpr int kFirstPatience = 4;  // requests that outgrew their places, until there is one more plan than these
 constexpr std::int64_t kWorthOfExcess = 2;  // several of a kind may be alive at once
 constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
 
@@ -89,7 +90,7 @@ bool RoundServer::has_displaced() const {
   return false;
 }
 
-// What of the plan in force would have to go upstream because something that is alive lies in its place.
+// What of the plan in force would have to go upstream: something that is alive lies in its place, or it is too small.
 Bytes RoundServer::load_beside_plan(std::uint32_t current) const {
   std::vector<Home> places;
   for (std::uint32_t i = 0; i < program_->nodes.size(); ++i) {
@@ -149,6 +150,24 @@ bool RoundServer::plan_around_overdue(std::uint32_t current, Bytes size, const R
   if (has_no_plan_left() || overdue_cost_.value < height_.value / kWorthPart) return false;
   overdue_cost_ = Bytes{};
   return plan_inline(current, round, height_ + Bytes{height_.value / kWorsePart});
+}
+
+// Sizes were predicted, and predicted wrongly, as often as there are plans: what a size that was seen tells of those to
+// come would help none of them. Each further plan takes twice as many requests without a place as the one before, so that
+// a round in which nothing can be predicted has few.
+bool RoundServer::plan_for_outgrown(std::uint32_t current, const Round& round) {
+  if (!has_no_plan_left() || ++outgrown_ < kFirstPatience << further_plans_) return false;
+  outgrown_ = 0;
+  ++further_plans_;
+  return plan_inline(current, round, height_ + Bytes{height_.value / kWorsePart} + load_beside_plan(current));
+}
+
+// There is no gap for what has no place, and more will have none: memory beside the arena would be held for good, so a
+// plan is worth as much more of the arena.
+bool RoundServer::plan_rather_than_beside(std::uint32_t current, const Round& round) {
+  if (has_no_plan_left()) return false;
+  const Bytes beside = load_beside_plan(current);
+  return beside.value >= height_.value / kWorthPart && plan_inline(current, round, height_ + beside);
 }
 
 }  // namespace ebbtide

@@ -69,6 +69,19 @@ TEST(InputSizes, PaddedLengthsArePredictedPadded) {
   EXPECT_EQ(candidates(program, {1, 15927}).front(), padded(15927));
 }
 
+// A convolution over every second frame: (frames + 1) / 2, of a batch that is no length.
+TEST(InputSizes, EverySecondElementIsALengthPaddedToTwo) {
+  const auto size = [](std::int64_t batch, std::int64_t frames) { return Bytes{batch * ((frames + 1) / 2) * 10240}; };
+  const Program program = seen({{30, 787}, {15, 1513}, {16, 1414}}, {size(30, 787), size(15, 1513), size(16, 1414)});
+  EXPECT_EQ(candidates(program, {73, 327}), std::vector<Bytes>{size(73, 327)});
+}
+
+TEST(InputSizes, ALargeBatchIsNotPaddedWithTheLength) {
+  const auto padded = [](std::int64_t batch, std::int64_t length) { return Bytes{batch * align_up(length, 128) * 4096}; };
+  const Program program = seen({{70, 7097}, {65, 3001}}, {padded(70, 7097), padded(65, 3001)});
+  EXPECT_EQ(candidates(program, {91, 5001}), std::vector<Bytes>{padded(91, 5001)});
+}
+
 // 317 tokens padded to 8 are 320, which divides what an encoder has of 1500 frames: by chance.
 TEST(InputSizes, APaddedLengthThatDividesByChanceIsNotTheLikeliest) {
   const Bytes frames{16 * 1500 * 768 * 4};

@@ -1,7 +1,9 @@
 // Rounds that are not what was planned: how much memory the arena takes for them, and what it leaves to upstream.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -117,6 +119,44 @@ TEST(UnlikeRounds, WhatLiesInTheWayIsPlannedAroundForWhatWouldStandBesideTheAren
   EXPECT_EQ(after.planned.requests - before.planned.requests, 1);
   EXPECT_TRUE(adaptor.engine().deallocate(stray));
   EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
+// Something lives on in the place of what comes next, for which there is no gap.
+TEST(UnlikeRounds, WhatOutlivesItsPlaceIsPlannedAroundForWhatWouldStandBesideTheArena) {
+  SimulatedAdaptor adaptor;
+  const auto round = [&](bool lives_on) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    const TensorId first = adaptor.allocate(mib(64));
+    if (!lives_on) adaptor.free(first);
+    adaptor.free(adaptor.allocate(mib(512)));
+    if (lives_on) adaptor.free(first);
+    return adaptor.engine().snapshot();
+  };
+  for (int i = 0; i < 4; ++i) ASSERT_LE(round(false).arena, mib(512));
+  const Engine::Snapshot after = round(true);
+  EXPECT_EQ(after.arena, mib(64 + 512));
+  EXPECT_EQ(after.counters.diverged.requests, 0);
+  expect_no_fault(adaptor);
+}
+
+// Six sizes grow, each more than those before it let expect, and the last one is that of most tensors.
+TEST(UnlikeRounds, SizesThatArePredictedWronglyAgainAndAgainDoNotStandBesideTheArena) {
+  SimulatedAdaptor adaptor;
+  const auto sizes = [](std::vector<std::int64_t> first, std::int64_t most) {
+    std::vector<Bytes> all(40, mib(most));
+    std::transform(first.begin(), first.end(), std::inserter(all, all.begin()), mib);
+    return all;
+  };
+  for (int i = 0; i < 4; ++i) run(adaptor, sizes({16, 20, 24, 28, 36}, 48));
+  const std::vector<Bytes> grown = sizes({17, 23, 31, 41, 58}, 97);
+  const Bytes needed = std::accumulate(grown.begin(), grown.end(), Bytes{});
+  const Counters before = adaptor.engine().snapshot().counters;
+  const Bytes arena = run(adaptor, grown);
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_LE(arena.value, needed.value * 9 / 8);
+  EXPECT_LE(after.diverged.bytes - before.diverged.bytes, mib(256)) << "until there is one more plan";
+  expect_no_fault(adaptor);
 }
 
 // Training as planned, then generation that does nothing twice.
