@@ -137,6 +137,8 @@ class RoundServer {
   [[gnu::cold]] bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
   [[gnu::cold]] bool plan_for_outgrown(std::uint32_t current, const Round& round);
   [[gnu::cold]] bool plan_rather_than_beside(std::uint32_t current, const Round& round);
+  // Height of a plan that leaves nothing beside the arena, where so much would be.
+  [[gnu::cold]] Bytes acceptable_beside(Bytes beside) const;
   [[gnu::cold]] void take_second_twin(const Round& round);
   [[gnu::cold]] bool has_displaced() const;
   [[gnu::cold]] Bytes load_beside_plan(std::uint32_t current) const;

@@ -159,7 +159,7 @@ bool RoundServer::plan_for_outgrown(std::uint32_t current, const Round& round) {
   if (!has_no_plan_left() || ++outgrown_ < kFirstPatience << further_plans_) return false;
   outgrown_ = 0;
   ++further_plans_;
-  return plan_inline(current, round, height_ + Bytes{height_.value / kWorsePart} + load_beside_plan(current));
+  return plan_inline(current, round, acceptable_beside(load_beside_plan(current)));
 }
 
 // There is no gap for what has no place, and more will have none: memory beside the arena would be held for good, so a
@@ -167,7 +167,11 @@ bool RoundServer::plan_for_outgrown(std::uint32_t current, const Round& round) {
 bool RoundServer::plan_rather_than_beside(std::uint32_t current, const Round& round) {
   if (has_no_plan_left()) return false;
   const Bytes beside = load_beside_plan(current);
-  return beside.value >= height_.value / kWorthPart && plan_inline(current, round, height_ + beside);
+  return beside.value >= height_.value / kWorthPart && plan_inline(current, round, acceptable_beside(beside));
+}
+
+Bytes RoundServer::acceptable_beside(Bytes beside) const {
+  return std::min(height_ + Bytes{height_.value / kWorsePart} + beside, arena_.limit());
 }
 
 }  // namespace ebbtide

@@ -217,8 +217,10 @@ TEST(Training, AnExceptionInTheBackwardIsRecoveredFrom) {
   program.train_and_fail(4096, 5);
   in_backward = false;
   run(adaptor, 2, iterate);
-  // What the failed round needed stays planned for a while.
-  expect_served(adaptor, run(adaptor, 8, iterate), 0.995, 1.15);
+  // The round behind it had the failed one's gradients beside its own tensors, all of it in the arena, which
+  // stays as high.
+  EXPECT_EQ(adaptor.engine().snapshot().counters.diverged.requests, 0);
+  expect_served(adaptor, run(adaptor, 8, iterate), 0.995, 1.35);
 }
 
 TEST(Training, WhatNobodyCouldServeIsNotPlannedFor) {
