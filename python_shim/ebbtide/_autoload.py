@@ -28,6 +28,10 @@ def init() -> None:
             from ._lone_rank import install as lone_rank
 
             lone_rank()
+        elif _is_set("EBBTIDE_DRYRUN_DEVICE", ""):
+            from ._rest import install as rest_at_end
+
+            rest_at_end()
         if _is_set("EBBTIDE", "0"):
             from ._activation import activate
 

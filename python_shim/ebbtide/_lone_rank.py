@@ -8,7 +8,6 @@ become torch's fake ones. Used by the thread that sets the groups up; no threads
 from __future__ import annotations
 
 import atexit
-import ctypes
 import importlib
 import inspect
 import os
@@ -18,12 +17,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as groups
 
-from . import _lone_calls, _native
+from . import _lone_calls
 from ._lone_store import LonePrefixStore, LoneStore, answer_nccl, refuse
+from ._rest import rest
 
 _ON_HOST = "lone"  # the name of the backend that stands for gloo
 _KNOWN = ("nccl", "gloo", "fake")
-_COMPANION = "libebbtide_dryrun_torch.so"
 
 
 def _check_place(size: int, rank: int) -> None:
@@ -111,14 +110,10 @@ def _alone(make: Any) -> Any:
 
 
 def _end() -> None:
-    """At the end of a program torch's threads rest or end before the interpreter does.
-
-    One that asks for it afterwards would be torn down in the midst of C++, and the process with it.
-    """
+    """At the end of a program torch's threads rest or end before the interpreter does."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()  # virtual time stands still from here on
-        # ctypes lets go of the interpreter during the call: the threads may need it once more.
-        ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION)).ebbtide_dryrun_rest_autograd()
+    rest()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -1,0 +1,29 @@
+"""The end of a dry run: torch's threads rest before the interpreter ends."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+
+from . import _native
+
+_COMPANION = "libebbtide_dryrun_torch.so"
+
+
+def rest() -> None:
+    """Waits until autograd's threads have let go of the last pass.
+
+    One that asks for the interpreter afterwards would be torn down in the midst of C++, and the
+    process with it. Does nothing where the device was not used.
+    """
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return
+    # ctypes lets go of the interpreter during the call: the threads may need it once more.
+    ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION)).ebbtide_dryrun_rest_autograd()
+
+
+def install() -> None:
+    """Has the program rest when it ends."""
+    atexit.register(rest)
