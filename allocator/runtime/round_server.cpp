@@ -51,7 +51,7 @@ void RoundServer::end() {
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = false;
   height_before_.reset();
-  overdue_cost_ = astray_ = requested_ = Bytes{};
+  overdue_cost_ = astray_ = beside_ = requested_ = Bytes{};
   inline_ns_ = 0;
 }
 
@@ -120,7 +120,7 @@ Placing RoundServer::place_node(std::uint32_t index, Bytes size, const Round& ro
     if (placing.cause == Divergence::kOutgrown && plan_for_outgrown(index, round)) [[unlikely]] try_planned(index, size, placing);
     if (placing.cause) [[unlikely]] placing = in_gap(size, *placing.cause, placing.holder);
     const bool is_beside = placing.kind == Placing::Kind::kDiverged;
-    if (is_beside && plan_rather_than_beside(index, round)) [[unlikely]] {
+    if (is_beside && plan_rather_than_beside(index, size, round)) [[unlikely]] {
       try_planned(index, size, placing);
       if (placing.cause) placing.kind = Placing::Kind::kDiverged;
     }

@@ -136,7 +136,7 @@ class RoundServer {
   [[gnu::cold]] bool plan_lower(std::uint32_t current, const Round& round);
   [[gnu::cold]] bool plan_around_overdue(std::uint32_t current, Bytes size, const Round& round);
   [[gnu::cold]] bool plan_for_outgrown(std::uint32_t current, const Round& round);
-  [[gnu::cold]] bool plan_rather_than_beside(std::uint32_t current, const Round& round);
+  [[gnu::cold]] bool plan_rather_than_beside(std::uint32_t current, Bytes size, const Round& round);
   // Height of a plan that leaves nothing beside the arena, where so much would be.
   [[gnu::cold]] Bytes acceptable_beside(Bytes beside) const;
   [[gnu::cold]] void take_second_twin(const Round& round);
@@ -177,6 +177,7 @@ class RoundServer {
   Bytes astray_;                      // of requests that the plan had neither a place nor a gap for
   int strays_ = 0;                    // how many
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
+  Bytes beside_;                      // of requests that had neither a place nor a gap, since that was looked at last
   int outgrown_ = 0;                  // requests larger than their places, since there is no plan left
   int further_plans_ = 0;             // made all the same
   bool outgrew_plans_ = false;

@@ -163,9 +163,11 @@ bool RoundServer::plan_for_outgrown(std::uint32_t current, const Round& round) {
 }
 
 // There is no gap for what has no place, and more will have none: memory beside the arena would be held for good, so a
-// plan is worth as much more of the arena.
-bool RoundServer::plan_rather_than_beside(std::uint32_t current, const Round& round) {
-  if (has_no_plan_left()) return false;
+// plan is worth as much more of the arena. To look at all that is to come pays once much went there.
+bool RoundServer::plan_rather_than_beside(std::uint32_t current, Bytes size, const Round& round) {
+  beside_ += size;
+  if (has_no_plan_left() || beside_.value < height_.value / kWorthPart) return false;
+  beside_ = Bytes{};
   const Bytes beside = load_beside_plan(current);
   return beside.value >= height_.value / kWorthPart && plan_inline(current, round, acceptable_beside(beside));
 }

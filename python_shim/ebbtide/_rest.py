@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 
 from . import _native
 
@@ -14,14 +15,18 @@ def rest() -> None:
     """Waits until autograd's threads have let go of the last pass.
 
     One that asks for the interpreter afterwards would be torn down in the midst of C++, and the
-    process with it. Does nothing where the device was not used.
+    process with it. Does nothing where the device was not used, or is a real one.
     """
     import torch
 
     if not torch.cuda.is_initialized():
         return
+    try:
+        companion = ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION), os.RTLD_NOLOAD)
+    except OSError:  # not loaded: EBBTIDE_DRYRUN_DEVICE is set, and nothing is simulated
+        return
     # ctypes lets go of the interpreter during the call: the threads may need it once more.
-    ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION)).ebbtide_dryrun_rest_autograd()
+    companion.ebbtide_dryrun_rest_autograd()
 
 
 def install() -> None:
