@@ -8,11 +8,13 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <dlfcn.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
 #include <functional>
 #include <memory>
+#include <string_view>
 
 #include "dryrun/core/capture.h"
 #include "dryrun/core/operator_context.h"
@@ -404,11 +406,23 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   run_operator({op, facts, below, stack, facts.roles.size()});
 }
 
-// cuDNN's own kernels cannot be simulated; torch has others for everything.
+std::string_view folder_of(const void* code) {
+  Dl_info info{};
+  if (code == nullptr || dladdr(code, &info) == 0) return {};
+  const std::string_view path = info.dli_fname;
+  return path.substr(0, path.rfind('/') + 1);
+}
+
+// Whether the process has this function from a library beside this one.
+bool is_stand_in(const char* function) {
+  return folder_of(dlsym(RTLD_DEFAULT, function)) == folder_of(reinterpret_cast<const void*>(&is_stand_in));
+}
+
+// Of cuDNN, attention is simulated, where its stand-in could be built; torch has other kernels for all else.
 struct Setup {
   Setup() {
     at::globalContext().setUserEnabledCuDNN(false);
-    at::globalContext().setSDPUseCuDNN(false);
+    if (!is_stand_in("cudnnCreate")) at::globalContext().setSDPUseCuDNN(false);
     set_report_section(&torch_report);
     set_live_bytes(&torch_live_bytes);
   }
