@@ -11,11 +11,8 @@ pytest.importorskip("transformers", reason="transformers is not installed here")
 
 import offload_models as om
 from attention_stand_ins import CUDNN, FLASH, operators_on_cpu, take_cpu_tensors, torch_chooses
-from ebbtide._offload import _attention_groups
-from ebbtide._offload._attention_call import AttentionCall, FusedCall
+from ebbtide._offload._attention_call import AttentionCall
 from ebbtide._offload._attention_choice import fused_for
-from ebbtide._offload._attention_fused import FusedAttention
-from ebbtide._offload._attention_kernel import CudnnKernel
 from ebbtide._offload._layer import wrap_layers
 from ebbtide._offload._options import Options
 from ebbtide._offload._store import KeepStore
@@ -164,60 +161,3 @@ def test_what_the_operators_would_not_take_as_it_is(calls, monkeypatch):
         assert call(q, k, k) is None
         assert call(*(part.bfloat16() for part in (q, k, k))) is not None
     assert call(*(part.to("meta") for part in (q, k, k))) is None
-
-
-@pytest.mark.parametrize("layout", ["tokens first", "heads first", "one of each"])
-@pytest.mark.parametrize("kv_heads", [2, 4])
-def test_cudnns_backward_is_called_as_autograd_calls_it(calls, layout, kv_heads):
-    """Note [Layouts that cuDNN's plans expect]: the strides of all, too."""
-    q, k, v = (torch.randn(2, 20, heads, 8, dtype=torch.float64).transpose(1, 2) for heads in (4, kv_heads, kv_heads))
-    if layout != "tokens first":
-        q = q.contiguous()
-    if layout == "heads first":
-        k, v = k.contiguous(), v.contiguous()
-    q, k, v = (part.requires_grad_() for part in (q, k, v))
-    own = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True, 0.0, True, False, scale=0.5)[0]
-    dout = torch.randn(2, 20, 4, 8, dtype=torch.float64)
-    own.transpose(1, 2).contiguous().backward(dout)
-    attention = FusedAttention(FusedCall(True, 0.5, kv_heads < 4), CudnnKernel())
-    with torch.no_grad():
-        parts = tuple(part.detach().clone() for part in (q, k, v))
-        out, _ = attention.forward(parts, KeepStore())
-        attention.put_back(parts)
-        found, _ = attention.backward(dout, [], out)
-    by_autograd, by_us = calls.arguments
-    assert len(by_autograd) == len(by_us)
-    for one, other in zip(by_us, by_autograd, strict=True):
-        if isinstance(one, torch.Tensor):
-            assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
-        else:
-            assert one == other
-    for gradient, leaf in zip(found, (q, k, v), strict=True):
-        assert torch.equal(gradient, leaf.grad)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("backend", "work"),
-    [("FLASH_ATTENTION", 1 << 18), ("CUDNN_ATTENTION", 1 << 18), ("CUDNN_ATTENTION", 1)],
-)
-def test_on_a_gpu_attention_has_the_bits_of_the_models_own(monkeypatch, backend, work):
-    """All but the gradient of q, which the kernels add up in any order."""
-    monkeypatch.setattr(_attention_groups, "_LEAST_WORK", work)
-    leaves = [
-        torch.randn(2, 1000, heads, 64, device="cuda", dtype=torch.bfloat16).transpose(1, 2).requires_grad_()
-        for heads in (8, 2, 2)
-    ]
-    dout = torch.randn(2, 1000, 8, 64, device="cuda", dtype=torch.bfloat16)
-    parts = tuple(leaf.detach().clone() for leaf in leaves)
-    with sdpa_kernel(SDPBackend.__members__[backend]):
-        own = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True, enable_gqa=True)
-        own.transpose(1, 2).contiguous().backward(dout)
-        attention = FusedAttention(*call(*parts))
-    with torch.no_grad():
-        out, _ = attention.forward(parts, KeepStore())
-        attention.put_back(parts)
-        (_, dk, dv), _ = attention.backward(dout, [], out)
-    assert torch.equal(out, own.transpose(1, 2))
-    assert torch.equal(dk, leaves[1].grad)
-    assert torch.equal(dv, leaves[2].grad)

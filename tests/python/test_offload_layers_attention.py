@@ -11,9 +11,6 @@ import offload_models as om
 from attention_stand_ins import CUDNN, FLASH, operators_on_cpu, take_cpu_tensors, torch_chooses
 from ebbtide._offload import _attention_groups
 from ebbtide._offload._attention_call import AttentionCall, FusedCall
-from ebbtide._offload._attention_fused import FusedAttention
-from ebbtide._offload._attention_groups import head_groups
-from ebbtide._offload._attention_kernel import CudnnKernel, FlashKernel, FusedResult
 from ebbtide._offload._layer import wrap_layers
 from ebbtide._offload._options import Options
 from ebbtide._offload._pieces import Policy
@@ -22,27 +19,17 @@ from torch.nn.attention import SDPBackend
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 ALGEBRA = 1e-10
-KERNELS = {
-    FLASH: (SDPBackend.FLASH_ATTENTION, FlashKernel()),
-    CUDNN: (SDPBackend.CUDNN_ATTENTION, CudnnKernel()),
-}
+BACKENDS = {FLASH: SDPBackend.FLASH_ATTENTION, CUDNN: SDPBackend.CUDNN_ATTENTION}
 
 
-@pytest.fixture(params=KERNELS)
+@pytest.fixture(params=BACKENDS)
 def fused(request, monkeypatch):
     """torch chooses one of its fused kernels for tensors of the CPU; calls of its operators."""
-    backend, _ = KERNELS[request.param]
     take_cpu_tensors(monkeypatch)
-    torch_chooses(monkeypatch, backend)
+    torch_chooses(monkeypatch, BACKENDS[request.param])
     with operators_on_cpu() as calls:
         yield calls
     assert set(calls.forward + calls.backward) <= {request.param}
-
-
-@pytest.fixture
-def fused_operators():
-    with operators_on_cpu() as calls:
-        yield calls
 
 
 def in_pieces(model, ids, policies=None, **changes):
@@ -146,101 +133,6 @@ def test_shared_heads_are_handed_over_as_transformers_does():
     assert as_fused({}, groups=2).enable_gqa
     assert as_fused({}, groups=2, width=264) is None  # there it repeats heads of k and v
     assert as_fused({}, groups=1, width=264) == FusedCall(True, None, False)
-
-
-@pytest.mark.parametrize(
-    ("shape", "kv_heads", "calls"),
-    [
-        ((1, 32, 8192, 128), 8, 1),  # all heads at once
-        ((1, 32, 65536, 128), 8, 8),
-        ((1, 32, 131072, 128), 8, 16),  # two heads of q share a call, four one head of k
-        ((1, 32, 1 << 20, 128), 8, 32),
-        ((1, 12, 1 << 20, 128), 12, 12),
-        ((2, 28, 65536, 128), 4, 16),  # 7 heads of q for one of k, in calls of 2, 2, 2 and 1
-    ],
-)
-def test_head_groups_cover_every_head_once(shape, kv_heads, calls):
-    share = shape[1] // kv_heads
-    q_heads, k_heads, found = [], [], 0
-    for of_q, of_k in head_groups(shape, kv_heads, True):
-        found += len(of_q)
-        of_group = [head for heads in of_q for head in range(heads.start, heads.stop)]
-        served = list(range(of_k.start, of_k.stop))
-        assert sorted({head // share for head in of_group}) == served
-        q_heads += of_group
-        k_heads += served
-    assert q_heads == list(range(shape[1]))
-    assert k_heads == list(range(kv_heads))
-    assert found == calls
-
-
-@pytest.mark.parametrize(
-    ("shape", "kv_heads", "sizes"),
-    [
-        ((1, 32, 8192, 128), 8, [8]),
-        ((1, 32, 20000, 128), 8, [3, 3, 2]),
-        ((1, 32, 65536, 128), 8, [1] * 8),
-        ((1, 32, 1 << 20, 128), 8, [1] * 8),  # four heads of q would do it in 32 calls, one head each
-        ((2, 28, 65536, 128), 4, [1] * 4),
-        ((1, 71, 1 << 20, 64), 1, [1]),
-        ((1, 12, 1 << 20, 128), 12, [1] * 12),
-    ],
-)
-def test_heads_that_share_one_of_k_stay_together_for_cudnn(shape, kv_heads, sizes):
-    share = shape[1] // kv_heads
-    found = list(head_groups(shape, kv_heads, CudnnKernel().splits_shares))
-    begins = [sum(sizes[:place]) for place in range(len(sizes))]
-    served = [slice(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
-    assert [of_k for _, of_k in found] == served
-    assert [of_q for of_q, _ in found] == [[slice(one.start * share, one.stop * share)] for one in served]
-
-
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("is_causal", [True, False])
-def test_gradients_lie_in_the_memory_of_q_k_v(fused_operators, name, is_causal, monkeypatch):
-    monkeypatch.setattr(_attention_groups, "_LEAST_WORK", 40)
-    q, k, v = (torch.randn(2, heads, 20, 8, dtype=torch.float64) for heads in (4, 2, 2))
-    leaves = [part.clone().requires_grad_() for part in (q, k, v)]
-    own = torch.nn.functional.scaled_dot_product_attention(
-        *leaves, is_causal=is_causal, enable_gqa=True
-    )
-    attention = FusedAttention(FusedCall(is_causal, None, True), KERNELS[name][1])
-    out, _ = attention.forward((q, k, v), KeepStore())
-    torch.testing.assert_close(out, own.transpose(1, 2), rtol=ALGEBRA, atol=ALGEBRA)
-    dout = torch.randn_like(out)
-    expected = torch.autograd.grad(own, leaves, dout.transpose(1, 2))
-    attention.put_back((q, k, v))
-    found, _ = attention.backward(dout, [], out)
-    assert [part.data_ptr() for part in found] == [part.data_ptr() for part in (q, k, v)]
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=ALGEBRA, atol=ALGEBRA)
-
-
-def test_shared_heads_of_k_are_summed_in_float32(monkeypatch):
-    # 256 + 1 four times: in bfloat16 each 1 would be lost.
-    monkeypatch.setattr(_attention_groups, "_LEAST_WORK", 1)
-
-    class Constant:
-        splits_shares = True
-
-        def __init__(self):
-            self.values = iter([256.0, 1.0, 1.0, 1.0, 1.0])
-
-        def forward(self, call, q, k, v):
-            empty = torch.empty(0)
-            return FusedResult(q.clone(), torch.zeros(q.shape[:3]), empty, empty)
-
-        def backward(self, call, dout, q, k, v, result):
-            value = next(self.values)
-            return torch.zeros_like(q), torch.full_like(k, value), torch.full_like(v, value)
-
-    q = torch.zeros(1, 5, 4, 8, dtype=torch.bfloat16)
-    k, v = torch.zeros(2, 1, 1, 4, 8, dtype=torch.bfloat16)
-    attention = FusedAttention(FusedCall(True, None, True), Constant())
-    out, _ = attention.forward((q, k, v), KeepStore())
-    attention.put_back((q, k, v))
-    (_, dk, dv), _ = attention.backward(torch.zeros_like(out), [], out)
-    assert dk.unique().tolist() == dv.unique().tolist() == [260.0]
 
 
 def on_gpu(dtype):
