@@ -76,32 +76,35 @@ print(json.dumps([found, torch.cuda.memory_allocated() - weights, stats.swapped_
 """
 
 
-def run(tmp_path, attention):
+def run(tmp_path, attention, device):
     program = PROGRAM.replace("ATTENTION", repr(attention))
-    done = simulate(program, tmp_path, capacity="141GiB", EBBTIDE_NATIVE_DIR=str(_native.folder()))
+    native = str(_native.folder())
+    done = simulate(program, tmp_path, device, capacity="141GiB", EBBTIDE_NATIVE_DIR=native)
     (short, long), left, out, live, waits = done.answer()
     tokens = long[0] - short[0]
     slopes = [(long[place] - short[place]) / tokens / UNIT for place in (1, 2)]
     return slopes, long, (left, out, live, waits)
 
 
-def test_device_memory_a_token_is_what_must_be_there(tmp_path):
-    (forward, backward), (tokens, _, peak), (left, out, live, waits) = run(tmp_path, "save")
+# Of the kernel's own memory a token, which comes on top: flash's backward takes one head of q at a time. cuDNN's takes the
+# four that share one of k and v: their gradient in float32 and that of k and v for each, 1/4 each, and results, 3/16.
+@pytest.mark.parametrize("device, kernel", [("a100-80g", 0.26), ("h200", 0.7)])
+def test_device_memory_a_token_is_what_must_be_there(tmp_path, device, kernel):
+    (forward, backward), (tokens, _, peak), (left, out, live, waits) = run(tmp_path, "save", device)
     # Forward: input, attention's output, and q, k, v before it or the layer's output after it. What
     # the layer before saved is on the host by then.
     assert 3.5 < forward <= 3.75
     # Backward: input, its gradient, attention's output and that one's gradient, 4; q, k, v becoming
-    # their gradients, 1.5; rotary tables, 1/16; log-sum-exp, 1/64; flash attention of one head of q.
-    assert 5.5 < backward <= 6.2
-    assert backward * UNIT <= 50 * KI
-    assert peak <= 1.05 * tokens * 6.1 * UNIT
+    # their gradients, 1.5; rotary tables, 1/16; log-sum-exp, 1/64.
+    assert 5.5 < backward <= 5.6 + kernel
+    assert peak <= 1.05 * tokens * (5.6 + kernel) * UNIT
     # Two of three layers left, with two hidden states and the log-sum-exp of 32 heads a token.
     assert out == (256 + 512) * KI * 2 * (2 * UNIT + 32 * 4)
     assert (left, live, waits) == (0, 0, 0)
 
 
 def test_recomputing_attention_saves_its_output_on_the_host(tmp_path):
-    (_, backward), _, (left, out, live, _) = run(tmp_path, "recompute")
+    (_, backward), _, (left, out, live, _) = run(tmp_path, "recompute", "a100-80g")
     assert backward * UNIT <= 50 * KI
     assert out == (256 + 512) * KI * 2 * UNIT
     assert (left, live) == (0, 0)

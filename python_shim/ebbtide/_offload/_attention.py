@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from ._attention_call import AttentionCall, Attend, Parts, fits_flash
-from ._attention_flash import FlashAttention
-from ._attention_kernel import kernel_for
-from ._layer_ambient import RandomStates
+from ._attention_call import Attend, FusedCall, Parts
+from ._attention_choice import fused_for
+from ._attention_fused import FusedAttention
+from ._attention_kernel import Kernel
+from ._layer_ambient import AttentionBackends, RandomStates
 from ._layer_saving import AnyLanding, landing_for, recorder_for
 from ._layer_tape import Tape
 from ._native_saving import Externals
@@ -76,24 +77,39 @@ class SavedAttention:
 
 
 class RepeatedAttention:
-    """attention="recompute": nothing is saved but the random state, and backward runs it again."""
+    """attention="recompute": nothing is saved but the random state, and backward runs it again.
+
+    Both times on the same kernel: which one is decided in forward, for training, although no graph is made there,
+    and holds for backward, although what the user allows may be another by then.
+    """
 
     saved_bytes = 0
 
     def __init__(self, attend: Attend, externals: Externals, random: RandomStates) -> None:
         self._attend, self._externals, self._random = attend, externals, random
         self._state = random.now()
-        self._again: SavedAttention | FlashAttention | None = None
+        self._fused: tuple[FusedCall, Kernel] | None = None
+        self._backends = AttentionBackends()
+        self._again: SavedAttention | FusedAttention | None = None
 
     def forward(self, parts: Parts) -> torch.Tensor:
+        self._fused = fused_for(self._attend, parts)
+        if self._fused is not None:
+            call, kernel = self._fused
+            return kernel.forward(call, *parts).out.transpose(1, 2).contiguous()
         with torch.no_grad():
             return self._attend(*parts)
 
     def repeat(self, parts: Parts) -> torch.Tensor:
         """The output again. backward() may follow."""
         self._random.set(self._state)
-        self._again = make_attention(self._attend, parts, self._externals)
-        out, _ = self._again.forward(parts, KeepStore())
+        self._again = (
+            FusedAttention(*self._fused)
+            if self._fused is not None
+            else SavedAttention(self._attend, self._externals)
+        )
+        with self._backends.again():
+            out, _ = self._again.forward(parts, KeepStore())
         self._again.put_back(parts)
         return out
 
@@ -108,13 +124,10 @@ class RepeatedAttention:
 
 def make_attention(
     attend: Attend, parts: Parts, externals: Externals
-) -> SavedAttention | FlashAttention:
-    """The form that needs the least memory: torch's flash kernels where the model would use them."""
-    if isinstance(attend, AttentionCall) and fits_flash(parts):
-        call = attend.as_flash(parts[0].shape[2])
-        if call is not None:
-            return FlashAttention(call, kernel_for(parts[0].device))
-    return SavedAttention(attend, externals)
+) -> SavedAttention | FusedAttention:
+    """The form that needs the least memory: torch's fused kernels where the model would use them."""
+    fused = fused_for(attend, parts)
+    return SavedAttention(attend, externals) if fused is None else FusedAttention(*fused)
 
 
-AnyAttention = SavedAttention | FlashAttention | RepeatedAttention
+AnyAttention = SavedAttention | FusedAttention | RepeatedAttention

@@ -1,4 +1,4 @@
-"""One call of a Hugging Face attention function, and whether torch's flash kernels answer it."""
+"""One call of a Hugging Face attention function, and what it asks of torch's attention."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 Parts = tuple[torch.Tensor, ...]
 Attend = Callable[..., torch.Tensor]  # (*whole-length parts) -> out
 
-_FLASH_DTYPES = (torch.float16, torch.bfloat16)
-_WIDEST_HEAD = 256
+_SDPA = "transformers.integrations.sdpa_attention"
 
 
 @dataclasses.dataclass(frozen=True)
-class FlashCall:
-    """What torch's flash kernels need to know beside q, k, v."""
+class FusedCall:
+    """What torch's scaled_dot_product_attention is told beside q, k, v: no mask and no dropout."""
 
     is_causal: bool
     scale: float | None
+    enable_gqa: bool  # heads of k and v each serve several of q
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,11 @@ class AttentionCall:
     def __call__(self, *parts: torch.Tensor) -> torch.Tensor:
         return self.function(self.module, *parts, *self.args, **self.kwargs)[0]
 
-    def as_flash(self, tokens: int) -> FlashCall | None:
-        """The same attention for the flash kernels; None if it is another one, or they cannot do it.
+    def as_fused(self, parts: Parts) -> FusedCall | None:
+        """The same attention of these q, k, v as a call of torch's own; None if it is another one.
 
-        That is transformers' SDPA attention without mask, bias and dropout; causal, unless the module
-        or its caller says otherwise.
+        That is transformers' SDPA attention without mask, bias and dropout, which hands q, k, v over as they
+        are; causal, unless the module or its caller says otherwise.
         """
         if not _is_sdpa(self.function) or any(arg is not None for arg in self.args):
             return None
@@ -49,26 +49,14 @@ class AttentionCall:
             name in asked for name in ("attention_mask", "position_bias", "cache", "softcap")
         ):
             return None
+        q, k, v = parts
+        shares = getattr(self.module, "num_key_value_groups", 1) > 1
+        if shares and not sys.modules[_SDPA].use_gqa_in_sdpa(None, k, v):  # it would repeat k and v
+            return None
         causal = asked.get("is_causal", getattr(self.module, "is_causal", True))
-        return FlashCall(bool(causal) and tokens > 1, asked.get("scaling"))
+        return FusedCall(bool(causal) and q.shape[2] > 1, asked.get("scaling"), shares)
 
 
 def _is_sdpa(function: Callable[..., Any]) -> bool:
-    module = sys.modules.get("transformers.integrations.sdpa_attention")
+    module = sys.modules.get(_SDPA)
     return module is not None and function is module.sdpa_attention_forward
-
-
-def fits_flash(parts: Parts) -> bool:
-    """Whether torch would, and may, use its CUDA flash kernels for these q, k, v."""
-    q, k, v = parts
-    return (
-        q.is_cuda
-        and torch.backends.cuda.flash_sdp_enabled()
-        and q.dtype in _FLASH_DTYPES
-        and k.dtype == v.dtype == q.dtype
-        and q.shape[-1] == k.shape[-1] == v.shape[-1]
-        and q.shape[-1] <= _WIDEST_HEAD
-        and q.shape[-1] % 8 == 0
-        and q.shape[1] % k.shape[1] == 0
-        and torch.cuda.get_device_capability(q.device) >= (8, 0)
-    )

@@ -1,4 +1,11 @@
-"""torch's flash attention operators, forward and backward, with fewer heads of k and v than of q."""
+"""torch's fused attention operators, forward and backward, with fewer heads of k and v than of q.
+
+Note [Layouts that cuDNN's plans expect]
+torch 2.11 keeps cuDNN's plans by the sizes and strides of q, k, v, but a plan holds those of the output and of
+its gradient, too: where the model's own attention ran backward before (the self-check's), its plan is taken. So
+the output must lie in memory as torch's forward laid it, in the order of q's dimensions, and its gradient as the
+model's layer hands it over, token by token.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +14,14 @@ from typing import Protocol
 
 import torch
 
-from ._attention_call import FlashCall
+from ._attention_call import FusedCall
+
+Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclasses.dataclass
-class FlashResult:
-    """The forward's: `out` is batch x heads x tokens x width, `lse` (float32) batch x heads x tokens."""
+class FusedResult:
+    """The forward's. `out`: batch x heads x tokens x width; `lse` (float32): batch x heads x tokens, x 1 of some."""
 
     out: torch.Tensor
     lse: torch.Tensor
@@ -23,79 +32,86 @@ class FlashResult:
 class Kernel(Protocol):
     """q: batch x heads x tokens x width; k, v: the same with heads that each serve several of q."""
 
+    @property
+    def splits_shares(self) -> bool:
+        """Whether heads of q that share one of k and v may be in several calls of backward."""
+
     def forward(
-        self, call: FlashCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-    ) -> FlashResult: ...
+        self, call: FusedCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> FusedResult: ...
 
     def backward(
         self,
-        call: FlashCall,
+        call: FusedCall,
         dout: torch.Tensor,
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        result: FlashResult,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
+        result: FusedResult,
+    ) -> Gradients: ...
 
 
-class CudaKernel:
+class FlashKernel:
     """aten::_scaled_dot_product_flash_attention."""
 
+    splits_shares = True
+
     def forward(
-        self, call: FlashCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-    ) -> FlashResult:
+        self, call: FusedCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> FusedResult:
         out, lse, _, _, _, _, seed, offset, _ = torch.ops.aten._scaled_dot_product_flash_attention(
             q, k, v, 0.0, call.is_causal, False, scale=call.scale
         )
-        return FlashResult(out, lse, seed, offset)
+        return FusedResult(out, lse, seed, offset)
 
     def backward(
         self,
-        call: FlashCall,
+        call: FusedCall,
         dout: torch.Tensor,
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        result: FlashResult,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        result: FusedResult,
+    ) -> Gradients:
         return torch.ops.aten._scaled_dot_product_flash_attention_backward(
             dout, q, k, v, result.out, result.lse, None, None, q.shape[2], k.shape[2],
             0.0, call.is_causal, result.seed, result.offset, scale=call.scale,
         )  # fmt: skip
 
 
-class CpuKernel:
-    """aten::_scaled_dot_product_flash_attention_for_cpu, which wants as many heads of k as of q."""
+class CudnnKernel:
+    """aten::_scaled_dot_product_cudnn_attention, which sums the gradients of shared heads of k and v itself."""
+
+    splits_shares = False
 
     def forward(
-        self, call: FlashCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
-    ) -> FlashResult:
-        share = q.shape[1] // k.shape[1]
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, _repeat(k, share), _repeat(v, share), 0.0, call.is_causal, scale=call.scale
+        self, call: FusedCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> FusedResult:
+        out, lse, _, _, _, _, seed, offset, _ = torch.ops.aten._scaled_dot_product_cudnn_attention(
+            q, k, v, None, True, 0.0, call.is_causal, False, scale=call.scale
         )
-        return FlashResult(out, lse, torch.empty(0), torch.empty(0))
+        return FusedResult(out, lse, seed, offset)
 
     def backward(
         self,
-        call: FlashCall,
+        call: FusedCall,
         dout: torch.Tensor,
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        result: FlashResult,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        share = q.shape[1] // k.shape[1]
-        dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            dout, q, _repeat(k, share), _repeat(v, share), result.out, result.lse,
-            0.0, call.is_causal, scale=call.scale,
+        result: FusedResult,
+    ) -> Gradients:
+        out = _laid_out_like(q, result.out)  # Note [Layouts that cuDNN's plans expect]
+        return torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
+            dout, q, k, v, out, result.lse, result.seed, result.offset, None, None, None,
+            q.shape[2], k.shape[2], 0.0, call.is_causal, scale=call.scale,
         )  # fmt: skip
-        return dq, dk.unflatten(1, (-1, share)).sum(2), dv.unflatten(1, (-1, share)).sum(2)
 
 
-def _repeat(heads: torch.Tensor, share: int) -> torch.Tensor:
-    return heads.repeat_interleave(share, dim=1)
-
-
-def kernel_for(device: torch.device) -> Kernel:
-    return CudaKernel() if device.type == "cuda" else CpuKernel()
+def _laid_out_like(other: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor`, or a copy, whose dimensions follow each other in memory as those of `other` do."""
+    order = sorted(range(other.dim()), key=other.stride, reverse=True)
+    strides = [tensor.stride(dim) for dim in order if tensor.shape[dim] > 1]
+    if strides == sorted(strides, reverse=True):
+        return tensor
+    return tensor.permute(order).contiguous().permute([order.index(dim) for dim in range(tensor.dim())])

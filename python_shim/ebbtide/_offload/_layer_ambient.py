@@ -1,4 +1,4 @@
-"""What the runs of a layer's pieces must find around them: random numbers, autocast, parameters.
+"""What the runs of a layer's pieces must find around them: random numbers, autocast, kernels, parameters.
 
 Note [Stand-ins of parameters]
 Pieces run on detached aliases of the layer's trainable parameters. Gradients of a piece then end at
@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def generator_of(device: torch.device) -> torch.Generator:
@@ -61,6 +62,24 @@ class Autocast:
     def again(self) -> torch.autocast:
         # Casts are not remembered: those of stand-ins would never be found again, only held.
         return torch.autocast(self._kind, self._dtype, self._enabled, cache_enabled=False)
+
+
+class AttentionBackends:
+    """Which of torch's attention kernels were allowed when this was made."""
+
+    def __init__(self) -> None:
+        cuda = torch.backends.cuda
+        allowed = {
+            SDPBackend.CUDNN_ATTENTION: cuda.cudnn_sdp_enabled(),
+            SDPBackend.FLASH_ATTENTION: cuda.flash_sdp_enabled(),
+            SDPBackend.EFFICIENT_ATTENTION: cuda.mem_efficient_sdp_enabled(),
+            SDPBackend.MATH: cuda.math_sdp_enabled(),
+            SDPBackend.OVERRIDEABLE: True,  # of other devices; torch tells nobody
+        }
+        self._allowed = [backend for backend, is_allowed in allowed.items() if is_allowed]
+
+    def again(self) -> contextlib.AbstractContextManager[object]:
+        return sdpa_kernel(self._allowed)
 
 
 class Parameters:

@@ -180,7 +180,7 @@ class CutLayer(Unpickled):
     ) -> LayerRecord:
         """Without a place and a share nothing is saved."""
         policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans)
-        repeats = share is None or share.repeats_attention
+        repeats = share is not None and share.repeats_attention
         return LayerRecord(
             cut=self._cut,
             call=call,

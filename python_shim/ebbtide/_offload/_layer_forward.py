@@ -54,7 +54,7 @@ def run_forward(record: LayerRecord, x: torch.Tensor, trains: bool = True) -> to
         record.save_input(x)
     with record.running():
         attend, parts = _before(record, x)
-        out = _attention(record, attend, parts)
+        out = _attention(record, attend, parts) if trains else attend(*parts)
         del parts
         y = _after(record, x, out)
     record.forget_unused_states()

@@ -9,7 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ._layer_ambient import Autocast, Parameters, RandomStates
+from ._layer_ambient import AttentionBackends, Autocast, Parameters, RandomStates
 from ._layer_record import SavedRows
 from ._layer_tape import Tape
 from ._store import Store, Witness
@@ -34,6 +34,7 @@ class WholeRecord:
         self.x: SavedRows | None = None
         self._witness = Witness(x, "the input of a layer")
         self._autocast = Autocast(x.device)
+        self._backends = AttentionBackends()
         self._random = RandomStates(x.device)
         self._state = self._random.now()
         self.output_tree: Any = None
@@ -79,7 +80,8 @@ class WholeRecord:
         ]
         with self._random.undisturbed(), self.parameters.stood_in(), self._autocast.again():
             self._random.set(self._state)
-            tape, _ = Tape.record(lambda *tensors: self._run(tensors), *inputs)
+            with self._backends.again():
+                tape, _ = Tape.record(lambda *tensors: self._run(tensors), *inputs)
             of_inputs, of_parameters = tape.gradients(gradients, self.parameters.stand_ins)
         saved.saved.release()
         return [*of_inputs, *of_parameters]

@@ -1,32 +1,22 @@
-"""Flash attention called directly: its backward takes a few heads at a time, and little memory.
-
-Note [Head groups]
-torch's flash backward holds, beside q, k, v and their gradients, the gradient of q once more in float32
-and those of k and v for each head of q: 5.5 times the output for Llama-8B's shapes. Heads are
-independent, so it is called for a group of them at a time and needs that much of a group only. Each
-group's gradients are written over its q, k, v. Groups are as small as still fill a device with work:
-at 256K tokens single heads of q. Where several groups share heads of k and v, their gradients are
-summed in float32.
-"""
+"""torch's fused attention called directly: its backward takes a few heads at a time, and little memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from ._attention_call import FlashCall, Parts
-from ._attention_kernel import FlashResult, Kernel
+from ._attention_call import FusedCall, Parts
+from ._attention_groups import head_groups
+from ._attention_kernel import FusedResult, Kernel
 from ._layer_saving import AnyLanding, landing_for
 from ._store import Saved, Store
 
-_LEAST_WORK = 1 << 18  # batch x heads x tokens: some ten blocks of 128 tokens for each multiprocessor
 
-
-class FlashAttention:
+class FusedAttention:
     """One attention of one call. Saves its log-sum-exp; q, k, v and the output come back from others."""
 
-    def __init__(self, call: FlashCall, kernel: Kernel) -> None:
+    def __init__(self, call: FusedCall, kernel: Kernel) -> None:
         self._call, self._kernel = call, kernel
         self._lse: Saved | None = None
         self._lse_size = torch.Size()
@@ -64,10 +54,10 @@ class FlashAttention:
         lse = self._lse.get().view(self._lse_size)
         parts, self._parts = self._parts, ()
         dout, out = dout.transpose(1, 2), out.transpose(1, 2)
-        for of_q, of_k in head_groups(parts[0].shape, parts[1].shape[1]):
+        for of_q, of_k in head_groups(parts[0].shape, parts[1].shape[1], self._kernel.splits_shares):
             sums: list[torch.Tensor] = []
             for heads in of_q:
-                result = FlashResult(out[:, heads], lse[:, heads].contiguous(), *self._random)
+                result = FusedResult(out[:, heads], lse[:, heads].contiguous(), *self._random)
                 q, k, v = parts[0][:, heads], parts[1][:, of_k], parts[2][:, of_k]
                 dq, *dkv = self._kernel.backward(self._call, dout[:, heads], q, k, v, result)
                 q.copy_(dq)
@@ -86,23 +76,3 @@ def _added(sums: list[torch.Tensor], found: list[torch.Tensor], groups: int) -> 
     if not sums:
         return [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in found]
     return [held.add_(gradient) for held, gradient in zip(sums, found, strict=True)]
-
-
-def head_groups(q_shape: Sequence[int], kv_heads: int) -> Iterator[tuple[list[slice], slice]]:
-    """Groups of heads of q that follow each other, and the heads of k and v that serve them all.
-
-    `q_shape` is batch, heads, tokens, width.
-    """
-    batch, heads, tokens, _ = q_shape
-    share = heads // kv_heads
-    wanted = max(1, _LEAST_WORK // (batch * tokens))  # heads of q in one call
-    if wanted >= share:
-        size = min(kv_heads, wanted // share)
-        for begin in range(0, kv_heads, size):
-            end = min(begin + size, kv_heads)
-            yield [slice(begin * share, end * share)], slice(begin, end)
-        return
-    for kv_head in range(kv_heads):
-        first, last = kv_head * share, (kv_head + 1) * share
-        groups = [slice(h, min(h + wanted, last)) for h in range(first, last, wanted)]
-        yield groups, slice(kv_head, kv_head + 1)

@@ -1,0 +1,41 @@
+"""Heads of attention in groups, for a backward that takes a few at a time.
+
+Note [Head groups]
+Beside q, k, v and their gradients the backward of torch's flash and of cuDNN's attention hold the gradient of
+q once more in float32, and those of k and v for each head of q (cuDNN, where these are more): 5.5 times the
+output for Llama-8B's shapes. Heads are independent, so backward is called for a group of them at a time and needs
+that much of a group only. Groups are as small as still fill a device with work: at 256K tokens single heads of
+q. Where several groups share heads of k and v, their gradients are summed in float32.
+
+cuDNN sums the gradients of shared heads in a kernel of its own. Its groups are heads of k and v with all of q that
+they serve, or the sums would be others. A plan of cuDNN's is made on the host for each number of heads (its kernel
+is the same for any): there are at most two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+_LEAST_WORK = 1 << 18  # batch x heads x tokens: some ten blocks of 128 tokens for each multiprocessor
+
+
+def head_groups(
+    q_shape: Sequence[int], kv_heads: int, splits_shares: bool
+) -> Iterator[tuple[list[slice], slice]]:
+    """Groups of heads of q that follow each other, and the heads of k and v that serve them all.
+
+    `q_shape` is batch, heads, tokens, width. `splits_shares`: heads that share one of k and v may be in several groups.
+    """
+    batch, heads, tokens, _ = q_shape
+    share = heads // kv_heads
+    wanted = max(1, _LEAST_WORK // (batch * tokens))  # heads of q in one call
+    if wanted >= share or not splits_shares:
+        size = min(kv_heads, max(1, wanted // share))
+        for begin in range(0, kv_heads, size):
+            end = min(begin + size, kv_heads)
+            yield [slice(begin * share, end * share)], slice(begin, end)
+        return
+    for kv_head in range(kv_heads):
+        first, last = kv_head * share, (kv_head + 1) * share
+        groups = [slice(h, min(h + wanted, last)) for h in range(first, last, wanted)]
+        yield groups, slice(kv_head, kv_head + 1)
