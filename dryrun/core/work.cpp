@@ -20,10 +20,16 @@ double share_of_matrix(const Work& work, const DeviceSpeed& speed) {
   return work.row_alignment >= 4 ? speed.matrix_rows_4 : speed.matrix_rows_2;
 }
 
+double share_of_attention(const Work& work, const DeviceSpeed& speed) {
+  if (work.is_cudnn) {
+    return work.is_backward ? speed.cudnn_attention_backward : speed.cudnn_attention_forward;
+  }
+  return work.is_backward ? speed.attention_backward : speed.attention_forward;
+}
+
 double share_of_peak(const Work& work, const DeviceSpeed& speed) {
   if (work.activity == Activity::kMatrix) return share_of_matrix(work, speed);
-  if (work.activity != Activity::kAttention) return 1;
-  return work.is_backward ? speed.attention_backward : speed.attention_forward;
+  return work.activity == Activity::kAttention ? share_of_attention(work, speed) : 1;
 }
 
 // Blocks of 1024 threads, as kernels of long rows have: as many are at work at once.

@@ -46,6 +46,7 @@ struct Work {
   RowPasses rows = {};
   NumberKind numbers = NumberKind::kFloat32;
   bool is_backward = false;  // of attention: its kernels reach another share of the peak
+  bool is_cudnn = false;     // of attention: cuDNN's kernels, which reach others again
   int launches = 1;
   ProductShape product = {};  // of a matrix product whose tiles are known
   int row_alignment = kWholeAlignment;  // bytes that a product's rows begin at multiples of
