@@ -29,6 +29,7 @@ _PRELOADED = (
     "libcublasLt.so.*",
     "libnvidia-ml.so.1",
     "libnccl.so.*",
+    "libcudnn.so.*",
 )
 _SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B?|B)?$")
 _GIB = 1 << 30
@@ -252,7 +253,8 @@ def run(
         if ranks is not None:
             if count != 1:
                 raise DryrunError("--count: with --ranks each rank has the device of its number")
-            if not any(native_folder().glob("libnccl.so.*")):
+            if not any(native_folder().glob("libnccl.so.*",
+    "libcudnn.so.*")):
                 raise DryrunError("--ranks: this torch came without NCCL's library; pip install torch")
             variables |= environment(device, capacity, None, _local_devices(device, ranks))
             return _run_ranks(command, variables, device, ranks, rank, json_path, timeline_path)

@@ -1,0 +1,111 @@
+// cuDNN's graph interface, as far as attention goes: graphs, one engine that does any of them, plans, and
+// kernels that take what the companion says attention takes.
+#include "dryrun/core/simulator.h"
+#include "dryrun/core/stream.h"
+#include "dryrun/cudnn/attention_graph.h"
+#include "dryrun/cudnn/descriptor.h"
+#include "dryrun/cudnn/handle.h"
+
+using namespace ebbtide::dryrun;
+
+namespace {
+
+// CUDNN_ATTR_ENGINECFG_SHARED_MEMORY_USED, which older headers lack.
+constexpr auto kSharedMemoryUsed = static_cast<cudnnBackendAttributeName_t>(304);
+
+cudnnStatus_t finalize_graph(Descriptor& graph) {
+  if (!plan_attention(graph)) {
+    report_unimplemented("cuDNN graphs other than attention's");
+    return CUDNN_STATUS_NOT_SUPPORTED;
+  }
+  graph.set_numbers(CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT, {1});
+  return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t propose_engine(Descriptor& heuristics) {
+  const auto engine = std::make_shared<Descriptor>(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  engine->set_descriptors(CUDNN_ATTR_ENGINE_OPERATION_GRAPH,
+                          heuristics.descriptors(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH));
+  engine->set_numbers(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, {0});
+  const auto configuration = std::make_shared<Descriptor>(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+  configuration->set_descriptors(CUDNN_ATTR_ENGINECFG_ENGINE, {engine});
+  configuration->set_numbers(kSharedMemoryUsed, {0});
+  heuristics.set_descriptors(CUDNN_ATTR_ENGINEHEUR_RESULTS, {configuration});
+  return CUDNN_STATUS_SUCCESS;
+}
+
+std::optional<AttentionPlan> planned(const Descriptor& plan) {
+  const DescriptorRef configuration = plan.descriptor(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+  const DescriptorRef engine =
+      configuration ? configuration->descriptor(CUDNN_ATTR_ENGINECFG_ENGINE) : nullptr;
+  const DescriptorRef graph = engine ? engine->descriptor(CUDNN_ATTR_ENGINE_OPERATION_GRAPH) : nullptr;
+  return graph ? plan_attention(*graph) : std::nullopt;
+}
+
+cudnnStatus_t finalize_plan(Descriptor& plan) {
+  const auto found = planned(plan);
+  if (!found) return CUDNN_STATUS_BAD_PARAM;
+  plan.set_numbers(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, {found->workspace_bytes});
+  return CUDNN_STATUS_SUCCESS;
+}
+
+}  // namespace
+
+extern "C" {
+
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
+                                           cudnnBackendDescriptor_t* descriptor) {
+  auto made = std::make_shared<Descriptor>(type);
+  *descriptor = made.get();
+  made->own();
+  return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor) {
+  if (descriptor != nullptr) Descriptor::of(descriptor)->disown();
+  return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor,
+                                       cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, std::int64_t count,
+                                       const void* elements) {
+  if (descriptor == nullptr || count < 0) return CUDNN_STATUS_BAD_PARAM;
+  Descriptor::of(descriptor)->set(name, type, count, elements);
+  return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendGetAttribute(const cudnnBackendDescriptor_t descriptor,
+                                       cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, std::int64_t room,
+                                       std::int64_t* count, void* elements) {
+  if (descriptor == nullptr) return CUDNN_STATUS_BAD_PARAM;
+  const std::int64_t found = Descriptor::of(descriptor)->get(name, type, room, elements);
+  if (count != nullptr) *count = found;
+  return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
+  if (descriptor == nullptr) return CUDNN_STATUS_BAD_PARAM;
+  Descriptor& own = *Descriptor::of(descriptor);
+  switch (own.type()) {
+    case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
+      return finalize_graph(own);
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
+      return propose_engine(own);
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
+      return finalize_plan(own);
+    default:
+      return CUDNN_STATUS_SUCCESS;
+  }
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
+                                  cudnnBackendDescriptor_t) {
+  const auto found = planned(*Descriptor::of(plan));
+  if (!found) return CUDNN_STATUS_BAD_PARAM;
+  for (int i = 0; i < found->launches; ++i) note_launch(handle->stream);
+  return CUDNN_STATUS_SUCCESS;
+}
+
+}  // extern "C"
