@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-_ATEN = torch.ops.aten
+_ATEN, _FLASH = torch.ops.aten, SDPBackend.FLASH_ATTENTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,11 @@ def _norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def gradient(y: torch.Tensor, *of: torch.Tensor) -> Callable[[], object]:
     grad = torch.empty_like(y)
     return lambda: torch.autograd.grad(y, of, grad, retain_graph=True)
+
+
+def attend(backend: SDPBackend, *of: torch.Tensor, **options: bool) -> torch.Tensor:
+    with sdpa_kernel(backend):
+        return F.scaled_dot_product_attention(*of, **options)
 
 
 def a100() -> Iterator[Kernel]:
@@ -136,10 +142,10 @@ def _attention() -> Iterator[Kernel]:
         q = new(16384 // length, length, 2048 // size, size).transpose(1, 2)
         flops = 4 * 16384 * length * 2048 / (2 if is_causal else 1)
         name = f"attention, {16384 // length} x {length}, size {size}{', causal' if is_causal else ''}"
-        yield Kernel("flash", name, flops / forward / 1e6, lambda q=q, c=is_causal: F.scaled_dot_product_attention(q, q, q, is_causal=c))
+        yield Kernel("flash", name, flops / forward / 1e6, lambda q=q, c=is_causal: attend(_FLASH, q, q, q, is_causal=c))
     for length, backward in ((1024, 260), (8192, 318)):
         q = new(16384 // length, length, 16, 128).transpose(1, 2).requires_grad_()
-        out = F.scaled_dot_product_attention(q, q.detach(), q.detach())
+        out = attend(_FLASH, q, q.detach(), q.detach())
         yield Kernel("flash", f"its backward, {16384 // length} x {length}, size 128", 10 * 16384 * length * 2048 / backward / 1e6, gradient(out, q))
 
 

@@ -2,7 +2,8 @@
 
 Source, *cudnn*: NVIDIA/cudnn-frontend as of February 2026, benchmark/norms/results/h200 (backend pytorch; from the bandwidths,
 which have more digits than the times) and benchmark/sdpa_benchmark_training/results/h200_919_only_cudnn (cuDNN 9.19, Llama 3.1's
-64 heads of 128, 8 of them keys). The device's shares of attention come from its rows; nothing comes from the norms'.
+64 heads of 128, 8 of them keys; DeepSeek V3). The shares of attention come from Llama's rows, what few or short rows of norms take
+from those of 128 columns and of 1024 rows; nothing comes from the others.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from kernel_rows import Kernel, gradient, new
+from kernel_rows import Kernel, attend, gradient, new
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import SDPBackend
 
-_ATEN = torch.ops.aten
+_ATEN, _CUDNN = torch.ops.aten, SDPBackend.CUDNN_ATTENTION
 _EPSILON = 1e-5
 
 # Rows, columns, microseconds forward and backward.
@@ -45,6 +46,9 @@ _ATTENTION = (
     (32768, False, 50.769, 153.841),
 )
 
+# DeepSeek V3's 128 heads: tokens, milliseconds forward. (Its backward was a deterministic one, which torch's never is.)
+_TWO_WIDTHS = ((2048, 0.330), (4096, 1.148), (8192, 4.278))
+
 
 def h200() -> Iterator[Kernel]:
     for rows, columns, forward, backward in _RMS_NORMS:
@@ -52,6 +56,8 @@ def h200() -> Iterator[Kernel]:
     yield from _layer_norm()
     for tokens, is_causal, forward, backward in _ATTENTION:
         yield from _attention(tokens, is_causal, forward, backward)
+    for tokens, forward in _TWO_WIDTHS:
+        yield _of_two_widths(tokens, forward)
 
 
 def _rms_norm(rows: int, columns: int, forward: float, backward: float) -> Iterator[Kernel]:
@@ -73,10 +79,12 @@ def _layer_norm() -> Iterator[Kernel]:
 def _attention(tokens: int, is_causal: bool, forward: float, backward: float) -> Iterator[Kernel]:
     q = new(1, tokens, 64, 128).transpose(1, 2).requires_grad_()
     k = new(1, tokens, 8, 128).transpose(1, 2).requires_grad_()
+    run = lambda: attend(_CUDNN, q, k, k, is_causal=is_causal, enable_gqa=True)  # noqa: E731
+    yield Kernel("cudnn", f"attention of cuDNN, {tokens}{', causal' if is_causal else ''}", 1e3 * forward, run)
+    yield Kernel("cudnn", "its backward", 1e3 * backward, gradient(run(), q, k))
 
-    def attend() -> torch.Tensor:
-        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-            return F.scaled_dot_product_attention(q, k, k, is_causal=is_causal, enable_gqa=True)
 
-    yield Kernel("cudnn", f"attention of cuDNN, {tokens}{', causal' if is_causal else ''}", 1e3 * forward, attend)
-    yield Kernel("cudnn", "its backward", 1e3 * backward, gradient(attend(), q, k))
+def _of_two_widths(tokens: int, forward: float) -> Kernel:
+    q, v = (new(1, tokens, 128, width).transpose(1, 2) for width in (192, 128))
+    run = lambda: attend(_CUDNN, q, q, v, is_causal=True)  # noqa: E731
+    return Kernel("cudnn", f"attention of cuDNN, {tokens}, causal, heads of 192 and 128", 1e3 * forward, run)

@@ -59,6 +59,16 @@ struct Shape {
   }
 };
 
+// Causal: query i sees all keys up to its own, counted from the last ones (FlashAttention), or from
+// the first (torch's scaled_dot_product_attention, which cuDNN follows).
+double pairs_of(double queries, double keys, bool is_causal, bool from_first) {
+  if (!is_causal || !from_first || queries == keys) {
+    return attention_pairs(queries, keys, is_causal);
+  }
+  const double both = std::min(queries, keys);
+  return both * (both + 1) / 2 + std::max(0.0, queries - keys) * keys;
+}
+
 bool is_causal_mask(const c10::IValue& causal) {
   return causal.isBool() ? causal.toBool() : causal.isInt() && causal.toInt() != 0;
 }
@@ -76,7 +86,7 @@ Work attention_work(const AttentionArguments& at, const c10::IValue* arguments) 
   const bool is_causal = is_causal_mask(arguments[at.causal]);
   // Packed: as many full sequences as the tokens make.
   const double sequences = query.dim() == 3 && keys > 0 ? queries.tokens / keys : 1;
-  const double pairs = sequences * attention_pairs(queries.tokens / sequences, keys, is_causal);
+  const double pairs = sequences * pairs_of(queries.tokens / sequences, keys, is_causal, at.is_cudnn);
   // Forward: scores and their product with the values. Backward: both again, and three more.
   const double widths = at.is_backward ? 3 * queries.width + 2 * value_width
                                        : queries.width + value_width;
