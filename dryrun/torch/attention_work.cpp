@@ -11,13 +11,14 @@ namespace ebbtide::dryrun {
 namespace {
 
 // Note [Attention's overhead]
-// Idle keys: each query costs some keys beyond those that it sees, for beginning a block of queries,
-// ending it, and masked pairs of the diagonal's blocks. FlashAttention-2, from its TFLOP/s on an H100
-// with 512 to 4096 tokens beside 16384 (FlashAttention-3, arXiv 2407.08608, figures 5 and 6, head
-// sizes 64 and 128): 106 to 196 causal, 22 to 101 without a mask, 159 to 258 backward. cuDNN 9.19,
-// from NVIDIA's times on an H200 with 2048 to 32768 tokens, head size 128 (NVIDIA/cudnn-frontend,
-// benchmark/sdpa_benchmark_training/results/h200_919_only_cudnn, Llama 3.1): forward within 2 %,
-// backward within 2 % but for 32768 tokens without a mask (6 % slower there than predicted).
+// Idle keys: each query costs some keys beyond those that it sees, for beginning a block of
+// queries, ending it, and masked pairs of the diagonal's blocks. FlashAttention-2, from its TFLOP/s
+// on an H100 with 512 to 4096 tokens beside 16384 (FlashAttention-3, arXiv 2407.08608, figures 5
+// and 6, head sizes 64 and 128): 106 to 196 causal, 22 to 101 without a mask, 159 to 258 backward.
+// cuDNN 9.19, from NVIDIA's times on an H200 with 2048 to 32768 tokens, head size 128
+// (NVIDIA/cudnn-frontend, benchmark/sdpa_benchmark_training/results/h200_919_only_cudnn,
+// Llama 3.1): forward within 2 %, backward within 2 % but for 32768 tokens without a mask (6 %
+// slower there than predicted).
 //
 // Softmax: a pair costs exponents and sums besides its products, as if heads were wider by a number
 // of elements. Shares of the peak are those of heads of 128, wider ones are charged like them. From
@@ -86,10 +87,11 @@ Work attention_work(const AttentionArguments& at, const c10::IValue* arguments) 
   const bool is_causal = is_causal_mask(arguments[at.causal]);
   // Packed: as many full sequences as the tokens make.
   const double sequences = query.dim() == 3 && keys > 0 ? queries.tokens / keys : 1;
-  const double pairs = sequences * pairs_of(queries.tokens / sequences, keys, is_causal, at.is_cudnn);
+  const double pairs =
+      sequences * pairs_of(queries.tokens / sequences, keys, is_causal, at.is_cudnn);
   // Forward: scores and their product with the values. Backward: both again, and three more.
-  const double widths = at.is_backward ? 3 * queries.width + 2 * value_width
-                                       : queries.width + value_width;
+  const double widths =
+      at.is_backward ? 3 * queries.width + 2 * value_width : queries.width + value_width;
   const double of_pair = queries.batch * queries.heads * 2 * widths;
   const Overhead& overhead = overhead_of(at);
   const double idle = queries.tokens * (is_causal ? overhead.causal_keys : overhead.keys);

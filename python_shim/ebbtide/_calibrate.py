@@ -150,18 +150,19 @@ class _Bench:
 def measured_shares(bench: _Bench, device: _devices.Device) -> dict[str, float]:
     """The shares of the peaks of `device` that the current GPU reaches, in (0, 1]."""
     peak = device.peak_flops["bfloat16"]
+    shares: dict[str, float] = {}
+    for kernel in bench.attention_kernels():
+        forward, backward = bench.attention(kernel)
+        shares[f"{kernel.share}_forward"] = forward / peak
+        shares[f"{kernel.share}_backward"] = backward / peak
     out, both, staged = bench.link()
-    shares = {
+    shares |= {
         "matrix": bench.matrix() / peak,
         "memory": bench.memory() / device.memory_bandwidth,
         "host_link": out / device.to_host,
         "host_link_both": both / (device.to_host + device.to_device),
         "host_link_pageable": staged / device.to_host,
     }
-    for kernel in bench.attention_kernels():
-        forward, backward = bench.attention(kernel)
-        shares[f"{kernel.share}_forward"] = forward / peak
-        shares[f"{kernel.share}_backward"] = backward / peak
     return {name: round(min(max(share, 1e-6), 1.0), 4) for name, share in shares.items()}
 
 
