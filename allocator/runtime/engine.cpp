@@ -17,16 +17,6 @@ std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(time.tv_sec) * 1000000000ULL + static_cast<std::uint64_t>(time.tv_nsec);
 }
 
-Placement placement_of(Placing::Kind kind) {
-  switch (kind) {
-    case Placing::Kind::kUpstream: return Placement::kUpstream;
-    case Placing::Kind::kPlanned: return Placement::kPlanned;
-    case Placing::Kind::kGap: return Placement::kGap;
-    case Placing::Kind::kDiverged: return Placement::kDiverged;
-  }
-  return Placement::kUpstream;
-}
-
 }  // namespace
 
 Engine::Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamFences& fences,
@@ -252,58 +242,6 @@ void Engine::note_divergence(const Placing& placing, Bytes size) {
   counters_.first_divergence = text;
 }
 
-Bytes Engine::reserved_now() const { return options_.upstream_caches ? arena_.range().reserved() : live_.held(); }
-
-void Engine::note_upstream(const void* address, Bytes size, const Grant& grant) noexcept {
-  if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
-  const UpstreamBlock block{{size, grant.origin, grant.root, -1}, grant.is_lasting};
-  if (block.is_recorded()) {
-    const std::lock_guard lock(lock_);
-    upstream_.insert_recorded(address, block);
-  } else {
-    upstream_.insert(address, block);
-  }
-  note_alive(address, size, grant.stream, placement_of(grant.kind));
-}
-
-void Engine::observe(const void* address, Bytes size, StreamId stream) noexcept {
-  if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
-  std::unique_lock lock(lock_);
-  if (belongs_to_round(size, stream, lock)) {
-    upstream_.insert_recorded(address, {{size, recorder_.add(size, -1), {}, -1}, false});
-    count({}, size);
-  } else if (tracks_all_) {
-    upstream_.insert(address, {{size, {}, {}, -1}, false});
-  } else {
-    return;
-  }
-  lock.unlock();
-  note_alive(address, size, stream, Placement::kUpstream);
-}
-
-void Engine::note_alive(const void* address, Bytes size, StreamId stream, Placement placement) noexcept {
-  live_.add(size);
-  emit(Action::kAllocate, placement, address, size, stream);
-}
-
-void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
-  const std::lock_guard lock(lock_);
-  if (off_.load(std::memory_order_relaxed)) return;
-  if (refused.origin.round == 0) {
-    bypass_.take_back(reason_to_pass(refused.stream), size);
-    return;
-  }
-  recorder_.withdraw(refused.origin);
-  if (refused.origin.round == recorder_.round().serial) round_all_ -= size;
-  counters_.all.take_back(size);
-  (refused.kind == Placing::Kind::kDiverged ? counters_.diverged : counters_.unplanned).take_back(size);
-  if (is_settled(refused.kind)) counters_.settled.take_back(size);
-}
-
-void Engine::note_small(Bytes size) noexcept {
-  if (!off_.load(std::memory_order_relaxed)) small_.add(size);
-}
-
 bool Engine::deallocate(const void* address) noexcept {
   const std::lock_guard lock(lock_);
   if (!arena_.contains(address)) [[unlikely]] return false;
@@ -319,22 +257,6 @@ bool Engine::deallocate(const void* address) noexcept {
   return true;
 }
 
-std::optional<UpstreamBlock> Engine::forget_upstream(const void* address) noexcept {
-  if (live_.live_upstream().value == 0) return std::nullopt;  // mostly: an engine of a device that is not used
-  std::optional<UpstreamBlock> block;
-  if (tracks_all_) block = upstream_.take(address);
-  if (!block) {
-    // Its death is written down: in the order in which rounds are cut.
-    const std::lock_guard lock(lock_);
-    block = upstream_.take_recorded(address);
-    if (!block) return std::nullopt;
-    recorder_.end(*block);
-  }
-  live_.remove(block->size);
-  emit(Action::kFree, Placement::kUpstream, address, block->size, home());
-  return block;
-}
-
 bool Engine::record_stream(const void* address, StreamId stream) noexcept {
   const std::lock_guard lock(lock_);
   if (!arena_.contains(address)) return false;
@@ -346,29 +268,6 @@ bool Engine::record_stream(const void* address, StreamId stream) noexcept {
   return true;
 }
 
-Engine::Extent Engine::block_at(const void* address) const noexcept {
-  const std::lock_guard lock(lock_);
-  if (!arena_.contains(address)) return {};
-  const Offset offset = arena_.offset_of(address);
-  const BlockTable::Entry* entry = arena_.blocks().holding_entry(offset, Bytes{1});
-  if (entry == nullptr) return {};
-  return {arena_.address(entry->first), entry->second.size};
-}
-
-std::vector<Engine::LiveBlock> Engine::live_blocks() const {
-  const std::lock_guard lock(lock_);
-  std::vector<LiveBlock> live;
-  for (const auto& [offset, block] : arena_.blocks()) {
-    live.push_back({arena_.address(offset), block.size, block.origin, true});
-  }
-  upstream_.for_each([&](const void* address, const UpstreamBlock& block) {
-    live.push_back({address, block.size, block.origin, false});
-  });
-  return live;
-}
-
-void Engine::reset_peak_live() noexcept { live_.reset_peak_live(); }
-
 std::shared_ptr<const ProgramBook> Engine::finish() noexcept {
   worker_.wait_idle(std::chrono::seconds(10));
   worker_.stop();
@@ -376,48 +275,6 @@ std::shared_ptr<const ProgramBook> Engine::finish() noexcept {
   off_.store(true, std::memory_order_relaxed);
   server_.end();
   return worker_.published();
-}
-
-Engine::Snapshot Engine::snapshot() const {
-  Snapshot snapshot;
-  snapshot.planning = worker_.times();
-  const std::lock_guard lock(lock_);
-  snapshot.counters = counters_;
-  Counters& counters = snapshot.counters;
-  for (ServedCount* count : {&counters.all, &counters.planned, &counters.settled, &counters.settled_planned}) *count += as_planned_;
-  for (ServedCount* count : {&counters.all, &counters.unplanned}) {
-    *count += bypass_.resting();
-    *count += bypass_.elsewhere();
-  }
-  counters.settled += bypass_.resting();
-  counters.small = small_.read();
-  counters.peak_live = live_.peak_live();
-  counters.peak_reserved = live_.peak_held();
-  snapshot.arena_live = arena_.blocks().live_bytes();
-  snapshot.live = live_.live();
-  if (const auto totals = options_.observer == nullptr ? std::nullopt : options_.observer->live()) {
-    snapshot.live = totals->live;
-    counters.peak_live = totals->peak;
-  }
-  snapshot.arena = arena_.extent();
-  snapshot.peak_arena = arena_.peak_extent();
-  snapshot.upstream_trims = arena_.range().upstream_trims();
-  snapshot.programs = book_->programs.size();
-  snapshot.plans = book_->plans;
-  snapshot.plan_height = book_->height;
-  for (const Program& program : book_->programs) {
-    snapshot.plan_lower_bound = std::max(snapshot.plan_lower_bound, program.lower_bound);
-  }
-  snapshot.serving = has_served_;
-  snapshot.plan_was_loaded = plan_was_loaded_;
-  snapshot.reserved = reserved_now();
-  snapshot.peak_reserved = options_.upstream_caches ? arena_.range().peak_reserved() : live_.peak_held();
-  return snapshot;
-}
-
-bool Engine::is_valid() const {
-  const std::lock_guard lock(lock_);
-  return arena_.is_valid();
 }
 
 void Engine::before_fork() {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "allocator/base/event.h"
 #include "allocator/runtime/arena.h"
 #include "allocator/runtime/counters.h"
 #include "allocator/runtime/matcher.h"
@@ -24,6 +25,17 @@ struct Placing {
   std::optional<Divergence> cause;   // for kGap and kDiverged of a round that follows a program
   Origin holder;                     // for kPlaceTaken: whose block it is
 };
+
+// What an event says of it.
+constexpr Placement placement_of(Placing::Kind kind) {
+  switch (kind) {
+    case Placing::Kind::kUpstream: return Placement::kUpstream;
+    case Placing::Kind::kPlanned: return Placement::kPlanned;
+    case Placing::Kind::kGap: return Placement::kGap;
+    case Placing::Kind::kDiverged: return Placement::kDiverged;
+  }
+  return Placement::kUpstream;
+}
 
 // Note [Forms]
 // Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that
