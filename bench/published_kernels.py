@@ -1,4 +1,4 @@
-"""Single operators on simulated GPUs beside what others measured on real ones (kernel_rows.py).
+"""Single operators on simulated GPUs beside what others measured on real ones (kernel_rows.py, kernel_rows_h200.py).
 
     python bench/published_kernels.py                 half a minute; no figure of published.py's rows is among them
 
@@ -8,24 +8,25 @@ Predicted / measured below 1: the prediction is too fast.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import pathlib
 
 from dry_run import dry_run
 from published import summary
 
-_DEVICES = {"a100": "a100-80g", "h100": "h100-80g"}
+_DEVICES = {"a100": "a100-80g", "h100": "h100-80g", "h200": "h200"}
+_MODULES = {"h200": "kernel_rows_h200"}  # of what is not in kernel_rows
 _BAR = 0.15
 _REPEATS = 10  # so that kernels are timed, not the host
 
 
 def measure(rows: str) -> None:
     """Prints what the current device, a simulated one, takes for each row."""
-    import kernel_rows
     import torch
 
     found = []
-    for kernel in getattr(kernel_rows, rows)():
+    for kernel in getattr(importlib.import_module(_MODULES.get(rows, "kernel_rows")), rows)():
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         kernel.run()
         torch.cuda.synchronize()

@@ -38,6 +38,11 @@ class DeviceFile {
   double share(const char* name) {
     return number(("/efficiency/" + std::string(name) + "/value").c_str(), 1e-6, 1);
   }
+  // Of a key that a file need not have.
+  double share_or(const char* name, double otherwise) {
+    const Json::json_pointer where("/efficiency/" + std::string(name));
+    return root_.contains(where) ? share(name) : otherwise;
+  }
   double seconds(const char* name) {
     return number(("/overhead_seconds/" + std::string(name) + "/value").c_str(), 0, 1);
   }
@@ -97,6 +102,10 @@ DeviceSpeed read_speed(DeviceFile& file) {
   speed.matrix_rows_2 = file.share("matrix_rows_2");
   speed.attention_forward = file.share("attention_forward");
   speed.attention_backward = file.share("attention_backward");
+  speed.cudnn_attention_forward =
+      file.share_or("cudnn_attention_forward", speed.attention_forward);
+  speed.cudnn_attention_backward =
+      file.share_or("cudnn_attention_backward", speed.attention_backward);
   speed.memory = file.share("memory");
   speed.host_link = file.share("host_link");
   speed.host_link_both = file.share("host_link_both");

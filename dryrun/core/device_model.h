@@ -33,6 +33,7 @@ struct DeviceSpeed {
   double peer_channels = 0, network_channels = 0;
   // Shares of the peaks above, in (0, 1].
   double matrix = 1, attention_forward = 1, attention_backward = 1, memory = 1;
+  double cudnn_attention_forward = 1, cudnn_attention_backward = 1;  // of cuDNN's attention
   // Of products on tensor cores whose rows begin at multiples of 4 (of 2) bytes, but not of 16.
   double matrix_rows_4 = 1, matrix_rows_2 = 1;
   double host_link = 1, host_link_both = 1, host_link_pageable = 1, peer_link = 1, network = 1;

@@ -20,10 +20,16 @@ double share_of_matrix(const Work& work, const DeviceSpeed& speed) {
   return work.row_alignment >= 4 ? speed.matrix_rows_4 : speed.matrix_rows_2;
 }
 
+double share_of_attention(const Work& work, const DeviceSpeed& speed) {
+  if (work.is_cudnn) {
+    return work.is_backward ? speed.cudnn_attention_backward : speed.cudnn_attention_forward;
+  }
+  return work.is_backward ? speed.attention_backward : speed.attention_forward;
+}
+
 double share_of_peak(const Work& work, const DeviceSpeed& speed) {
   if (work.activity == Activity::kMatrix) return share_of_matrix(work, speed);
-  if (work.activity != Activity::kAttention) return 1;
-  return work.is_backward ? speed.attention_backward : speed.attention_forward;
+  return work.activity == Activity::kAttention ? share_of_attention(work, speed) : 1;
 }
 
 // Blocks of 1024 threads, as kernels of long rows have: as many are at work at once.
@@ -32,6 +38,18 @@ constexpr double kBlocksPerMultiprocessor = 2;
 double reread_bytes(const RowPasses& rows, const DeviceSpeed& speed) {
   const double at_once = rows.bytes * kBlocksPerMultiprocessor * speed.multiprocessors;
   return at_once > speed.l2_bytes && speed.l2_bytes > 0 ? rows.reread : 0;
+}
+
+// What a norm's kernels take beyond their bytes: Note [Passes over rows] (dryrun/torch/row_passes.cpp).
+constexpr double kNarrowBlocksPerMultiprocessor = 16;  // of 128 threads, at once
+constexpr double kBlockSeconds = 1.3e-6, kColumnSeconds = 2.4e-9;
+constexpr double kSerialRowSeconds = 2.2e-9;
+
+double seconds_of_rows(const RowPasses& rows, const DeviceSpeed& speed) {
+  const double at_once = kNarrowBlocksPerMultiprocessor * std::max(speed.multiprocessors, 1);
+  const double waves = rows.blocks > 0 ? std::max(1.0, rows.blocks / at_once) : 0;
+  const double of_block = kBlockSeconds + rows.columns * kColumnSeconds;
+  return waves * of_block + rows.serial * kSerialRowSeconds;
 }
 
 }  // namespace
@@ -45,7 +63,9 @@ double seconds_of(const Work& work, const DeviceSpeed& speed) {
   const double moving = (work.bytes + reread_bytes(work.rows, speed)) / bandwidth;
   const double stepping = work.single_elements * speed.element_seconds;
   const double adding = cut.partial_bytes / bandwidth;  // a kernel of its own, behind the product's
-  return std::max({computing, moving, stepping, work.launches * speed.kernel_seconds}) + adding;
+  const double rows = seconds_of_rows(work.rows, speed);
+  const double launching = work.launches * speed.kernel_seconds;
+  return std::max({computing, moving, stepping, rows, launching}) + adding;
 }
 
 double attention_pairs(double queries, double keys, bool is_causal) {

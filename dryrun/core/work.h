@@ -31,6 +31,9 @@ inline constexpr int kWholeAlignment = 16;
 struct RowPasses {
   double bytes = 0;   // of one, read and written
   double reread = 0;  // bytes of all of them that are read again, from device memory if rows are long
+  double blocks = 0;  // of 128 threads, one for each row
+  double columns = 0;  // that each of these goes through
+  double serial = 0;  // rows that one block goes through, one after the other
 };
 
 // Work of one operator. Invariant: nothing is negative.
@@ -43,6 +46,7 @@ struct Work {
   RowPasses rows = {};
   NumberKind numbers = NumberKind::kFloat32;
   bool is_backward = false;  // of attention: its kernels reach another share of the peak
+  bool is_cudnn = false;     // of attention: cuDNN's kernels, which reach others again
   int launches = 1;
   ProductShape product = {};  // of a matrix product whose tiles are known
   int row_alignment = kWholeAlignment;  // bytes that a product's rows begin at multiples of

@@ -17,12 +17,9 @@ const Names kMetadataOperators{
     "aten::set_",          "aten::resize_",   "aten::resize_as_",  "aten::_resize_output_",
     "aten::record_stream", "aten::is_pinned", "aten::_pin_memory", "aten::is_set_to"};
 const Names kEmptyOperators{"aten::empty", "aten::empty_strided", "aten::_empty_affine_quantized"};
-const Names kSizeDecidingOperators{"aten::nonzero",
-                                   "aten::_unique",
-                                   "aten::_unique2",
-                                   "aten::unique_dim",
-                                   "aten::unique_consecutive",
-                                   "aten::unique_dim_consecutive"};
+const Names kSizeDecidingOperators{"aten::nonzero",    "aten::_unique",
+                                   "aten::_unique2",   "aten::unique_consecutive",
+                                   "aten::unique_dim", "aten::unique_dim_consecutive"};
 const Names kOverwritingOperators{"aten::fill_", "aten::random_", "aten::bernoulli_"};
 // Cheap on the host, and used on small known data: positions, masks, scales. Without the trailing
 // "_".
@@ -54,8 +51,8 @@ const Names kLookingUpOperators{"aten::embedding",         "aten::index_select",
                                 "aten::nll_loss_backward", "aten::nll_loss2d_forward",
                                 "aten::nll_loss2d_backward"};
 const Names kAttentionOperators{"aten::_flash_attention_forward", "aten::_flash_attention_backward",
-                                "aten::_efficient_attention_forward",
-                                "aten::_efficient_attention_backward"};
+                                "aten::_efficient_attention_forward", "aten::_efficient_attention_backward",
+                                "aten::_cudnn_attention_forward", "aten::_cudnn_attention_backward"};
 
 // Element by element, and not tagged as such.
 const Names kPointwiseOperators{"aten::masked_fill_", "aten::masked_fill"};
@@ -103,9 +100,11 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
   AttentionArguments at;
   at.query = static_cast<std::size_t>(argument_named(schema, {"query"}));
   at.key = static_cast<std::size_t>(argument_named(schema, {"key"}));
+  at.value = static_cast<std::size_t>(argument_named(schema, {"value"}));
   at.causal = static_cast<std::size_t>(argument_named(schema, {"is_causal", "custom_mask_type"}));
   at.longest = argument_named(schema, {"max_k", "max_seqlen_k"});
   at.is_backward = base.ends_with("_backward");
+  at.is_cudnn = base.starts_with("aten::_cudnn");
   facts.attention = at;
 }
 

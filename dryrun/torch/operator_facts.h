@@ -22,9 +22,10 @@ enum class OperatorKind {
 
 // Where attention's operators take what decides their time: positions among the arguments.
 struct AttentionArguments {
-  std::size_t query = 0, key = 0, causal = 0;
+  std::size_t query = 0, key = 0, value = 0, causal = 0;
   int longest = -1;  // most keys of a packed sequence; -1: not given
   bool is_backward = false;
+  bool is_cudnn = false;  // its heads come before its tokens
 };
 
 // An operator that says where its argument's largest, smallest or drawn elements are.

@@ -1,7 +1,8 @@
 #include "dryrun/torch/operator_work.h"
 
-#include "dryrun/torch/device_tensor.h"
+#include "dryrun/torch/attention_work.h"
 #include "dryrun/torch/element_loop.h"
+#include "dryrun/torch/number_kind.h"
 #include "dryrun/torch/row_passes.h"
 
 namespace ebbtide::dryrun {
@@ -50,60 +51,6 @@ double elements_of(const c10::IValue& value) {
   return value.isTensor() ? static_cast<double>(value.toTensor().numel()) : 0;
 }
 
-NumberKind numbers_of(at::ScalarType type) {
-  switch (type) {
-    case at::kDouble:
-      return NumberKind::kFloat64;
-    case at::kHalf:
-      return NumberKind::kFloat16;
-    case at::kBFloat16:
-      return NumberKind::kBFloat16;
-    case at::kFloat8_e4m3fn:
-    case at::kFloat8_e5m2:
-      return NumberKind::kFloat8;
-    default:
-      return NumberKind::kFloat32;
-  }
-}
-
-// Keys that each query costs beyond those that it sees: what FlashAttention-2 spends on beginning a block of
-// queries, on ending it, and on masked pairs of the diagonal's blocks. From its TFLOP/s on an H100, 512 to
-// 4096 tokens beside 16384 (FlashAttention-3, arXiv 2407.08608, figures 5 and 6, head sizes 64 and 128): 106
-// to 196 causal, 22 to 101 without a mask, 159 to 258 backward.
-double idle_keys(bool is_causal, bool is_backward) {
-  if (is_backward) return 220;
-  return is_causal ? 150 : 60;
-}
-
-// Queries [batch, tokens, heads, size], or [tokens, heads, size] of packed sequences of at most
-// `longest` keys.
-Work attention(const OperatorFacts& facts, const c10::IValue* arguments) {
-  const AttentionArguments& at = *facts.attention;
-  const at::Tensor query = arguments[at.query].toTensor();
-  const at::Tensor key = arguments[at.key].toTensor();
-  const bool is_packed = query.dim() == 3;
-  const double batch = is_packed ? 1 : static_cast<double>(query.size(0));
-  const double queries = static_cast<double>(query.size(is_packed ? 0 : 1));
-  double keys = static_cast<double>(key.size(is_packed ? 0 : 1));
-  if (at.longest >= 0 && arguments[at.longest].isInt() && arguments[at.longest].toInt() > 0) {
-    keys = std::min(keys, static_cast<double>(arguments[at.longest].toInt()));
-  }
-  const c10::IValue& causal = arguments[at.causal];
-  const bool is_causal = causal.isBool() ? causal.toBool() : causal.isInt() && causal.toInt() != 0;
-  const double width = static_cast<double>(query.size(-2) * query.size(-1));
-  // Packed: as many full sequences as the tokens make.
-  const double sequences = is_packed && keys > 0 ? queries / keys : 1;
-  const double pairs = sequences * attention_pairs(queries / sequences, keys, is_causal);
-  // Forward: scores and their product with the values, two products. Backward: five.
-  const double products = at.is_backward ? 5 : 2;
-  const double idle = queries * idle_keys(is_causal, at.is_backward);
-  return {.activity = Activity::kAttention,
-          .flops = batch * products * 2 * width * pairs,
-          .idle_flops = batch * products * 2 * width * idle,
-          .numbers = numbers_of(query.scalar_type()),
-          .is_backward = at.is_backward};
-}
-
 // One product for each group: of rows (2D x 3D), of columns (3D x 2D), or of what is summed over (2D x
 // 2D). Where the groups end does not matter: together they have all of it.
 Work grouped_product(const c10::IValue* arguments) {
@@ -122,7 +69,7 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
                            std::size_t argument_count)
     : facts_(facts) {
   const c10::IValue* arguments = stack.data() + (stack.size() - argument_count);
-  if (facts.attention) work_ = attention(facts, arguments);
+  if (facts.attention) work_ = attention_work(*facts.attention, arguments);
   if (facts.is_grouped_product) work_ = grouped_product(arguments);
   add_row_passes(facts, arguments, work_);
   takes_single_elements_ = takes_single_elements(facts, arguments, argument_count);

@@ -15,21 +15,26 @@ namespace {
 // write at 16384; 300 rows of 128256 on an H100 at 0.79, backward (three reads and a write) at
 // 0.72.
 //
-// Norms (layer_norm, rms_norm): forward reads twice, for the sums and for the result. Backward
-// reads gradient and input for the row's sums, again for its result, and again for the weight's
-// gradient, and takes single elements. Measured, of what a single pass takes: forward 0.52 of the
-// bandwidth on an A100 and an H100, 4096 rows of 8192 or more; backward 9.6 ps an element on an
-// H100, in float32 and in bfloat16.
+// Norms (aten/src/ATen/native/cuda/layer_norm_kernel.cu): forward reads twice, for the sums and for
+// the result. Backward reads gradient and input for the row's sums, again for its result, and again
+// for the weight's gradient. Measured, of what a single pass takes: forward 0.52 of the bandwidth on
+// an A100 and an H100, 4096 rows of 8192 or more; forward and backward of bfloat16 rows of 2048 to
+// 16384 on an H200 0.8 to 1.25 of what this gives (NVIDIA/cudnn-frontend, benchmark/norms/results).
+// Few or short rows take longer than their bytes: each has a block of 128 threads, 16 at once on a
+// multiprocessor, for about 1.3 us and 2.4 ns a column. The weight's gradient has a block for each 32
+// columns, which goes through all rows, unless these are more than 65536. On an H200 8192 and 16384
+// rows of 128 take 7.5 and 12.7 us forward, 27 and 51 backward, 1024 of 12288 31 forward (same
+// source; on a GB300, with 1.7 times the bandwidth, 8, 14, 29, 56 and 30).
 //
 // Reductions over some dimensions read once, at 0.49 to 0.65 of the bandwidth of an H100 (of rows
 // of 128 in float32, of columns in bfloat16, 105 to 210 MB): as if half were read again.
 //
-// Sources: Liger-Kernel's benchmark/data/all_benchmark_data.csv (cross_entropy, layer_norm,
+// Other sources: Liger-Kernel's benchmark/data/all_benchmark_data.csv (cross_entropy, layer_norm,
 // megatron_rms_norm: torch's and Hugging Face's rows), and a trace of Llama 3.2 on an H100
 // (TraceLens, evals/.../llama3_2).
 constexpr double kSharedRow = 48.0 * 1024;
 constexpr double kReadAgainByReductions = 0.5;
-constexpr double kElementsPerGradient = 3;  // single ones, in a norm's backward
+constexpr double kMostSerialRows = 64 * 1024;  // of a weight's gradient
 
 double all_bytes(const at::Tensor& tensor) {
   return static_cast<double>(tensor.numel()) * static_cast<double>(tensor.element_size());
@@ -51,6 +56,21 @@ void add_softmax_backward(const at::Tensor& gradient, const c10::IValue& dim, Wo
   work.rows = {.bytes = 2 * row_bytes(gradient, dim), .reread = all_bytes(gradient)};
 }
 
+// A block of threads for each row that a norm has, by the shape that it is taken over.
+void add_blocks(const at::Tensor& input, const c10::IValue& normalized, Work& work) {
+  double columns = 1;
+  for (const auto& size : normalized.toDimVector()) columns *= static_cast<double>(size);
+  if (columns == 0) return;
+  work.rows.columns = columns;
+  work.rows.blocks = static_cast<double>(input.numel()) / columns;
+}
+
+void add_norm_backward(const at::Tensor& gradient, const c10::IValue& normalized, Work& work) {
+  work.bytes += 4 * all_bytes(gradient);
+  add_blocks(gradient, normalized, work);
+  if (work.rows.blocks <= kMostSerialRows) work.rows.serial = work.rows.blocks;
+}
+
 }  // namespace
 
 void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Work& work) {
@@ -67,6 +87,7 @@ void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Wo
       break;
     case RowKernel::kNorm:
       work.bytes += all_bytes(first);
+      add_blocks(first, arguments[1], work);
       break;
     case RowKernel::kReduction:
       if (arguments[1].isIntList() && arguments[1].toIntList().size() > 0) {
@@ -74,8 +95,7 @@ void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Wo
       }
       break;
     case RowKernel::kNormBackward:
-      work.bytes += 4 * all_bytes(first);
-      work.single_elements = kElementsPerGradient * static_cast<double>(first.numel());
+      add_norm_backward(first, arguments[2], work);
       break;
   }
 }

@@ -7,6 +7,7 @@ program, run on a simulated device, gives back the shares of that device's own f
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import pathlib
@@ -20,11 +21,25 @@ _REPEATS = 3
 _SIDE = 8192  # of the square matrices
 _TILE = 128  # rows of one of cuBLAS's tiles
 _TOKENS, _HEADS, _HEAD_SIZE = 16384, 16, 128
-_IDLE_FORWARD, _IDLE_BACKWARD = 150, 220  # keys a query, as in dryrun/torch/operator_work.cpp
 _ELEMENTS = 1 << 28  # of the bfloat16 tensors that are added
 _ROW = 128
 _COPIED = 1 << 30  # bytes
 _PAGEABLE = 1 << 28
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attention:
+    """A kernel of torch's attention: its backend, what its shares begin with, and the keys that each
+    query of causal attention costs beyond those that it sees (dryrun/torch/attention_work.cpp)."""
+
+    backend: str
+    share: str
+    idle_forward: int
+    idle_backward: int
+
+
+_FLASH = _Attention("FLASH_ATTENTION", "attention", 150, 220)
+_CUDNN = _Attention("CUDNN_ATTENTION", "cudnn_attention", 460, 640)
 
 
 class _Bench:
@@ -50,7 +65,8 @@ class _Bench:
         return best
 
     def tensor(self, *shape: int) -> Any:
-        return self._torch.zeros(*shape, dtype=self._torch.bfloat16, device="cuda")
+        """Normally distributed numbers: others draw less power, and are faster."""
+        return self._torch.randn(*shape, dtype=self._torch.bfloat16, device="cuda")
 
     def matrix(self) -> float:
         """Operations a second, of whole waves: each multiprocessor has as many of cuBLAS's tiles."""
@@ -58,22 +74,35 @@ class _Bench:
         a, b = self.tensor(rows, _SIDE), self.tensor(_SIDE, _SIDE)
         return 2 * rows * _SIDE**2 / self.seconds(lambda: a @ b)
 
-    def attention(self) -> tuple[float, float]:
+    def attention_kernels(self) -> list[_Attention]:
+        """FlashAttention, and cuDNN's attention where torch takes it by itself."""
+        torch = self._torch
+        q = self.tensor(1, 1, _TOKENS, _HEAD_SIZE).requires_grad_()
+        chosen = torch._fused_sdp_choice(q, q, q, is_causal=True)
+        takes_cudnn = chosen == torch.nn.attention.SDPBackend.CUDNN_ATTENTION.value
+        return [_FLASH, _CUDNN] if takes_cudnn else [_FLASH]
+
+    def attention(self, kernel: _Attention) -> tuple[float, float]:
         """Operations a second, forward and backward, causal, those of no use among them."""
         torch = self._torch
         q = self.tensor(1, _HEADS, _TOKENS, _HEAD_SIZE).requires_grad_()
-        attend = torch.nn.functional.scaled_dot_product_attention
+        k, backend = q.detach(), getattr(torch.nn.attention.SDPBackend, kernel.backend)
+
+        def attend() -> Any:
+            with torch.nn.attention.sdpa_kernel(backend):
+                return torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True)
+
         forward_flops = 2 * _TOKENS**2 * _HEADS * _HEAD_SIZE
-        out = attend(q, q.detach(), q.detach(), is_causal=True)
-        gradient = torch.zeros_like(out)
+        out = attend()
+        gradient = torch.randn_like(out)
         with torch.no_grad():
-            forward = self.seconds(lambda: attend(q, q, q, is_causal=True))
+            forward = self.seconds(attend)
         # Not backward(), which adds to what the last one left.
         backward = self.seconds(lambda: torch.autograd.grad(out, q, gradient, retain_graph=True))
         seen = _TOKENS / 2
         return (
-            (1 + _IDLE_FORWARD / seen) * forward_flops / forward,
-            (1 + _IDLE_BACKWARD / seen) * 2.5 * forward_flops / backward,
+            (1 + kernel.idle_forward / seen) * forward_flops / forward,
+            (1 + kernel.idle_backward / seen) * 2.5 * forward_flops / backward,
         )
 
     def memory(self) -> float:
@@ -121,12 +150,14 @@ class _Bench:
 def measured_shares(bench: _Bench, device: _devices.Device) -> dict[str, float]:
     """The shares of the peaks of `device` that the current GPU reaches, in (0, 1]."""
     peak = device.peak_flops["bfloat16"]
-    forward, backward = bench.attention()
+    shares: dict[str, float] = {}
+    for kernel in bench.attention_kernels():
+        forward, backward = bench.attention(kernel)
+        shares[f"{kernel.share}_forward"] = forward / peak
+        shares[f"{kernel.share}_backward"] = backward / peak
     out, both, staged = bench.link()
-    shares = {
+    shares |= {
         "matrix": bench.matrix() / peak,
-        "attention_forward": forward / peak,
-        "attention_backward": backward / peak,
         "memory": bench.memory() / device.memory_bandwidth,
         "host_link": out / device.to_host,
         "host_link_both": both / (device.to_host + device.to_device),

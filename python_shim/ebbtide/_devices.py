@@ -28,7 +28,11 @@ _SHARES = (
     "peer_link",
     "network",
 )
-
+# What a file need not have, and the share that stands for it.
+_OPTIONAL_SHARES = {
+    "cudnn_attention_forward": "attention_forward",
+    "cudnn_attention_backward": "attention_backward",
+}
 
 _OVERHEADS = ("operator", "kernel", "element", "copy", "collective", "peer_hop", "network_hop")
 # What only a program of several ranks asks of a device.
@@ -165,9 +169,13 @@ class _Reader:
     def rate(self, key: str) -> float:
         return self.number(key, 1, 1e21)
 
+    def share(self, name: str) -> float:
+        return self.number(f"efficiency.{name}.value", 1e-6, 1)
+
 
 def _sources(root: dict[str, Any]) -> dict[str, str]:
-    described = {name: root["efficiency"][name] for name in _SHARES}
+    shares = root["efficiency"]
+    described = {name: shares[name] for name in (*_SHARES, *_OPTIONAL_SHARES) if name in shares}
     described |= {name: root["overhead_seconds"].get(name, {}) for name in _OVERHEADS}
     described["node"] = root["node"]
     described |= {f"{link}.channels": root[link]["channels"] for link in ("peer_link", "node")}
@@ -195,7 +203,9 @@ def load(option: str) -> Device:
     for link in ("peer_link", "node"):
         read.whole(f"{link}.channels.value", 0, _MOST_CHANNELS)
     overheads = {name: read.number(f"overhead_seconds.{name}.value", 0, 1) for name in _OVERHEADS}
-    shares = {name: read.number(f"efficiency.{name}.value", 1e-6, 1) for name in _SHARES}
+    shares = {name: read.share(name) for name in _SHARES}
+    for name, otherwise in _OPTIONAL_SHARES.items():
+        shares[name] = read.share(name) if name in root["efficiency"] else shares[otherwise]
     return Device(
         option=path.stem,
         name=read.at("name"),

@@ -253,8 +253,7 @@ def run(
         if ranks is not None:
             if count != 1:
                 raise DryrunError("--count: with --ranks each rank has the device of its number")
-            if not any(native_folder().glob("libnccl.so.*",
-    "libcudnn.so.*")):
+            if not any(native_folder().glob("libnccl.so.*")):
                 raise DryrunError("--ranks: this torch came without NCCL's library; pip install torch")
             variables |= environment(device, capacity, None, _local_devices(device, ranks))
             return _run_ranks(command, variables, device, ranks, rank, json_path, timeline_path)

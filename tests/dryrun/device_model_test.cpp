@@ -174,6 +174,22 @@ TEST(DeviceModel, EachKeyThatIsMissingOfAWrongTypeOrOutOfRangeIsNamed) {
   }
 }
 
+TEST(DeviceModel, SharesOfCudnnsAttentionAreFlashAttentionsWhereTheyAreNotThere) {
+  const DeviceSpeed with = load_device_model("h200", kFolder).value().speed;
+  EXPECT_GT(with.cudnn_attention_forward, with.attention_forward);
+  EXPECT_GT(with.cudnn_attention_backward, with.attention_backward);
+  nlohmann::json root = h200_file();
+  root["efficiency"].erase("cudnn_attention_forward");
+  root["efficiency"].erase("cudnn_attention_backward");
+  const auto path = scratch_file("older");
+  std::ofstream(path) << root;
+  const DeviceSpeed without = load_device_model(path.string(), kFolder).value().speed;
+  EXPECT_DOUBLE_EQ(without.cudnn_attention_forward, with.attention_forward);
+  EXPECT_DOUBLE_EQ(without.cudnn_attention_backward, with.attention_backward);
+  root["efficiency"]["cudnn_attention_forward"] = {{"value", 1.01}};
+  expect_complaint(root, "/efficiency/cudnn_attention_forward/value", "must be a number from ");
+}
+
 TEST(DeviceModel, ANameThatIsMissingEmptyOrNoTextIsNamed) {
   for (const nlohmann::json& name : {nlohmann::json(""), nlohmann::json(7), nlohmann::json()}) {
     nlohmann::json root = h200_file();

@@ -27,6 +27,16 @@ TEST(Work, AttentionsBackwardReachesItsOwnShareOfThePeak) {
   EXPECT_DOUBLE_EQ(seconds_of(work, example_speed()), 0.04);
 }
 
+TEST(Work, CudnnsAttentionReachesSharesOfItsOwn) {
+  DeviceSpeed speed = example_speed();
+  speed.cudnn_attention_forward = 0.8;
+  speed.cudnn_attention_backward = 0.4;
+  Work work{.activity = Activity::kAttention, .flops = 1e12, .is_cudnn = true};
+  EXPECT_DOUBLE_EQ(seconds_of(work, speed), 0.0125);
+  work.is_backward = true;
+  EXPECT_DOUBLE_EQ(seconds_of(work, speed), 0.025);
+}
+
 TEST(Work, NothingIsShorterThanTheShortestKernels) {
   DeviceSpeed speed = example_speed();
   speed.kernel_seconds = 2e-6;
@@ -54,6 +64,18 @@ TEST(Work, LongRowsAreReadAgainFromDeviceMemory) {
   EXPECT_DOUBLE_EQ(seconds_of(work, speed), 2e-3);
   speed.l2_bytes = 19e6;
   EXPECT_DOUBLE_EQ(seconds_of(work, speed), 3e-3);
+}
+
+TEST(Work, RowsTakeTheirBlocksOfThreadsWhereTheirBytesTakeLess) {
+  // 10 multiprocessors with 16 blocks each, of 1.3 us and 2.4 ns a column
+  DeviceSpeed speed = example_speed();
+  speed.multiprocessors = 10;
+  const double block = 1.3e-6 + 100 * 2.4e-9;
+  EXPECT_NEAR(seconds_of({.rows = {.blocks = 320, .columns = 100}}, speed), 2 * block, 1e-12);
+  EXPECT_NEAR(seconds_of({.rows = {.blocks = 1, .columns = 100}}, speed), block, 1e-12);
+  EXPECT_NEAR(seconds_of({.rows = {.blocks = 1, .columns = 100, .serial = 1000}}, speed),
+              block + 2.2e-6, 1e-12);
+  EXPECT_DOUBLE_EQ(seconds_of({.bytes = 1e9, .rows = {.blocks = 320, .columns = 100}}, speed), 2e-3);
 }
 
 TEST(Work, CausalAttentionLooksAtTheTriangle) {

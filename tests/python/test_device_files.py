@@ -14,6 +14,7 @@ SHARES = (
     "matrix matrix_rows_4 matrix_rows_2 attention_forward attention_backward memory host_link host_link_both host_link_pageable "
     "peer_link network"
 ).split()
+OPTIONAL = {"cudnn_attention_forward": "attention_forward", "cudnn_attention_backward": "attention_backward"}
 # Every number that a file must have, and one beyond what it may be.
 NUMBERS = {
     "memory_bytes": 1e15,
@@ -85,7 +86,7 @@ def leaves(value, path=""):
 
 
 def test_the_table_has_every_number_of_a_file():
-    assert set(NUMBERS) == set(leaves(WHOLE))
+    assert set(NUMBERS) | {f"efficiency.{name}.value" for name in OPTIONAL} == set(leaves(WHOLE))
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -96,6 +97,24 @@ def test_a_key_that_is_missing_of_a_wrong_type_or_out_of_range_is_one_line(tmp_p
     for wrong in ("fast", None, True, [], NUMBERS[key]):
         said = complaint(tmp_path, changed(key, wrong))
         assert said.startswith(f"{key} must be a number from "), said
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_share_that_a_file_need_not_have_is_another_there(tmp_path, name):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(changed(f"efficiency.{name}", is_there=False)))
+    without = _devices.load(str(path))
+    assert without.share[name] == without.share[OPTIONAL[name]]
+    assert name not in without.sources
+    assert _devices.load("h200").share[name] > without.share[name]
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_share_that_a_file_need_not_have_is_checked_where_it_is_there(tmp_path, name):
+    key = f"efficiency.{name}.value"
+    assert complaint(tmp_path, changed(key, is_there=False)).startswith(f"{key} is missing: ")
+    for wrong in ("fast", None, 1.01):
+        assert complaint(tmp_path, changed(key, wrong)).startswith(f"{key} must be a number from ")
 
 
 def test_what_is_no_text_or_no_whole_number_is_one_line(tmp_path):

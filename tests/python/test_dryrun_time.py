@@ -9,14 +9,26 @@ from dryrun_run import ROOT, dryrun_module, simulate
 
 # The H200's file: what large bfloat16 products, attention and pinned copies reach.
 MATRIX = 989.4e12 * 0.728
-ATTENTION = 989.4e12 * 0.323
+FLASH, FLASH_BACKWARD = 989.4e12 * 0.323, 989.4e12 * 0.315
+CUDNN, CUDNN_BACKWARD = 989.4e12 * 0.717, 989.4e12 * 0.62
 LINK = 63e9 * 0.882
 MEMORY = 4.8e12 * 0.84
+OPERATOR = 6e-6  # of the host, before a kernel that waits for nothing else
 
 TIMED = """
 def timed(work):
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+def timed_behind(work):  # the host is ahead: without its time
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    big = torch.empty(8192, 8192, dtype=torch.bfloat16, device="cuda")
+    big @ big
     start.record()
     work()
     end.record()
@@ -59,16 +71,70 @@ print(json.dumps([
     # 2048 tiles of 256 x 128 on 132 multiprocessors: 15 waves and a half take as long as 16
     assert product == pytest.approx(16 * 132 / 2048 * 2 * 8192**3 / MATRIX, rel=0.005)
     assert batched == pytest.approx(16 * 132 / 2048 * 64 * 2 * 1024**3 / MATRIX, rel=0.05)
-    key = 4 * 16384 * 1024 / ATTENTION  # two products of all queries over 8 heads of 128
-    # and keys that are of no use: 60, 150 under a mask
-    assert whole == pytest.approx((16384 + 60) * key, rel=0.005)
-    assert causal == pytest.approx((8192 + 150) * key, rel=0.005)
+    key = 4 * 16384 * 1024 / CUDNN  # two products of all queries over 8 heads of 128
+    # and keys that are of no use: 245, 460 under a mask
+    assert whole == pytest.approx(OPERATOR + (16384 + 245) * key, rel=0.002)
+    assert causal == pytest.approx(OPERATOR + (8192 + 460) * key, rel=0.002)
     assert summed == pytest.approx(3 * 2 * 8192**2 / MEMORY, rel=0.08)
     assert in_mode == pytest.approx(summed, rel=0.05)
     assert copied == pytest.approx((1 << 30) / LINK, rel=0.01)
     # a copy beside a product is hidden, and queries see whether it is over
     assert beside == pytest.approx(product, rel=0.01)
     assert (early, late) == (False, True)
+
+
+ATTENTION = """
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+def attended(backend, size, value_size, tokens=8192, keys=8192, causal=True):
+    q, k, v = (
+        torch.empty(1, length, 8, width, dtype=torch.bfloat16, device="cuda", requires_grad=True).transpose(1, 2)
+        for length, width in ((tokens, size), (keys, size), (keys, value_size))
+    )
+    def attend():
+        with sdpa_kernel(getattr(SDPBackend, f"{backend}_ATTENTION")):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    out = attend()
+    gradient = torch.empty_like(out)
+    times = timed_behind(attend), timed_behind(lambda: torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True))
+    torch.ones(1, device="cuda", requires_grad=True).sum().backward()  # autograd's thread lets go of the pass before
+    return times
+"""
+
+
+# Keys of no use, and by how many elements softmax makes a head wider, forward and backward.
+@pytest.mark.parametrize(
+    ("backend", "flops", "idle", "softmax"),
+    [("FLASH", (FLASH, FLASH_BACKWARD), (150, 220), (23, 16)), ("CUDNN", (CUDNN, CUDNN_BACKWARD), (460, 640), (120, 32))],
+)
+def test_attention_takes_its_kernels_share_and_longer_for_narrow_heads(tmp_path, backend, flops, idle, softmax):
+    done = simulate(TIMED + ATTENTION + f"print(json.dumps([attended('{backend}', size, size) for size in (64, 128)]))", tmp_path)
+    for size, times in zip((64, 128), done.answer(), strict=True):
+        for products, reached, keys, width, seconds in zip((2, 5), flops, idle, softmax, times, strict=True):
+            slower = (size + width) / size * 128 / (128 + width)
+            work = products * 2 * 8192 * (4096.5 + keys) * 8 * size
+            assert seconds == pytest.approx(slower * work / reached, rel=0.002), (size, products)
+
+
+def test_attention_of_cudnn_counts_two_head_sizes_and_its_mask_from_the_first_key(tmp_path):
+    program = """
+print(json.dumps([attended("CUDNN", 128, 64), attended("CUDNN", 128, 128, tokens=4096, causal=True)]))
+"""
+    narrow, masked = done = simulate(TIMED + ATTENTION + program, tmp_path).answer()
+    assert len(done) == 2
+    of_width = 2 * 8192 * (4096.5 + 460) * 8 / CUDNN, 2 * 8192 * (4096.5 + 640) * 8 / CUDNN_BACKWARD
+    assert narrow[0] == pytest.approx(of_width[0] * (128 + 64), rel=0.002)
+    assert narrow[1] == pytest.approx(of_width[1] * (3 * 128 + 2 * 64), rel=0.002)
+    # 4096 queries see 1 to 4096 keys of 8192
+    assert masked[0] == pytest.approx(2 * 4096 * (2048.5 + 460) * 8 * 256 / CUDNN, rel=0.002)
+
+
+def test_without_shares_of_its_own_cudnn_reaches_those_of_flash_attention(tmp_path):
+    program = TIMED + ATTENTION + "print(json.dumps(attended('CUDNN', 128, 128)))"
+    peak = 312e12
+    forward, backward = simulate(program, tmp_path, device="a100-80g").answer()
+    assert forward == pytest.approx(4 * 8192 * (4096.5 + 460) * 1024 / (peak * 0.67), rel=0.002)
+    assert backward == pytest.approx(10 * 8192 * (4096.5 + 640) * 1024 / (peak * 0.63), rel=0.002)
 
 
 def test_a_loss_reads_of_its_logarithms_what_the_labels_name_and_fills_their_gradient_once(tmp_path):
@@ -133,10 +199,37 @@ print(json.dumps([timed(work) for work in (
 """,
         tmp_path,
     )
-    # rows of 256 KiB do not stay near, those of 32 KiB do; a norm's gradient takes three single elements
-    passes = [4, 2, 4, 3, 3, 3 * 3.2e-12 * MEMORY / 4, 1.5]
+    # rows of 256 KiB do not stay near, those of 32 KiB do
+    passes = [4, 2, 4, 3, 3, 7, 1.5]
     one = 4 * 8192 * 65536 / MEMORY
     assert done.answer() == pytest.approx([number * one for number in passes], rel=0.03)
+
+
+def test_few_and_short_rows_of_norms_take_their_blocks_of_threads(tmp_path):
+    done = simulate(
+        TIMED
+        + """
+aten, found = torch.ops.aten, []
+for rows, columns in ((65536, 128), (65568, 128), (100, 16384)):
+    x, weight = (torch.empty(*shape, dtype=torch.bfloat16, device="cuda") for shape in ((rows, columns), (columns,)))
+    _, scale = aten._fused_rms_norm(x, [columns], weight, 1e-5)
+    found.append([
+        timed_behind(lambda: torch.nn.functional.rms_norm(x, (columns,), weight)),
+        timed_behind(lambda: aten._fused_rms_norm_backward(x, x, [columns], scale, weight, [True] * 2)),
+    ])
+print(json.dumps(found))
+""",
+        tmp_path,
+    )
+    short, more, few = done.answer()
+    at_once = 16 * 132
+    block = 1.3e-6 + 128 * 2.4e-9
+    assert short[0] == pytest.approx(65536 / at_once * block, rel=0.01)
+    # the weight's gradient goes through all rows, but not of more than 65536: it is added up in parts
+    assert short[1] == pytest.approx(short[0] + 65536 * 2.2e-9, rel=0.01)
+    assert more[0] == pytest.approx(short[0], rel=0.01)
+    assert more[0] < more[1] < 1.15 * more[0]
+    assert few[0] == pytest.approx(1.3e-6 + 16384 * 2.4e-9, rel=0.01)
 
 
 LOOP = """
