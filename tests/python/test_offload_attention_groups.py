@@ -33,16 +33,18 @@ def operators():
     [
         ((1, 32, 8192, 128), 8, 1),  # all heads at once
         ((1, 32, 65536, 128), 8, 8),
-        ((1, 32, 131072, 128), 8, 16),  # two heads of q share a call, four one head of k
+        ((1, 32, 65537, 128), 8, 32),  # three heads fit, four share one of k: single ones
+        ((1, 32, 20000, 128), 8, 3),  # 3, 3 and 2 of k
         ((1, 32, 1 << 20, 128), 8, 32),
         ((1, 12, 1 << 20, 128), 12, 12),
-        ((2, 28, 65536, 128), 4, 16),  # 7 heads of q for one of k, in calls of 2, 2, 2 and 1
+        ((2, 28, 65536, 128), 4, 28),  # 7 heads of q for one of k
+        ((1, 71, 1 << 20, 64), 1, 71),
     ],
 )
 def test_head_groups_cover_every_head_once(shape, kv_heads, calls):
     share = shape[1] // kv_heads
     q_heads, k_heads, found = [], [], 0
-    for of_q, of_k in head_groups(shape, kv_heads, True):
+    for of_q, of_k in head_groups(shape, kv_heads):
         found += len(of_q)
         of_group = [head for heads in of_q for head in range(heads.start, heads.stop)]
         served = list(range(of_k.start, of_k.stop))
@@ -54,25 +56,15 @@ def test_head_groups_cover_every_head_once(shape, kv_heads, calls):
     assert found == calls
 
 
-@pytest.mark.parametrize(
-    ("shape", "kv_heads", "sizes"),
-    [
-        ((1, 32, 8192, 128), 8, [8]),
-        ((1, 32, 20000, 128), 8, [3, 3, 2]),
-        ((1, 32, 65536, 128), 8, [1] * 8),
-        ((1, 32, 1 << 20, 128), 8, [1] * 8),  # four heads of q would do it in 32 calls, one head each
-        ((2, 28, 65536, 128), 4, [1] * 4),
-        ((1, 71, 1 << 20, 64), 1, [1]),
-        ((1, 12, 1 << 20, 128), 12, [1] * 12),
-    ],
-)
-def test_heads_that_share_one_of_k_stay_together_for_cudnn(shape, kv_heads, sizes):
-    share = shape[1] // kv_heads
-    found = list(head_groups(shape, kv_heads, CudnnKernel().splits_shares))
-    begins = [sum(sizes[:place]) for place in range(len(sizes))]
-    served = [slice(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
-    assert [of_k for _, of_k in found] == served
-    assert [of_q for of_q, _ in found] == [[slice(one.start * share, one.stop * share)] for one in served]
+@pytest.mark.parametrize("tokens", [8192, 20000, 30000, 65536, 65537, 131072, 1 << 20])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(32, 8), (28, 4), (71, 1), (12, 12)])
+def test_a_shared_head_of_k_gets_one_sum_of_all_or_one_of_single_heads(tokens, heads, kv_heads):
+    share, sizes = heads // kv_heads, set()
+    for of_q, of_k in head_groups((1, heads, tokens, 128), kv_heads):
+        calls = [group.stop - group.start for group in of_q]
+        assert calls in ([share * (of_k.stop - of_k.start)], [1] * share)
+        sizes |= set(calls)
+    assert len(sizes) <= 2  # each is a plan of cuDNN's
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -101,8 +93,6 @@ def test_shared_heads_of_k_are_summed_in_float32(monkeypatch):
     monkeypatch.setattr(_attention_groups, "_LEAST_WORK", 1)
 
     class Constant:
-        splits_shares = True
-
         def __init__(self):
             self.values = iter([256.0, 1.0, 1.0, 1.0, 1.0])
 
@@ -154,10 +144,8 @@ def test_cudnns_backward_is_called_as_autograd_calls_it(operators, layout, kv_he
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("backend", "work"),
-    [("FLASH_ATTENTION", 1 << 18), ("CUDNN_ATTENTION", 1 << 18), ("CUDNN_ATTENTION", 1)],
-)
+@pytest.mark.parametrize("work", [1 << 18, 1])
+@pytest.mark.parametrize("backend", ["FLASH_ATTENTION", "CUDNN_ATTENTION"])
 def test_on_a_gpu_attention_has_the_bits_of_the_models_own(monkeypatch, backend, work):
     """All but the gradient of q, which the kernels add up in any order."""
     monkeypatch.setattr(_attention_groups, "_LEAST_WORK", work)

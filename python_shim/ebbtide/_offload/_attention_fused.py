@@ -54,7 +54,7 @@ class FusedAttention:
         lse = self._lse.get().view(self._lse_size)
         parts, self._parts = self._parts, ()
         dout, out = dout.transpose(1, 2), out.transpose(1, 2)
-        for of_q, of_k in head_groups(parts[0].shape, parts[1].shape[1], self._kernel.splits_shares):
+        for of_q, of_k in head_groups(parts[0].shape, parts[1].shape[1]):
             sums: list[torch.Tensor] = []
             for heads in of_q:
                 result = FusedResult(out[:, heads], lse[:, heads].contiguous(), *self._random)

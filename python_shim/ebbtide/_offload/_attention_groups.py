@@ -4,12 +4,13 @@ Note [Head groups]
 Beside q, k, v and their gradients the backward of torch's flash and of cuDNN's attention hold the gradient of
 q once more in float32, and those of k and v for each head of q (cuDNN, where these are more): 5.5 times the
 output for Llama-8B's shapes. Heads are independent, so backward is called for a group of them at a time and needs
-that much of a group only. Groups are as small as still fill a device with work: at 256K tokens single heads of
-q. Where several groups share heads of k and v, their gradients are summed in float32.
+that much of a group only. Groups are as small as still fill a device with work: heads of k and v with all of q
+that they serve, and beyond 64K tokens of Llama-8B single heads of q. Gradients of a shared head of k or v are then
+summed here, as both kernels sum them: one of each head of q in their own type, added up in float32. (torch's flash:
+`dk_expanded`; cuDNN: what its plan's workspace has room for, dryrun/cudnn/attention_graph.h.) Two of four heads in
+a call would be rounded once more.
 
-cuDNN sums the gradients of shared heads in a kernel of its own. Its groups are heads of k and v with all of q that
-they serve, or the sums would be others. A plan of cuDNN's is made on the host for each number of heads (its kernel
-is the same for any): there are at most two.
+A plan of cuDNN's is made on the host for each number of heads (its kernel is the same for any): there are at most two.
 """
 
 from __future__ import annotations
@@ -19,23 +20,20 @@ from collections.abc import Iterator, Sequence
 _LEAST_WORK = 1 << 18  # batch x heads x tokens: some ten blocks of 128 tokens for each multiprocessor
 
 
-def head_groups(
-    q_shape: Sequence[int], kv_heads: int, splits_shares: bool
-) -> Iterator[tuple[list[slice], slice]]:
+def head_groups(q_shape: Sequence[int], kv_heads: int) -> Iterator[tuple[list[slice], slice]]:
     """Groups of heads of q that follow each other, and the heads of k and v that serve them all.
 
-    `q_shape` is batch, heads, tokens, width. `splits_shares`: heads that share one of k and v may be in several groups.
+    `q_shape` is batch, heads, tokens, width.
     """
     batch, heads, tokens, _ = q_shape
     share = heads // kv_heads
     wanted = max(1, _LEAST_WORK // (batch * tokens))  # heads of q in one call
-    if wanted >= share or not splits_shares:
-        size = min(kv_heads, max(1, wanted // share))
-        for begin in range(0, kv_heads, size):
-            end = min(begin + size, kv_heads)
-            yield [slice(begin * share, end * share)], slice(begin, end)
+    if wanted < share:
+        for kv_head in range(kv_heads):
+            served = range(kv_head * share, (kv_head + 1) * share)
+            yield [slice(head, head + 1) for head in served], slice(kv_head, kv_head + 1)
         return
-    for kv_head in range(kv_heads):
-        first, last = kv_head * share, (kv_head + 1) * share
-        groups = [slice(h, min(h + wanted, last)) for h in range(first, last, wanted)]
-        yield groups, slice(kv_head, kv_head + 1)
+    size = min(kv_heads, wanted // share)
+    for begin in range(0, kv_heads, size):
+        end = min(begin + size, kv_heads)
+        yield [slice(begin * share, end * share)], slice(begin, end)

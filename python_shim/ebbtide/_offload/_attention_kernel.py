@@ -32,10 +32,6 @@ class FusedResult:
 class Kernel(Protocol):
     """q: batch x heads x tokens x width; k, v: the same with heads that each serve several of q."""
 
-    @property
-    def splits_shares(self) -> bool:
-        """Whether heads of q that share one of k and v may be in several calls of backward."""
-
     def forward(
         self, call: FusedCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> FusedResult: ...
@@ -53,8 +49,6 @@ class Kernel(Protocol):
 
 class FlashKernel:
     """aten::_scaled_dot_product_flash_attention."""
-
-    splits_shares = True
 
     def forward(
         self, call: FusedCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
@@ -80,9 +74,7 @@ class FlashKernel:
 
 
 class CudnnKernel:
-    """aten::_scaled_dot_product_cudnn_attention, which sums the gradients of shared heads of k and v itself."""
-
-    splits_shares = False
+    """aten::_scaled_dot_product_cudnn_attention."""
 
     def forward(
         self, call: FusedCall, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
