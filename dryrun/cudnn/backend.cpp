@@ -70,7 +70,7 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor,
                                        cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, std::int64_t count,
                                        const void* elements) {
-  if (descriptor == nullptr || count < 0) return CUDNN_STATUS_BAD_PARAM;
+  if (descriptor == nullptr || count < 0 || (count > 0 && elements == nullptr)) return CUDNN_STATUS_BAD_PARAM;
   Descriptor::of(descriptor)->set(name, type, count, elements);
   return CUDNN_STATUS_SUCCESS;
 }
@@ -102,6 +102,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
                                   cudnnBackendDescriptor_t) {
+  if (handle == nullptr || plan == nullptr) return CUDNN_STATUS_BAD_PARAM;
   const auto found = planned(*Descriptor::of(plan));
   if (!found) return CUDNN_STATUS_BAD_PARAM;
   for (int i = 0; i < found->launches; ++i) note_launch(handle->stream);
