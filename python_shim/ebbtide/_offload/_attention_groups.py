@@ -6,9 +6,9 @@ q once more in float32, and those of k and v for each head of q (cuDNN, where th
 output for Llama-8B's shapes. Heads are independent, so backward is called for a group of them at a time and needs
 that much of a group only. Groups are as small as still fill a device with work: heads of k and v with all of q
 that they serve, and beyond 64K tokens of Llama-8B single heads of q. Gradients of a shared head of k or v are then
-summed here, as both kernels sum them: one of each head of q in their own type, added up in float32. (torch's flash:
-`dk_expanded`; cuDNN: what its plan's workspace has room for, dryrun/cudnn/attention_graph.h.) Two of four heads in
-a call would be rounded once more.
+summed here, as both kernels are taken to sum them: one of each head of q in their own type, added up in float32.
+(torch's flash: `dk_expanded`; cuDNN: what its frontend's graph says and its plan's workspace has room for,
+dryrun/cudnn/attention_graph.h.) Two of four heads in a call would be rounded once more.
 
 A plan of cuDNN's is made on the host for each number of heads (its kernel is the same for any): there are at most two.
 """
