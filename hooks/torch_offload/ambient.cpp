@@ -46,4 +46,26 @@ AutocastAgain::~AutocastAgain() {
   at::autocast::set_autocast_cache_enabled(was_cached_);
 }
 
+AttentionBackends::AttentionBackends() {
+  const at::Context& torch = at::globalContext();
+  flash_ = torch.userEnabledFlashSDP();
+  memory_efficient_ = torch.userEnabledMemEfficientSDP();
+  math_ = torch.userEnabledMathSDP();
+  cudnn_ = torch.userEnabledCuDNNSDP();
+  overrideable_ = torch.userEnabledOverrideableSDP();
+  for (const at::SDPBackend backend : at::globalContext().sDPPriorityOrder()) {
+    order_.push_back(static_cast<std::int64_t>(backend));
+  }
+}
+
+void AttentionBackends::allow() const {
+  at::Context& torch = at::globalContext();
+  torch.setSDPUseFlash(flash_);
+  torch.setSDPUseMemEfficient(memory_efficient_);
+  torch.setSDPUseMath(math_);
+  torch.setSDPUseCuDNN(cudnn_);
+  torch.setSDPUseOverrideable(overrideable_);
+  torch.setSDPPriorityOrder(order_);
+}
+
 }  // namespace ebbtide::offload

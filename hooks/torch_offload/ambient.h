@@ -1,8 +1,11 @@
-// What runs of a layer's pieces must find around them: random numbers and autocast.
+// What runs of a layer's pieces must find around them: random numbers, autocast, kernels of attention.
 #pragma once
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
 
 namespace ebbtide::offload {
 
@@ -51,6 +54,30 @@ class AutocastAgain {
  private:
   Autocast outer_;
   bool was_cached_;
+};
+
+// Which of torch's attention kernels were allowed when this was made, and which preferred to others. To be made
+// after what is to run alike: with its first attention torch sets the order that suits the device.
+class AttentionBackends {
+ public:
+  AttentionBackends();
+  void allow() const;
+
+ private:
+  bool flash_, memory_efficient_, math_, cudnn_, overrideable_;
+  std::vector<std::int64_t> order_;
+};
+
+// Attention kernels as they were, in a scope.
+class AttentionBackendsAgain {
+ public:
+  explicit AttentionBackendsAgain(const AttentionBackends& backends) { backends.allow(); }
+  ~AttentionBackendsAgain() { outer_.allow(); }
+  AttentionBackendsAgain(const AttentionBackendsAgain&) = delete;
+  AttentionBackendsAgain& operator=(const AttentionBackendsAgain&) = delete;
+
+ private:
+  AttentionBackends outer_;
 };
 
 }  // namespace ebbtide::offload

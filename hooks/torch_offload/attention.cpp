@@ -1,24 +1,33 @@
 #include "hooks/torch_offload/attention.h"
 
 namespace ebbtide::offload {
+namespace {
 
-at::Tensor SavedAttention::forward(const std::function<at::Tensor(const Tensors&)>& attention,
-                                   const Tensors& parts, Store& store,
+using Attention = std::function<at::Tensor(const Tensors&)>;
+
+Tape record(const Attention& attention, const Tensors& parts, Recorder& recorder, at::Tensor* out) {
+  const HookScope scope(&recorder);
+  const auto run = [&](const Tensors& sources) { return Tensors{attention(sources)}; };
+  Tensors outputs;
+  Tape tape = Tape::record(run, parts, &outputs);
+  *out = outputs.front();
+  return tape;
+}
+
+}  // namespace
+
+at::Tensor SavedAttention::forward(const Attention& attention, const Tensors& parts, Store& store,
                                    const std::unordered_set<StorageId>& externals) {
   for (const auto& part : parts) part_landings_.push_back(std::make_shared<Landing>(part));
   Recorder recorder(&externals);
-  Tensors outputs;
-  {
-    const HookScope scope(&recorder);
-    const auto run = [&](const Tensors& sources) { return Tensors{attention(sources)}; };
-    tape_ = Tape::record(run, parts, &outputs);
-  }
-  out_landing_ = std::make_shared<Landing>(outputs.front());
+  at::Tensor out;
+  tape_ = record(attention, parts, recorder, &out);
+  out_landing_ = std::make_shared<Landing>(out);
   std::vector<LandingHandle> landings = part_landings_;
   landings.push_back(out_landing_);
   saved_ = recorder.hand_over(store, landings);
   for (const auto& landing : landings) landing->drop();
-  return outputs.front();
+  return out;
 }
 
 void SavedAttention::prefetch() {
@@ -35,6 +44,14 @@ Tape::Gradients SavedAttention::backward(const at::Tensor& dout, const Tensors& 
   for (const auto& landing : part_landings_) landing->drop();
   saved_.clear();
   return found;
+}
+
+at::Tensor attend_as_in_training(const Attention& attention, const Tensors& parts,
+                                 const std::unordered_set<StorageId>& externals) {
+  Recorder recorder(&externals);
+  at::Tensor out;
+  record(attention, parts, recorder, &out);
+  return out;
 }
 
 }  // namespace ebbtide::offload

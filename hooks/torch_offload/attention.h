@@ -33,4 +33,10 @@ class SavedAttention {
   SavedHandles saved_;
 };
 
+// The output alone, for attention that runs again in backward: computed as in training, since torch may have another
+// kernel, with other bits, where no graph is made. Nothing is held.
+at::Tensor attend_as_in_training(const std::function<at::Tensor(const Tensors&)>& attention,
+                                 const Tensors& parts,
+                                 const std::unordered_set<StorageId>& externals);
+
 }  // namespace ebbtide::offload

@@ -61,6 +61,7 @@ class Backward {
     const Tensors parts = take_parts();
     if (record_.attention_state.defined()) record_.random.set(record_.attention_state);
     record_.tally->stats.attention_forwards += 1;
+    const AttentionBackendsAgain backends(record_.attention_backends.value());
     at::Tensor out = record_.attention.forward(record_.layer.attention, parts, *record_.state->kept,
                                                record_.externals);
     record_.attention.put_back(parts);

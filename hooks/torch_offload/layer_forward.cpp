@@ -40,7 +40,9 @@ at::Tensor run_attention(LayerRecord& record, const Tensors& parts) {
   if (record.state->alpha_of(record.tally->index) == 0) record.state->leaving().layer_ended();
   if (record.repeats_attention()) {
     record.attention_state = record.random.now();
-    return record.layer.attention(parts);
+    at::Tensor out = attend_as_in_training(record.layer.attention, parts, record.externals);
+    record.attention_backends.emplace();
+    return out;
   }
   at::Tensor out =
       record.attention.forward(record.layer.attention, parts, record.store, record.externals);

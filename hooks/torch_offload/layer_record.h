@@ -103,6 +103,7 @@ struct LayerRecord {
   LandingHandle x_landing;
   SavedAttention attention;
   at::Tensor attention_state;           // random state before attention, if that is to run again
+  std::optional<AttentionBackends> attention_backends;  // what it could run on, if that is to run again
   std::weak_ptr<LayerRecord> previous;  // the layer whose backward comes next
   bool is_used = false;
 };

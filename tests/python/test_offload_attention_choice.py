@@ -19,6 +19,7 @@ from ebbtide._offload._store import KeepStore
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 CPU_FLASH = "_scaled_dot_product_flash_attention_for_cpu"  # what torch itself uses here
 
@@ -43,13 +44,15 @@ class Seen(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def train(model, ids, allowed_in_forward=None, is_cut=True, **options):
+def train(
+    model, ids, allowed_in_forward=None, is_cut=True, *, set_priority=False, **options
+):
     """One step in pieces; the operators of it."""
     cuts = wrap_layers(model, Options(mini_sequence=16, keep_last=0, **options), KeepStore())
     if not is_cut:
         for tally in cuts.counts():
             cuts.treat_whole(tally.name, "a test wants it so")
-    allow = contextlib.nullcontext() if allowed_in_forward is None else sdpa_kernel(allowed_in_forward)
+    allow = contextlib.nullcontext() if allowed_in_forward is None else sdpa_kernel(allowed_in_forward, set_priority)
     try:
         with Seen() as seen:
             with allow:
@@ -125,6 +128,41 @@ def test_what_was_allowed_in_forward_is_allowed_where_it_runs_again(is_cut):
     assert CPU_FLASH not in names
     assert names.count("_safe_softmax") == 2 * om.LAYERS
     assert torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.fixture
+def seen_by_attention(monkeypatch):
+    """A function whose value at each run of a layer's attention is wanted; the values."""
+    values = []
+
+    def look(function):
+        def attend(layer, query, *args, **kwargs):
+            values.append(function(query))
+            return sdpa_attention_forward(layer, query, *args, **kwargs)
+
+        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", attend)
+        return values
+
+    return look
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_what_was_preferred_in_forward_is_preferred_where_it_runs_again(is_cut, seen_by_attention):
+    orders = seen_by_attention(lambda _: torch._C._get_sdp_priority_order()[:2])
+    usual = torch._C._get_sdp_priority_order()
+    preferred = [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION]
+    ids = om.tokens(50)
+    train(om.make("llama"), ids, preferred, is_cut, set_priority=True, attention="recompute")
+    assert orders == [list(map(int, preferred))] * (2 * om.LAYERS)
+    assert torch._C._get_sdp_priority_order() == usual
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_the_first_run_of_what_runs_again_is_one_of_training(is_cut, seen_by_attention):
+    """Or torch could choose a kernel that has no backward, and the second run another one with other bits."""
+    trains = seen_by_attention(lambda query: query.requires_grad and torch.is_grad_enabled())
+    train(om.make("llama"), om.tokens(50), is_cut=is_cut, attention="recompute")
+    assert trains == [True] * (2 * om.LAYERS)
 
 
 def test_evaluation_is_the_models_own_attention(calls, monkeypatch):

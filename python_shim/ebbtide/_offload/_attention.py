@@ -13,7 +13,7 @@ from ._attention_fused import FusedAttention
 from ._attention_kernel import Kernel
 from ._layer_ambient import AttentionBackends, RandomStates
 from ._layer_saving import AnyLanding, landing_for, recorder_for
-from ._layer_tape import Tape
+from ._layer_tape import Tape, run_as_in_training
 from ._native_saving import Externals
 from ._store import KeepStore, Saved, Store
 
@@ -79,7 +79,7 @@ class SavedAttention:
 class RepeatedAttention:
     """attention="recompute": nothing is saved but the random state, and backward runs it again.
 
-    Both times on the same kernel: which one is decided in forward, for training, although no graph is made there,
+    Both times on the same kernel: which one is decided in forward, as for training (see Note [As in training]),
     and holds for backward, although what the user allows may be another by then.
     """
 
@@ -89,16 +89,18 @@ class RepeatedAttention:
         self._attend, self._externals, self._random = attend, externals, random
         self._state = random.now()
         self._fused: tuple[FusedCall, Kernel] | None = None
-        self._backends = AttentionBackends()
+        self._backends: AttentionBackends | None = None
         self._again: SavedAttention | FusedAttention | None = None
 
     def forward(self, parts: Parts) -> torch.Tensor:
         self._fused = fused_for(self._attend, parts)
         if self._fused is not None:
             call, kernel = self._fused
-            return kernel.forward(call, *parts).out.transpose(1, 2).contiguous()
-        with torch.no_grad():
-            return self._attend(*parts)
+            out = kernel.forward(call, *parts).out.transpose(1, 2).contiguous()
+        else:
+            (out,) = run_as_in_training(lambda *parts: (self._attend(*parts),), *parts)
+        self._backends = AttentionBackends()
+        return out
 
     def repeat(self, parts: Parts) -> torch.Tensor:
         """The output again. backward() may follow."""
@@ -108,6 +110,7 @@ class RepeatedAttention:
             if self._fused is not None
             else SavedAttention(self._attend, self._externals)
         )
+        assert self._backends is not None
         with self._backends.again():
             out, _ = self._again.forward(parts, KeepStore())
         self._again.put_back(parts)

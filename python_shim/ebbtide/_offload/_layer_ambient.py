@@ -65,7 +65,10 @@ class Autocast:
 
 
 class AttentionBackends:
-    """Which of torch's attention kernels were allowed when this was made."""
+    """Which of torch's attention kernels were allowed when this was made, and which preferred to others.
+
+    To be made after what is to run alike: with its first attention torch sets the order that suits the device.
+    """
 
     def __init__(self) -> None:
         cuda = torch.backends.cuda
@@ -76,10 +79,11 @@ class AttentionBackends:
             SDPBackend.MATH: cuda.math_sdp_enabled(),
             SDPBackend.OVERRIDEABLE: True,  # of other devices; torch tells nobody
         }
-        self._allowed = [backend for backend, is_allowed in allowed.items() if is_allowed]
+        order = map(SDPBackend, torch._C._get_sdp_priority_order())
+        self._allowed = [backend for backend in order if allowed[backend]]
 
     def again(self) -> contextlib.AbstractContextManager[object]:
-        return sdpa_kernel(self._allowed)
+        return sdpa_kernel(self._allowed, set_priority=True)
 
 
 class Parameters:

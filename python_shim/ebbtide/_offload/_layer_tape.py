@@ -4,6 +4,11 @@ Note [Edges, not tensors]
 A graph that waits for backward must not hold its own inputs and outputs: a leaf's AccumulateGrad
 node holds the leaf. So inputs are outputs of a node that does nothing, and both ends are kept as
 edges of the graph. torch.autograd.grad takes those.
+
+Note [As in training]
+What runs again in backward runs without a graph in forward. But kernels may be chosen by whether a graph is
+made (torch's attention: not all that can run forward can run backward), and another kernel has other bits.
+So forward makes a graph, too, that saves nothing and is dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
 _ANCHOR = torch.empty(0, requires_grad=True)
 
@@ -71,3 +76,15 @@ class Tape:
         )
         self._inputs = self._outputs = ()
         return list(found[:count]), list(found[count:])
+
+
+def run_as_in_training(
+    function: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """What `Tape.record` gives, without a tape and what it would hold. See Note [As in training]."""
+    with saved_tensors_hooks(_forget, _forget):
+        return Tape.record(function, *inputs)[1]
+
+
+def _forget(_: torch.Tensor) -> None:
+    pass

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ._layer_ambient import AttentionBackends, Autocast, Parameters, RandomStates
 from ._layer_record import SavedRows
-from ._layer_tape import Tape
+from ._layer_tape import Tape, run_as_in_training
 from ._store import Store, Witness
 
 
@@ -34,7 +34,7 @@ class WholeRecord:
         self.x: SavedRows | None = None
         self._witness = Witness(x, "the input of a layer")
         self._autocast = Autocast(x.device)
-        self._backends = AttentionBackends()
+        self._backends: AttentionBackends | None = None
         self._random = RandomStates(x.device)
         self._state = self._random.now()
         self.output_tree: Any = None
@@ -43,8 +43,10 @@ class WholeRecord:
     def forward(self, store: Store, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         self.x = SavedRows.of(store, inputs[self._places.index(self._x_place)])
         self.inputs = []
-        with torch.no_grad(), self.parameters.stood_in(), self._autocast.again():
-            return self._run(inputs)
+        with self.parameters.stood_in(), self._autocast.again():
+            found = run_as_in_training(lambda *tensors: self._run(tensors), *inputs)
+        self._backends = AttentionBackends()
+        return found
 
     def _run(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         leaves = list(self._leaves)
@@ -66,7 +68,7 @@ class WholeRecord:
         return tree_unflatten(leaves, self.output_tree)
 
     def backward(self, gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor | None]:
-        if self.x is None:
+        if self.x is None or self._backends is None:
             raise RuntimeError(
                 "backward through an offloaded layer a second time (retain_graph=True): its saved input "
                 "is gone after the first. Add the losses and call backward once"
