@@ -34,6 +34,7 @@ RoundState Engine::round_state() const {
   state.has_seen_backward = has_seen_backward_;
   state.live = recorder_.live_bytes();
   state.peak = recorder_.peak_bytes();
+  if (has_seen_backward_) state.kept = recorder_.live_beyond_gradients();
   if (backoff(state.kind).is_resting()) {  // nothing was written down
     state.is_empty = bypass_.resting().requests == resting_before_.requests;
     state.live = live_.live_of_round();
@@ -66,7 +67,8 @@ void Engine::mark(MarkKind kind, std::uint64_t source, const Extents& input) noe
 
 // A round that began before its input was known: `ebbtide.step()`, then the batch, then the forward.
 void Engine::note_input(const Extents& input) {
-  if (input.empty() || !recorder_.round().extents.empty()) return;
+  if (input.empty() || input == recorder_.round().extents) return;
+  if (!recorder_.round().extents.empty()) return recorder_.note_other_input();
   recorder_.note_input(input);
   server_.note_input(input);
 }

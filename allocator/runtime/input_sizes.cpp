@@ -49,6 +49,7 @@ bool InputSizes::is_known_input() const {
 }
 
 bool InputSizes::mixes_tensors() const {
+  if (program_.has_other_inputs) return true;
   for (std::size_t p = varying_.empty() ? 0 : varying_.front() + 1; !varying_.empty() && p < varying_.back(); ++p) {
     if (are_same_extent(p, 0)) return true;
   }

@@ -71,6 +71,7 @@ struct Round {
   Tick optimizer_end = kAlive;
   Tick backward_begin = kAlive;  // the first request that autograd's backward made
   Extents extents;  // of the input
+  bool has_other_inputs = false;  // a later forward of it was called with another one
   std::vector<Bytes> constant_sizes;  // sizes of tensors older than all rounds (parameters), sorted
 
   bool empty() const { return requests.empty(); }

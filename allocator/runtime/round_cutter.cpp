@@ -6,6 +6,10 @@ namespace {
 // Below this share of its peak still alive, a round has cleaned up after itself.
 bool is_clean(const RoundState& round) { return round.live.value * 4 < round.peak.value; }
 
+// Above this share a backward has left its graph for another one (torch.autograd.grad with create_graph), not gradients and
+// outputs that the program still holds.
+bool holds_its_graph(const RoundState& round) { return round.kept.value * 2 > round.peak.value; }
+
 }  // namespace
 
 RoundKind RoundCutter::kind_of(MarkKind mark) {
@@ -24,9 +28,9 @@ RoundCutter::Decision RoundCutter::decide(MarkKind mark, const RoundState& round
   if (round.is_prologue) return Decision::kCut;
   if (round.is_empty) return Decision::kDescribe;
   if (mark == MarkKind::kUser || mark == MarkKind::kOptimizer) return Decision::kCut;
-  const bool is_forward_pending = round.kind == RoundKind::kForward && !round.has_seen_backward;
-  if (is_forward_pending && !is_clean(round)) return Decision::kIgnore;
-  return Decision::kCut;
+  if (round.kind != RoundKind::kForward) return Decision::kCut;
+  const bool goes_on = round.has_seen_backward ? holds_its_graph(round) : !is_clean(round);
+  return goes_on ? Decision::kIgnore : Decision::kCut;
 }
 
 std::uint32_t RoundCutter::ordinal(std::uint64_t source) {

@@ -18,10 +18,12 @@ struct RoundState {
   bool has_seen_backward = false;
   Bytes live;  // born in this round and alive
   Bytes peak;  // at their highest
+  Bytes kept;  // of `live`, after a backward: what is no gradient by its size
 };
 
 // Not thread-safe. A forward that follows another without a backward in between belongs to the same
-// round as long as the first one's activations live: two models in one loss, a teacher and its student.
+// round as long as the first one's activations live: two models in one loss, a teacher and its student. So does
+// one that follows a backward whose graph lives on, because gradients of its gradients are wanted.
 class RoundCutter {
  public:
   enum class Decision : std::uint8_t { kIgnore, kCut, kDescribe };

@@ -125,4 +125,12 @@ std::vector<ProgramBook::Resident> RoundRecorder::residents() const {
   return residents;
 }
 
+Bytes RoundRecorder::live_beyond_gradients() const {
+  Bytes sum;
+  for (const Request& request : round_.requests) {
+    if (request.death == kAlive && !is_constant_size(request.size)) sum += request.size;
+  }
+  return sum;
+}
+
 }  // namespace ebbtide

@@ -41,6 +41,7 @@ class RoundRecorder {
   // Nobody could serve the request (memory was out): the round is learnt without it.
   void withdraw(const Origin& request);
   void note_input(const Extents& input) { round_.extents = input; }
+  void note_other_input() { round_.has_other_inputs = true; }
   // Before the first round: sizes that are alive and in neither table that next() is given.
   void note_constant_sizes(std::vector<Bytes> sizes) { constant_sizes_ = std::move(sizes); }
   // Whether something older than all rounds is of this size: a parameter.
@@ -76,6 +77,8 @@ class RoundRecorder {
   // Bytes born in this round: still alive now, and at their highest.
   Bytes live_bytes() const { return live_bytes_; }
   Bytes peak_bytes() const { return peak_bytes_; }
+  // Of live_bytes(), what has the size of no parameter.
+  Bytes live_beyond_gradients() const;
 
   // Residents alive at the round's start with their sizes, sorted by root: what chooses its program.
   std::vector<ProgramBook::Resident> residents() const;

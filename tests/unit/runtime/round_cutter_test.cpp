@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 namespace ebbtide {
 namespace {
 
@@ -35,6 +37,16 @@ TEST(RoundCutter, AMarkOnAnEmptyRoundSaysWhatItIs) {
 
 TEST(RoundCutter, MicroBatchesOfAnAccumulatedStepAreRoundsOfTheirOwn) {
   EXPECT_EQ(RoundCutter().decide(MarkKind::kForward, running(RoundKind::kForward, 60, true)), Decision::kCut);
+}
+
+// Beside 60 % of gradients that live on: outputs that the program still holds; a graph for gradients of gradients.
+TEST(RoundCutter, ABackwardWhoseGraphLivesOnEndsNoRound) {
+  RoundState state = running(RoundKind::kForward, 95, true);
+  for (const auto& [kept, decision] : {std::pair{35, Decision::kCut}, {80, Decision::kIgnore}}) {
+    state.kept = Bytes{10 * kept};
+    EXPECT_EQ(RoundCutter().decide(MarkKind::kForward, state), decision);
+    EXPECT_EQ(RoundCutter().decide(MarkKind::kOptimizer, state), Decision::kCut);
+  }
 }
 
 TEST(RoundCutter, ATeacherAndItsStudentAreOneRound) {

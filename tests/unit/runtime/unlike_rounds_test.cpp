@@ -79,6 +79,29 @@ TEST(UnlikeRounds, WhatOneShapeLeavesOpenIsNotPlannedForTheLargestGuess) {
   expect_no_fault(adaptor);
 }
 
+// A second forward, while the first one's tensors live, has a batch of its own: its tensors do not grow with the first one's.
+TEST(UnlikeRounds, WhatALaterForwardOfItDoesIsNotPlannedByTheInputOfTheFirst) {
+  SimulatedAdaptor adaptor;
+  const auto round = [&](std::int64_t batch) {
+    adaptor.engine().settle();
+    std::vector<TensorId> tensors;
+    for (const std::int64_t each : {batch, std::int64_t{100}}) {
+      adaptor.engine().mark(MarkKind::kForward, 1, {each, 512});
+      for (std::int64_t width = 40; width < 50; ++width) tensors.push_back(adaptor.allocate(Bytes{each * 512 * 16 * width}));
+    }
+    const Bytes arena = adaptor.engine().snapshot().arena;
+    for (const TensorId tensor : tensors) adaptor.free(tensor);
+    return arena;
+  };
+  const Bytes needed{(75 + 100) * 512 * 16 * (40 + 49) * 5};
+  round(25);
+  EXPECT_LE(round(75).value, needed.value * 9 / 8);
+  const Counters before = adaptor.engine().snapshot().counters;
+  EXPECT_LE(round(50).value, needed.value * 9 / 8);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - before.planned.requests, 20);
+  expect_no_fault(adaptor);
+}
+
 // Two programs begin alike, but what one keeps the other has let go of when its own tensors come. Those on top of what is
 // expected last, which may never come, would make the arena twice as high.
 TEST(UnlikeRounds, AnotherProgramIsNotPlannedBesideWhatItWouldNotHaveAlive) {
