@@ -1,7 +1,6 @@
 #include "allocator/runtime/engine.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <ctime>
 #include <limits>
 #include <utility>
@@ -205,93 +204,6 @@ bool Engine::is_gradient(Placing::Kind kind, Bytes size) const {
   return book_->count_of(round.kind, round.source) == 0 && recorder_.is_constant_size(size) && options_.is_in_backward();
 }
 
-// What an optimizer creates in its step is kept for good: it was never the plan's to serve.
-bool Engine::is_settled(Placing::Kind kind) const {
-  return has_served_ && !(is_in_optimizer_step() && kind == Placing::Kind::kUpstream);
-}
-
-void Engine::count(const Placing& placing, Bytes size) {
-  counters_.all.add(size);
-  round_all_ += size;
-  const bool settled = is_settled(placing.kind);
-  if (settled) counters_.settled.add(size);
-  switch (placing.kind) {
-    case Placing::Kind::kUpstream: counters_.unplanned.add(size); break;
-    case Placing::Kind::kPlanned:
-      counters_.planned.add(size);
-      if (settled) counters_.settled_planned.add(size);
-      break;
-    case Placing::Kind::kGap: counters_.gap.add(size); break;
-    case Placing::Kind::kDiverged: counters_.diverged.add(size); break;
-  }
-  if (placing.cause) [[unlikely]] note_divergence(placing, size);
-}
-
-void Engine::note_divergence(const Placing& placing, Bytes size) {
-  counters_.divergences[static_cast<std::size_t>(*placing.cause)] += 1;
-  if (!counters_.first_divergence.empty() && log_level() < LogLevel::kDebug) return;
-  char text[240];
-  int length = std::snprintf(text, sizeof(text), "round %u, request %zu, %s: %s", recorder_.round().serial,
-                             recorder_.round().requests.size() - 1, to_string(size).c_str(), to_string(*placing.cause));
-  if (*placing.cause == Divergence::kPlaceTaken) {
-    std::snprintf(text + length, sizeof(text) - static_cast<std::size_t>(length), " by request %u of round %u",
-                  placing.holder.request, placing.holder.round);
-  }
-  EBBTIDE_DEBUG("%s", text);
-  if (!counters_.first_divergence.empty()) return;
-  counters_.first_divergence = text;
-}
-
-void Engine::note_upstream(const void* address, Bytes size, const Grant& grant) noexcept {
-  if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
-  const UpstreamBlock block{{size, grant.origin, grant.root, -1}, grant.is_lasting};
-  if (block.is_recorded()) {
-    const std::lock_guard lock(lock_);
-    upstream_.insert_recorded(address, block);
-  } else {
-    upstream_.insert(address, block);
-  }
-  note_alive(address, size, grant.stream, placement_of(grant.kind));
-}
-
-void Engine::observe(const void* address, Bytes size, StreamId stream) noexcept {
-  if (address == nullptr || off_.load(std::memory_order_relaxed)) return;
-  std::unique_lock lock(lock_);
-  if (belongs_to_round(size, stream, lock)) {
-    upstream_.insert_recorded(address, {{size, recorder_.add(size, -1), {}, -1}, false});
-    count({}, size);
-  } else if (tracks_all_) {
-    upstream_.insert(address, {{size, {}, {}, -1}, false});
-  } else {
-    return;
-  }
-  lock.unlock();
-  note_alive(address, size, stream, Placement::kUpstream);
-}
-
-void Engine::note_alive(const void* address, Bytes size, StreamId stream, Placement placement) noexcept {
-  live_.add(size);
-  emit(Action::kAllocate, placement, address, size, stream);
-}
-
-void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
-  const std::lock_guard lock(lock_);
-  if (off_.load(std::memory_order_relaxed)) return;
-  if (refused.origin.round == 0) {
-    bypass_.take_back(reason_to_pass(refused.stream), size);
-    return;
-  }
-  recorder_.withdraw(refused.origin);
-  if (refused.origin.round == recorder_.round().serial) round_all_ -= size;
-  counters_.all.take_back(size);
-  (refused.kind == Placing::Kind::kDiverged ? counters_.diverged : counters_.unplanned).take_back(size);
-  if (is_settled(refused.kind)) counters_.settled.take_back(size);
-}
-
-void Engine::note_small(Bytes size) noexcept {
-  if (!off_.load(std::memory_order_relaxed)) small_.add(size);
-}
-
 bool Engine::deallocate(const void* address) noexcept {
   const std::lock_guard lock(lock_);
   if (!arena_.contains(address)) [[unlikely]] return false;
@@ -305,22 +217,6 @@ bool Engine::deallocate(const void* address) noexcept {
   if (options_.observer != nullptr) options_.observer->released(address, block->size);
   emit(Action::kFree, Placement::kPlanned, address, block->size, home_);
   return true;
-}
-
-std::optional<UpstreamBlock> Engine::forget_upstream(const void* address) noexcept {
-  if (live_.live_upstream().value == 0) return std::nullopt;  // mostly: an engine of a device that is not used
-  std::optional<UpstreamBlock> block;
-  if (tracks_all_) block = upstream_.take(address);
-  if (!block) {
-    // Its death is written down: in the order in which rounds are cut.
-    const std::lock_guard lock(lock_);
-    block = upstream_.take_recorded(address);
-    if (!block) return std::nullopt;
-    recorder_.end(*block);
-  }
-  live_.remove(block->size);
-  emit(Action::kFree, Placement::kUpstream, address, block->size, home());
-  return block;
 }
 
 bool Engine::record_stream(const void* address, StreamId stream) noexcept {
