@@ -4,7 +4,7 @@
     python bench/published.py --json out.json
 
 The rows with their sources are in published_rows.py, the programs in published_gpt.py, published_llama.py,
-published_mpt.py and published_hf.py. Predicted / published below 1: the prediction is too fast, or takes too little memory.
+published_mpt.py, published_hf.py and published_resnet.py. Predicted / published below 1: the prediction is too fast, or takes too little memory.
 """
 
 from __future__ import annotations

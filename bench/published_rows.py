@@ -34,6 +34,7 @@ SOURCES = {
     "llm.c": "karpathy/llm.c, README.md before commit f7fb3e6, a PCIe A100 of 40 GB: 104 ms forward",
     "foundry-h100": "mosaicml/llm-foundry, scripts/train/benchmarking/README.md as of commit 5e85bd62d, settings in sweep.py",
     "foundry-a100": "the same file, on 8 A100s with eight 200 Gb/s adapters; settings in sweep.sh as of commit b2a43a147",
+    "resnet": "NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/resnet50v1.5/README.md, one A100: 938 and 2470 images/s; settings in configs.yml",
     "thunder": "Lightning-AI/lightning-thunder, issue 1506: 53.6 ms +- 8.8, transformers' class",
 }
 
@@ -93,6 +94,8 @@ ROWS = (
     Row("the same: bfloat16 autocast", "build-nanogpt", "a100-80g", (*_LECTURE, "--tf32", "--autocast"), "found", seconds=0.3),
     Row("GPT-2 124M, 8 x 1024: bfloat16 autocast", "nanogpt", "a100-40g", _NANO, "found", seconds=0.25),
     Row("Llama 3.2 1B, 1 x 2048: forward and backward", "thunder", "h100-80g", ("published_hf.py",), seconds=0.0536),
+    Row("ResNet-50, 256 images: TF32", "resnet", "a100-80g", ("published_resnet.py",), seconds=256 / 938),
+    Row("the same: mixed precision, channels last", "resnet", "a100-80g", ("published_resnet.py", "--mixed"), seconds=256 / 2470),
     _h100(8, 5762, 82.4),
     _h100(128, 5605, 67.0),
     _titan("8B", 1, "op", 2973),

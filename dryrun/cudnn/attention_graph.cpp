@@ -3,6 +3,8 @@
 #include <functional>
 #include <numeric>
 
+#include "dryrun/cudnn/data_type.h"
+
 namespace ebbtide::dryrun {
 
 namespace {
@@ -11,24 +13,6 @@ constexpr std::int64_t kOwnBytes = 256;
 // CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, which older headers lack.
 constexpr auto kForward = static_cast<cudnnBackendDescriptorType_t>(41);
 constexpr std::size_t kHeads = 1;  // the dimension of heads: batch, heads, tokens, size
-
-std::int64_t bytes_of_number(int data_type) {
-  switch (data_type) {
-    case CUDNN_DATA_DOUBLE:
-    case CUDNN_DATA_INT64:
-      return 8;
-    case CUDNN_DATA_HALF:
-    case CUDNN_DATA_BFLOAT16:
-      return 2;
-    case CUDNN_DATA_FP8_E4M3:
-    case CUDNN_DATA_FP8_E5M2:
-    case CUDNN_DATA_INT8:
-    case CUDNN_DATA_UINT8:
-      return 1;
-    default:
-      return 4;
-  }
-}
 
 // Bytes of gradients of each query's head that this operation adds up to those of its head of keys or
 // values; 0 if it is another operation.

@@ -1,4 +1,4 @@
-// What an operation graph asks for, if it is attention's: all that is simulated of cuDNN.
+// What an operation graph asks for, if it is attention's.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ struct AttentionPlan {
   int launches = 1;
 };
 
-// None for other graphs (convolutions, norms): torch's own kernels do these here.
+// None for other graphs.
 //
 // The bytes are those of cuDNN 9.19's own plans for an H200: 256 forward; backward as many, and where each head
 // of keys and values serves several of queries the gradients of each of these, before they are added up

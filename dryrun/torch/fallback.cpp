@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <torch/library.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string_view>
@@ -82,6 +83,42 @@ void run_operator(const Call& call) {
   carry_out(call, tensors, scope, work, nullptr);
 }
 
+std::string_view folder_of(const void* code) {
+  Dl_info info{};
+  if (code == nullptr || dladdr(code, &info) == 0) return {};
+  const std::string_view path = info.dli_fname;
+  return path.substr(0, path.rfind('/') + 1);
+}
+
+// Whether the process has this function from a library beside this one.
+bool is_stand_in(const char* function) {
+  return folder_of(dlsym(RTLD_DEFAULT, function)) == folder_of(reinterpret_cast<const void*>(&is_stand_in));
+}
+
+// Whether cuDNN's stand-in could be built.
+bool has_cudnn() {
+  static const bool has = is_stand_in("cudnnCreate");
+  return has;
+}
+
+// Torch asks when a convolution begins, forward or backward, whether cuDNN may do it. The answer is the process's: it
+// is yes while any thread is in one.
+class CudnnForConvolution {
+ public:
+  explicit CudnnForConvolution(const OperatorFacts& facts) : is_on_(facts.is_convolution && has_cudnn()) {
+    if (is_on_ && inside_++ == 0) at::globalContext().setUserEnabledCuDNN(true);
+  }
+  ~CudnnForConvolution() {
+    if (is_on_ && --inside_ == 0) at::globalContext().setUserEnabledCuDNN(false);
+  }
+  CudnnForConvolution(const CudnnForConvolution&) = delete;
+  CudnnForConvolution& operator=(const CudnnForConvolution&) = delete;
+
+ private:
+  static inline std::atomic<int> inside_ = 0;
+  bool is_on_;
+};
+
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   if (is_for_python(op, keys)) {
     run_in_python(op, stack, kKey);
@@ -91,6 +128,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
       keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
   OperatorFacts& facts = facts_of(op);
   // A meta tensor may say that it is on a device (FakeTensor).
+  const CudnnForConvolution cudnn(facts);
   const bool is_host_only =
       keys.has_backend(c10::BackendComponent::MetaBit) ||
       (facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit));
@@ -105,23 +143,11 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   run_operator({op, facts, below, stack, facts.roles.size()});
 }
 
-std::string_view folder_of(const void* code) {
-  Dl_info info{};
-  if (code == nullptr || dladdr(code, &info) == 0) return {};
-  const std::string_view path = info.dli_fname;
-  return path.substr(0, path.rfind('/') + 1);
-}
-
-// Whether the process has this function from a library beside this one.
-bool is_stand_in(const char* function) {
-  return folder_of(dlsym(RTLD_DEFAULT, function)) == folder_of(reinterpret_cast<const void*>(&is_stand_in));
-}
-
-// Of cuDNN, attention is simulated, where its stand-in could be built; torch has other kernels for all else.
+// Of cuDNN, attention and convolutions are simulated; torch has other kernels for all else.
 struct Setup {
   Setup() {
     at::globalContext().setUserEnabledCuDNN(false);
-    if (!is_stand_in("cudnnCreate")) at::globalContext().setSDPUseCuDNN(false);
+    if (!has_cudnn()) at::globalContext().setSDPUseCuDNN(false);
     set_report_section(&torch_report);
     set_live_bytes(&torch_live_bytes);
   }

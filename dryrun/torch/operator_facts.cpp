@@ -69,6 +69,8 @@ const std::unordered_map<std::string_view, RowKernel> kRowKernels{
     {"aten::native_layer_norm", RowKernel::kNorm},
     {"aten::_fused_rms_norm", RowKernel::kNorm},
     {"aten::native_layer_norm_backward", RowKernel::kNormBackward},
+    {"aten::native_batch_norm", RowKernel::kBatchNorm},
+    {"aten::native_batch_norm_backward", RowKernel::kBatchNormBackward},
     {"aten::_fused_rms_norm_backward", RowKernel::kNormBackward}};
 
 int argument_named(const c10::FunctionSchema& schema, std::initializer_list<const char*> names) {
@@ -84,6 +86,7 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
   facts.is_foreach = base.starts_with("aten::_foreach_");
   const auto rows = kRowKernels.find(base);
   if (rows != kRowKernels.end()) facts.rows = rows->second;
+  facts.is_convolution = base.starts_with("aten::convolution");
   facts.is_grouped_product = kGroupedProducts.contains(base);
   facts.updates_parameters = base.starts_with("aten::_fused_ad") ||
                              base.starts_with("aten::_fused_sgd") ||

@@ -35,7 +35,7 @@ struct Choice {
 };
 
 // Kernels that reduce rows, and go over them more than once (row_passes.cpp).
-enum class RowKernel { kNone, kSoftmax, kSoftmaxBackward, kNorm, kNormBackward, kReduction };
+enum class RowKernel { kNone, kSoftmax, kSoftmaxBackward, kNorm, kNormBackward, kBatchNorm, kBatchNormBackward, kReduction };
 
 struct OperatorFacts {
   std::string name;  // with overload: "aten::add_.Tensor"
@@ -58,6 +58,7 @@ struct OperatorFacts {
   bool is_foreach = false;          // of lists of tensors, a kernel for many of them
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
+  bool is_convolution = false;
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results
   bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument

@@ -26,6 +26,9 @@ namespace {
 // rows of 128 take 7.5 and 12.7 us forward, 27 and 51 backward, 1024 of 12288 31 forward (same
 // source; on a GB300, with 1.7 times the bandwidth, 8, 14, 29, 56 and 30).
 //
+// Batch norms (aten/src/ATen/native/cuda/Normalization.cuh): forward in training reads its input for the
+// statistics and again for the result, backward gradient and input for the sums and again for the result.
+//
 // Reductions over some dimensions read once, at 0.49 to 0.65 of the bandwidth of an H100 (of rows
 // of 128 in float32, of columns in bfloat16, 105 to 210 MB): as if half were read again.
 //
@@ -34,6 +37,7 @@ namespace {
 // (TraceLens, evals/.../llama3_2).
 constexpr double kSharedRow = 48.0 * 1024;
 constexpr double kReadAgainByReductions = 0.5;
+constexpr std::size_t kTrains = 5;  // native_batch_norm's argument that says whether it is training
 constexpr double kMostSerialRows = 64 * 1024;  // of a weight's gradient
 
 double all_bytes(const at::Tensor& tensor) {
@@ -93,6 +97,12 @@ void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Wo
       if (arguments[1].isIntList() && arguments[1].toIntList().size() > 0) {
         work.bytes += kReadAgainByReductions * all_bytes(first);
       }
+      break;
+    case RowKernel::kBatchNorm:
+      if (arguments[kTrains].toBool()) work.bytes += all_bytes(first);
+      break;
+    case RowKernel::kBatchNormBackward:
+      work.bytes += all_bytes(first) + all_bytes(arguments[1].toTensor());
       break;
     case RowKernel::kNormBackward:
       add_norm_backward(first, arguments[2], work);

@@ -1,0 +1,28 @@
+// How many bytes a number of cuDNN's takes.
+#pragma once
+
+#include <cudnn_graph.h>
+
+#include <cstdint>
+
+namespace ebbtide::dryrun {
+
+inline std::int64_t bytes_of_number(int data_type) {
+  switch (data_type) {
+    case CUDNN_DATA_DOUBLE:
+    case CUDNN_DATA_INT64:
+      return 8;
+    case CUDNN_DATA_HALF:
+    case CUDNN_DATA_BFLOAT16:
+      return 2;
+    case CUDNN_DATA_FP8_E4M3:
+    case CUDNN_DATA_FP8_E5M2:
+    case CUDNN_DATA_INT8:
+    case CUDNN_DATA_UINT8:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
+}  // namespace ebbtide::dryrun
