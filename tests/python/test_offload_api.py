@@ -346,6 +346,39 @@ def test_memos_alpha_is_chosen_after_two_steps_and_two_layers_stay(native, clock
     assert chosen.options.keep_last == 2
 
 
+class WithTower(torch.nn.Module):
+    """Layers that every step runs, and a tower of two more, in front of them or behind, that none of its steps runs."""
+
+    def __init__(self, is_in_front):
+        super().__init__()
+        if is_in_front:
+            self.tower = torch.nn.ModuleList(Block(16) for _ in range(2))
+        self.layers = torch.nn.Sequential(*(Block(16) for _ in range(4)))
+        if not is_in_front:
+            self.tower = torch.nn.ModuleList(Block(16) for _ in range(2))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("is_in_front", [True, False])
+@pytest.mark.parametrize(("forward", "alpha"), [(3600, 1), (0, 0)])
+def test_layers_that_a_step_leaves_out_do_not_keep_alpha_from_being_chosen(
+    native, clock, forward, alpha, is_in_front
+):
+    model = WithTower(is_in_front)
+    ebbtide.offload(model, alpha="memo", mini_sequence=8, host="64MiB")
+
+    def pass_by(*_):
+        clock.seconds += forward
+
+    model.layers[-1].register_forward_pre_hook(pass_by)
+    for _ in range(4):
+        model(torch.ones(2, 29, 16)).square().sum().backward()
+    chosen = offloaded_of(model)
+    assert (chosen.options.alpha, chosen._auto_alpha._hooks) == (alpha, [])
+
+
 @pytest.fixture
 def planner(monkeypatch):
     """Steps of which the address planner says what a test says: `height(alpha)`, on a device that holds 100."""

@@ -28,6 +28,7 @@ plan of the real steps, and the report says so.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -93,8 +94,11 @@ class AutoAlpha:
         self._device = next(offloaded.root.parameters()).device
         self._is_measured = is_measured
         self._begun: list[_Begun] = []
+        # Of the latest forward, and of the layers that it ran: text alone leaves out those of a model's vision tower.
         self._layers_begun: _Moment | None = None
         self._ended: _Moment | None = None  # behind the last layer: the head hides no layer's copies
+        self._last = -1  # that layer's index
+        self._ran = 0
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
@@ -114,12 +118,12 @@ class AutoAlpha:
 
     def install(self) -> None:
         root = self._offloaded.root
-        layers = list(find_layers(root).values())
-        self._hooks = [
-            root.register_forward_pre_hook(Hook(self._begin), with_kwargs=True),
-            layers[0].register_forward_pre_hook(Hook(self._begin_layers)),
-            layers[-1].register_forward_hook(Hook(self._end)),
-        ]
+        self._hooks = [root.register_forward_pre_hook(Hook(self._begin), with_kwargs=True)]
+        for index, layer in enumerate(find_layers(root).values()):
+            self._hooks += [
+                layer.register_forward_pre_hook(Hook(self._begin_layer)),
+                layer.register_forward_hook(Hook(functools.partial(self._end, index))),
+            ]
 
     def undo(self) -> None:
         for hook in self._hooks:
@@ -141,6 +145,7 @@ class AutoAlpha:
             self._choose()
         if not self._hooks:
             return
+        self._layers_begun, self._ended, self._last, self._ran = None, None, -1, 0
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
         self._begun.append(_Begun(_Moment(self._device), elements, alpha, self._waited_ns()))
@@ -149,13 +154,15 @@ class AutoAlpha:
         stats = getattr(self._offloaded.stores(self._device), "stats", lambda: None)()
         return 0 if stats is None else stats.exposed_out_ns + stats.exposed_in_ns
 
-    def _begin_layers(self, module: torch.nn.Module, *_: Any) -> None:
-        if module.training and torch.is_grad_enabled() and self._search is None:
+    def _begin_layer(self, module: torch.nn.Module, *_: Any) -> None:
+        if module.training and torch.is_grad_enabled() and self._search is None and self._layers_begun is None:
             self._layers_begun = _Moment(self._device)
 
-    def _end(self, module: torch.nn.Module, *_: Any) -> None:
-        if module.training and torch.is_grad_enabled() and self._search is None:
-            self._ended = _Moment(self._device)
+    def _end(self, index: int, module: torch.nn.Module, *_: Any) -> None:
+        """A layer that came before has ended once already: it runs again, in backward, for checkpointing around it."""
+        if module.training and torch.is_grad_enabled() and self._search is None and index > self._last:
+            self._ended, self._last = _Moment(self._device), index
+            self._ran += 1
 
     def _choose(self) -> None:
         offloaded = self._offloaded
@@ -167,11 +174,11 @@ class AutoAlpha:
         if stats is None or not swapped or stats.copying_out_ns <= 0:
             self.undo()
             return
-        layer_time = self._ended.seconds_after(self._layers_begun) / len(tallies)
+        layer_time = self._ended.seconds_after(self._layers_begun) / self._ran
         link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
             # Copies of the last layer that is swapped have the next one's time too, if that stays.
-            behind = len(swapped) + (len(swapped) < len(tallies))
+            behind = len(swapped) + (len(swapped) < sum(tally.calls > 0 for tally in tallies))
             link_bytes *= behind / len(swapped)
             self._most, self.limit, self.gap = _shares(tallies, link_bytes, stats.host_budget_bytes)
         else:
