@@ -179,6 +179,22 @@ def test_a_cache_in_training_is_ignored_and_named_once(capsys):
         model(**batch(), use_cache=True)
 
 
+def test_documents_that_a_cache_would_have_joined_are_named_once(capsys):
+    """transformers looks for documents in positions only where no cache is filled, and fills one by default."""
+    model, positions = make(use_cache=True), torch.cat([torch.arange(15), torch.arange(14)]).expand(2, -1)
+    apart = train(model, **batch(), position_ids=positions, use_cache=False)
+    joined = train(model, **batch(), position_ids=positions)
+    assert models.worst_error(joined, apart) > 0.1
+    ebbtide.offload(model, **PIECES)
+    for inputs in ({"use_cache": False}, {"attention_mask": torch.ones(2, 29)}):
+        train(model, **batch(), position_ids=positions, **inputs)
+    assert our_lines(capsys.readouterr().err) == []
+    for _ in range(2):
+        found = train(model, **batch(), position_ids=positions)
+        assert models.worst_error(found, apart) < 1e-4
+    assert "documents are kept apart" in only_line(capsys)
+
+
 def test_activation_checkpointing_is_switched_off_until_offload_is(capsys):
     model = make()
     model.gradient_checkpointing_enable()
@@ -267,6 +283,14 @@ def test_layers_that_compute_something_else_are_treated_whole_and_say_why(capsys
     ebbtide.offload(model, **PIECES)
     assert "differs by" in capsys.readouterr().err
     assert all(tally.whole_because for tally in offloaded_of(model).layers.counts())
+    assert models.worst_error(train(model), whole) < 1e-4
+
+
+def test_a_model_may_change_its_embeddings_in_place():
+    model = make()
+    model.model.layers[0].register_forward_pre_hook(lambda _, args: (args[0].mul_(2.0), *args[1:]))
+    whole = train(model)
+    ebbtide.offload(model, strict=True, **PIECES)
     assert models.worst_error(train(model), whole) < 1e-4
 
 

@@ -253,6 +253,28 @@ class HeadOfEmbeddings(ScaledHead):
         )
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_who_looks_at_what_the_base_model_gives_back_sees_it_normed(scale):
+    model, seen = make(), []
+
+    def look(module, args, output):
+        seen.append(output.last_hidden_state)
+        output.last_hidden_state = scale * seen[-1]
+
+    model.model.register_forward_hook(look)
+    assert_same(*both(model, **batch()))
+    torch.testing.assert_close(*seen)
+
+
+def test_hidden_states_that_the_configuration_asks_for_are_normed():
+    model, inputs = make(), batch()
+    model.config.output_hidden_states = True
+    whole = model(**inputs).hidden_states
+    HeadCut(model, Options(mini_sequence=8)).install()
+    assert all(map(torch.equal, model(**inputs).hidden_states, whole))
+    assert len(model(**inputs, output_hidden_states=False).hidden_states or ()) == 0
+
+
 def test_a_number_of_the_model_below_is_the_models_own():
     model = ScaledHead(make().config).double()
     model.model.logit_scale = 0.3

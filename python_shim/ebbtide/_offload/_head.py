@@ -24,6 +24,11 @@ _NO_CACHE = (
     "use_cache=True is ignored in training: ebbtide.offload keeps no cache of keys and values; "
     "call the model with use_cache=False"
 )
+_DOCUMENTS = (
+    "position_ids begin anew inside of a row, and there is no attention_mask: documents are kept apart, as "
+    "transformers does with use_cache=False. With its default, use_cache=True, tokens see the documents before "
+    "theirs, and without ebbtide.offload the loss is another one; pass use_cache=False there, too"
+)
 
 
 class HeadCut(Unpickled):
@@ -39,6 +44,7 @@ class HeadCut(Unpickled):
         self.enabled = False
         self.calls = 0  # that were cut
         self._told: set[str] = set()  # lines that were printed
+        self._has_seen_positions = False  # reading them waits for the device: once is enough
         place = _causal_lm.base_place(model)
         assert place is not None  # or it would be no causal language model
         self.base_place = place  # the module that holds the base model, and its name there
@@ -76,6 +82,10 @@ class HeadCut(Unpickled):
             self._tell(_NO_CACHE)
         if call.has_no_labels:
             self._tell(_WHOLE_LOGITS)
+        if call.positions is not None and not self._has_seen_positions:
+            self._has_seen_positions = True
+            if bool((call.positions.diff() != 1).any()):
+                self._tell(_DOCUMENTS)
         if not call.is_cut:
             return self.forward(*args, **call.passed_on(kwargs))
         output = HeadRun(self, call).output(args, call.passed_on(kwargs))
@@ -101,12 +111,19 @@ class HeadCut(Unpickled):
             return self._inner(*args, **kwargs)
         return type(self.model).forward(self.model, *args, **kwargs)
 
-    def head_modules(self) -> list[nn.Module]:
-        """Everything but the base model; of that, the final norm if it runs with the pieces."""
+    def deferred_norm(self) -> str | None:
+        """The final norm if it runs with the pieces. It does not where somebody looks at what the base model gives
+        back: a hook is to see normed states. Those of FSDP look at none."""
+        hooks = self.base()._forward_hooks.values()
+        is_seen = any(not str(getattr(hook, "__module__", "")).startswith("torch.distributed") for hook in hooks)
+        return None if is_seen else self.norm
+
+    def head_modules(self, norm: str | None) -> list[nn.Module]:
+        """Everything but the base model; of that, its final norm if it has a name here."""
         base = self.base()
         inside = set(base.modules())
         outside = [module for module in self.model.modules() if module not in inside]
-        return outside + (list(base._modules[self.norm].modules()) if self.norm else [])
+        return outside + (list(base._modules[norm].modules()) if norm else [])
 
     def base(self) -> Any:
         holder, name = self.base_place

@@ -22,6 +22,7 @@ class HeadCall:
     is_cut: bool
     asks_for_cache: bool  # in training, where nobody can use it
     has_no_labels: bool  # in training: somebody makes the loss from whole logits
+    positions: torch.Tensor | None  # in training: from now on they tell documents apart, see _uncached_positions()
     return_dict: bool
     changes: dict[str, Any]  # arguments that are given other values
     for_logits: dict[str, Any]  # arguments that make the class's forward do nothing but logits
@@ -39,6 +40,7 @@ class HeadCall:
         return_dict = given.get("return_dict")
         if return_dict is None:
             return_dict = getattr(model.config, "return_dict", True)
+        given.setdefault("output_hidden_states", getattr(model.config, "output_hidden_states", None))
         has_labels = _has_labels(given)
         is_cut = has_labels and _has_loss_only(given) and not _wants_logits(model, options, given)
         changes = {"return_dict": True} if is_cut else {}
@@ -49,6 +51,7 @@ class HeadCall:
             is_cut=is_cut,
             asks_for_cache="use_cache" in changes and bool(kwargs.get("use_cache")),
             has_no_labels=trains and not has_labels and _has_loss_only(given),
+            positions=_uncached_positions(model, given) if "use_cache" in changes else None,
             return_dict=bool(return_dict),
             changes=changes,
             for_logits=for_logits,
@@ -87,6 +90,18 @@ def _has_labels(given: dict[str, Any]) -> bool:
 def _has_loss_only(given: dict[str, Any]) -> bool:
     # A tensor counts as asked for, whatever its value: reading it would wait for the device.
     return not any(torch.is_tensor(given.get(name)) or given.get(name) for name in _NEEDS_ALL)
+
+
+def _uncached_positions(model: Any, given: dict[str, Any]) -> torch.Tensor | None:
+    """The positions in which transformers looks for documents without the cache that the call would have filled;
+    None if it does so in any case, or in none."""
+    config, cache = model.config.get_text_config(), given.get("use_cache")
+    has_cache = getattr(config, "use_cache", False) if cache is None else cache
+    looks_anyway = "flash" in str(getattr(config, "_attn_implementation", ""))
+    positions = given.get("position_ids")
+    if not has_cache or looks_anyway or given.get("attention_mask") is not None:
+        return None
+    return positions if torch.is_tensor(positions) else None
 
 
 def _wants_logits(model: Any, options: Options, given: dict[str, Any]) -> bool:

@@ -66,8 +66,9 @@ class HeadRun:
         self._cut = cut
         self._call = call
         self._base = cut.base()
-        self._norm = self._base._modules[cut.norm] if cut.norm else None
-        self._owned = _causal_lm.owned_parameters(cut.head_modules())
+        self._norm_name = cut.deferred_norm()
+        self._norm = self._base._modules[self._norm_name] if self._norm_name else None
+        self._owned = _causal_lm.owned_parameters(cut.head_modules(self._norm_name))
         self._hidden: Any = None
         self._output_type: Any = None
         self._loss_was_asked_for = False
@@ -97,9 +98,8 @@ class HeadRun:
     def _run_base(self, *args: Any, **kwargs: Any) -> Any:
         """The real base model without its final norm; the class's forward sees an empty sequence."""
         with contextlib.ExitStack() as stack:
-            if self._norm is not None:
-                name = self._cut.norm
-                stack.enter_context(_exchanged(self._base._modules, name, nn.Identity()))
+            if self._norm_name:
+                stack.enter_context(_exchanged(self._base._modules, self._norm_name, nn.Identity()))
             output = self._base(*args, **kwargs)
         self._hidden = output.last_hidden_state
         self._output_type = type(output)

@@ -154,7 +154,7 @@ class _Watched:
 
     def _start_here(self, _: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
         self.embedded = output.detach().requires_grad_()
-        return self.embedded  # type: ignore[no-any-return]
+        return self.embedded.clone()  # type: ignore[no-any-return]  # which the model may change in place
 
     def _note(self, _: Any, __: Any, output: torch.Tensor) -> None:
         self.precision = output.dtype
