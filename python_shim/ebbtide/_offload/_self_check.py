@@ -92,7 +92,7 @@ def reference(model: Any) -> Sample:
     """
     try:
         return sample(model)
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - of other inputs than tokens, say, that it misses
         first = error
     try:
         return sample(model, torch.bfloat16)
@@ -116,7 +116,9 @@ def sample(model: Any, autocast: torch.dtype | None = None) -> Sample:
         _Watched(model) as watched,
     ):
         loss = model(**inputs, use_cache=False, **by_pieces).loss
-        wanted = {"the embeddings": watched.embedded, **_small_parameters(model)}
+        wanted = _small_parameters(model)
+        if watched.embedded is not None:  # some models (BART) call others than those that they name
+            wanted = {"the embeddings": watched.embedded, **wanted}
         found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     pairs = zip(wanted, found, strict=True)
     gradients = {name: gradient for name, gradient in pairs if gradient is not None}
