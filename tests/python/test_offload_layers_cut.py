@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed here")
 pytest.importorskip("transformers", reason="transformers is not installed here")
 
 import offload_models as om
+from conftest import our_lines
 from ebbtide import EbbtideError
 from ebbtide._offload._layer import wrap_layers
 from ebbtide._offload._options import Options
@@ -196,17 +197,37 @@ def test_strict_makes_it_an_error():
 
 
 @pytest.mark.parametrize("asked", ["output_attentions", "output_router_logits"])
-def test_outputs_asked_of_modules_inside_leave_the_call_alone(asked):
+def test_what_is_asked_of_modules_inside_is_told_by_layers_that_run_whole(asked, capsys):
+    """The loss is of what was asked for, too, as that of routers is."""
     model = om.make("qwen3_moe", torch.float32, attn_implementation="eager")
-    ids = om.tokens(50)
-    expected = model(ids, labels=ids, **{asked: True})
-    cuts = wrap_layers(model, OPTIONS, KeepStore())
-    found = model(ids, labels=ids, **{asked: True})
+    ids, name = om.tokens(50), asked.removeprefix("output_")
+
+    def train():
+        model.zero_grad()
+        output = model(ids, labels=ids, **{asked: True})
+        loss = output.loss + sum(told.square().mean() for told in getattr(output, name))
+        loss.backward()
+        told = {f"{name}{i}": told.detach() for i, told in enumerate(getattr(output, name))}
+        return told | {"loss": loss.detach()} | {n: p.grad.clone() for n, p in model.named_parameters()}
+
+    expected, store = train(), om.CopyStore()
+    cuts = wrap_layers(model, Options(mini_sequence=16, keep_last=0), store)
+    found = train()
+    tallies = cuts.counts()
     cuts.undo()
-    name = asked.removeprefix("output_")
-    assert len(getattr(found, name)) == om.LAYERS
-    assert torch.equal(found.loss, expected.loss)
-    assert cuts.counts() == []
+    om.assert_same_bits(found, expected)
+    assert [tally.calls for tally in tallies] == [1] * om.LAYERS and store.taken == om.LAYERS * 50 * om.HIDDEN * 4
+    (line,) = our_lines(capsys.readouterr().err)
+    assert f"run whole in calls that ask for what is inside of them: {asked}" in line
+
+
+def test_what_is_asked_for_in_evaluation_leaves_the_call_alone():
+    model, ids = om.make("qwen3_moe", torch.float32), om.tokens(50)
+    cuts = wrap_layers(model, OPTIONS, KeepStore())
+    with torch.no_grad():
+        assert len(model(ids, output_router_logits=True).router_logits) == om.LAYERS
+    assert [tally.calls for tally in cuts.counts()] == [0] * om.LAYERS
+    cuts.undo()
 
 
 def test_hidden_states_of_layers_are_still_told():

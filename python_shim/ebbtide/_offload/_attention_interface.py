@@ -11,7 +11,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -67,11 +67,27 @@ def is_decoder_layer(module: torch.nn.Module) -> bool:
     return isinstance(module, GradientCheckpointingLayer)
 
 
-def captured_outputs() -> list[str]:
-    """What the running model's caller asked modules inside of layers to tell, e.g. router logits."""
+Captured = dict[str, list[Any]]
+
+
+def captured_outputs() -> Captured:
+    """What the running model's caller asked modules inside of layers to tell, e.g. router logits, so far."""
     if "transformers" not in sys.modules:
-        return []
+        return {}
     from transformers.utils.output_capturing import _active_collector
 
     asked = _active_collector.get() or {}
-    return [name for name in asked if "hidden_states" not in name]
+    return {name: told for name, told in asked.items() if "hidden_states" not in name}
+
+
+@contextlib.contextmanager
+def captured_apart(names: Iterable[str]) -> Iterator[Captured]:
+    """What modules tell in the block comes here alone."""
+    from transformers.utils.output_capturing import _active_collector
+
+    told: Captured = {name: [] for name in names}
+    outer = _active_collector.set(told)
+    try:
+        yield told
+    finally:
+        _active_collector.reset(outer)

@@ -71,10 +71,18 @@ class CutLayer(Unpickled):
             raise EbbtideError(line)
         self._shared.tell_once(kind, reason, line)
 
+    def _tell_of_captured(self, names: Sequence[str]) -> None:
+        """Said once for each class and what is asked of it."""
+        kind, asked = type(self._layer).__name__, ", ".join(f"output_{name}" for name in names)
+        line = f"layers ({kind}) are not cut into pieces but saved and run whole in calls that ask for what is inside of them: {asked}"
+        if self._shared.options.strict:
+            raise EbbtideError(line)
+        self._shared.tell_once(kind, asked, line)
+
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         x = input_of(args, kwargs)
-        if not isinstance(x, torch.Tensor) or captured_outputs():
+        if not isinstance(x, torch.Tensor):
             return self._own(*args, **kwargs)
         trains = torch.is_grad_enabled() and (
             x.requires_grad or any(p.requires_grad for p in self._layer.parameters())
@@ -88,7 +96,13 @@ class CutLayer(Unpickled):
             # As transformers' own checkpointing does: an empty cache has no part in training.
             args = tuple(None if _is_cache(value) else value for value in args)
             kwargs = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
-        return self._run(x, args, kwargs, trains)
+        asked = captured_outputs()
+        if not asked:
+            return self._run(x, args, kwargs, trains)
+        if not trains:
+            return self._own(*args, **kwargs)
+        self._tell_of_captured(sorted(asked))
+        return self._run_whole(x, args, kwargs)
 
     def _moved_here(self, args: Any, kwargs: Any) -> Any:
         """The arguments on the layer's own device, if they lie on others of its kind.
@@ -113,8 +127,9 @@ class CutLayer(Unpickled):
             except CannotCut as reason:
                 generator.set_state(state)
                 self.treat_whole(str(reason))
-        if not trains:
-            return self._own(*args, **kwargs)
+        return self._run_whole(x, args, kwargs) if trains else self._own(*args, **kwargs)
+
+    def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:
         place = self._shared.at(x.device)
         place.store.layer_ended()
         self.tally.calls += 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ._attention_interface import captured_apart, captured_outputs
 from ._layer_ambient import AttentionBackends, Autocast, Parameters, RandomStates
 from ._layer_record import SavedRows
 from ._layer_tape import Tape, run_as_in_training
@@ -114,6 +115,23 @@ def run_whole(
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Any:
     """The layer's result. `x` is one of the arguments."""
-    record = WholeRecord(forward, Parameters(layer), x, arguments)
+    outer = captured_outputs()
+    record = WholeRecord(_telling(forward, list(outer)), Parameters(layer), x, arguments)
     tensors = WholeFunction.apply(record, store, *record.inputs, *record.parameters.originals)
-    return record.outputs(tensors)
+    result, told = record.outputs(tensors)
+    for name, values in told.items():
+        outer[name].extend(values)
+    return result
+
+
+def _telling(forward: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """`forward`, which also returns what modules inside of it were asked to tell, e.g. router logits: so
+    gradients flow back from it, and backward, in which nobody asks, finds the same outputs."""
+
+    def tell(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, list[Any]]]:
+        if not names:
+            return forward(*args, **kwargs), {}
+        with captured_apart(names) as told:
+            return forward(*args, **kwargs), told
+
+    return tell

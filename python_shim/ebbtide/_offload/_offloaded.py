@@ -36,13 +36,16 @@ def offloaded_of(model: torch.nn.Module) -> Offloaded | None:
 class _LayersCut:
     """wrap_layers as a cut that can be made and taken back, for the self-check."""
 
-    def __init__(self, model: torch.nn.Module, options: Options, whole_because: str = "") -> None:
-        self._model, self._options, self._reason = model, options, whole_because
+    def __init__(
+        self, model: torch.nn.Module, options: Options, said: set[tuple[str, str]], whole_because: str = ""
+    ) -> None:
+        self._model, self._options, self._said, self._reason = model, options, said, whole_because
         self._cuts: LayerCuts | None = None
         self.whole_because: dict[str, str] = {}  # by layer's name; known after undo()
 
     def install(self) -> None:
         self._cuts = wrap_layers(self._model, self._options, KeepStore())
+        self._cuts.shared.said = self._said
         for tally in self._cuts.counts() if self._reason else ():
             self._cuts.treat_whole(tally.name, self._reason)
 
@@ -67,6 +70,7 @@ class Offloaded(Unpickled):
         self.stores = DeviceStores(self.root, options.host, options.strict)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
+        self._said: set[tuple[str, str]] = set()  # of layers, however often they are cut again
         self._checkpointing = CheckpointingOff(self.root, options.strict)
         self._auto_alpha = None if chosen is None else AutoAlpha(self, is_measured=chosen == AUTO)
 
@@ -147,6 +151,7 @@ class Offloaded(Unpickled):
         if device.type != "meta":
             self.stores(device)  # what cannot be had is said before the first step
         self.layers = wrap_layers(self.root, options, self.stores)
+        self.layers.shared.said = self._said
         self.options = options
         for tally in self.layers.counts():
             tally.whole_because = self._whole_because.get(tally.name)
@@ -181,10 +186,10 @@ class Offloaded(Unpickled):
     def _choose_layers(self, reference: _self_check.Sample) -> None:
         """Cut at their attention; else each as a whole; else not at all."""
         options = dataclasses.replace(self.options, mini_sequence=_self_check.PIECE, hbm=None)
-        trial = _LayersCut(self.root, options)
+        trial = _LayersCut(self.root, options, self._said)
         reason = _self_check.check(self.lm, reference, trial)
         if reason:
-            trial = _LayersCut(self.root, options, f"in pieces, {reason}")
+            trial = _LayersCut(self.root, options, self._said, f"in pieces, {reason}")
             reason = _self_check.check(self.lm, reference, trial)
         if not reason:
             self._whole_because = trial.whole_because
