@@ -119,6 +119,31 @@ def test_a_frozen_model_is_left_alone(capsys):
     assert "frozen" in only_line(capsys) and not is_offloaded(model)
 
 
+class Prompted(torch.nn.Module):
+    """Learns embeddings that go before the tokens' of a frozen model, as prompt tuning does."""
+
+    def __init__(self):
+        super().__init__()
+        self.lm = make(use_cache=False).requires_grad_(False)
+        self.prompt = torch.nn.Parameter(torch.linspace(-1, 1, 3 * models.HIDDEN).view(1, 3, models.HIDDEN))
+
+    def forward(self, input_ids, labels):
+        words = self.lm.get_input_embeddings()(input_ids)
+        embedded = torch.cat([self.prompt.expand(len(words), -1, -1), words], dim=1)
+        ignored = labels.new_full((len(words), 3), -100)
+        return self.lm(inputs_embeds=embedded, labels=torch.cat([ignored, labels], dim=1))
+
+
+def test_a_prompt_in_front_of_a_frozen_model_is_learned_in_pieces(capsys):
+    model = Prompted()
+    whole = train(model)
+    ebbtide.offload(model, strict=True, alpha=0.5, **PIECES)
+    found = train(model)
+    assert found.keys() == {"loss", "prompt"} and models.worst_error(found, whole) < 1e-4
+    assert [tally.calls for tally in offloaded_of(model).layers.counts()] == [1, 1]
+    assert our_lines(capsys.readouterr().err) == []
+
+
 def test_a_model_without_attention_is_left_alone(capsys):
     model = torch.nn.Sequential(torch.nn.Linear(4, 4))
     ebbtide.offload(model)

@@ -230,6 +230,26 @@ def test_what_is_asked_for_in_evaluation_leaves_the_call_alone():
     cuts.undo()
 
 
+def test_earlier_keys_and_values_leave_a_training_call_alone_and_say_so(capsys):
+    model, ids = om.make("llama", torch.float32), om.tokens(50)
+
+    def train():
+        model.zero_grad()
+        with torch.no_grad():
+            before = model(ids[:, :20], use_cache=True).past_key_values
+        loss = model(ids[:, 20:], labels=ids[:, 20:], past_key_values=before).loss
+        loss.backward()
+        return {"loss": loss.detach()} | {n: p.grad.clone() for n, p in model.named_parameters()}
+
+    expected = train()
+    cuts = wrap_layers(model, OPTIONS, KeepStore())
+    om.assert_same_bits(train(), expected)
+    assert [tally.calls for tally in cuts.counts()] == [0] * om.LAYERS
+    cuts.undo()
+    (line,) = our_lines(capsys.readouterr().err)
+    assert "are not offloaded in calls with keys and values of earlier tokens" in line
+
+
 def test_hidden_states_of_layers_are_still_told():
     model, ids = om.make("llama"), om.tokens(50)
     expected = model(ids, output_hidden_states=True).hidden_states

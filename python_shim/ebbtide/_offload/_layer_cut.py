@@ -71,13 +71,12 @@ class CutLayer(Unpickled):
             raise EbbtideError(line)
         self._shared.tell_once(kind, reason, line)
 
-    def _tell_of_captured(self, names: Sequence[str]) -> None:
-        """Said once for each class and what is asked of it."""
-        kind, asked = type(self._layer).__name__, ", ".join(f"output_{name}" for name in names)
-        line = f"layers ({kind}) are not cut into pieces but saved and run whole in calls that ask for what is inside of them: {asked}"
+    def _tell(self, what: str) -> None:
+        """Of calls that are not cut, though the layer is. Said once for each class."""
+        kind = type(self._layer).__name__
         if self._shared.options.strict:
-            raise EbbtideError(line)
-        self._shared.tell_once(kind, asked, line)
+            raise EbbtideError(f"layers ({kind}) {what}")
+        self._shared.tell_once(kind, what, f"layers ({kind}) {what}")
 
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,7 +90,10 @@ class CutLayer(Unpickled):
         x = input_of(args, kwargs)
         caches = [value for value in (*args, *kwargs.values()) if _is_cache(value)]
         if caches:
-            if not trains or any(cache.get_seq_length() for cache in caches):
+            is_filled = any(cache.get_seq_length() for cache in caches)
+            if trains and is_filled:
+                self._tell("are not offloaded in calls with keys and values of earlier tokens, as prefix tuning makes them")
+            if not trains or is_filled:
                 return self._own(*args, **kwargs)
             # As transformers' own checkpointing does: an empty cache has no part in training.
             args = tuple(None if _is_cache(value) else value for value in args)
@@ -101,7 +103,8 @@ class CutLayer(Unpickled):
             return self._run(x, args, kwargs, trains)
         if not trains:
             return self._own(*args, **kwargs)
-        self._tell_of_captured(sorted(asked))
+        names = ", ".join(f"output_{name}" for name in sorted(asked))
+        self._tell(f"are not cut into pieces but saved and run whole in calls that ask for what is inside of them: {names}")
         return self._run_whole(x, args, kwargs)
 
     def _moved_here(self, args: Any, kwargs: Any) -> Any:

@@ -62,6 +62,8 @@ class Offloaded(Unpickled):
     def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
         self.lm = _causal_lm.find_causal_lm(model)
         self.root = self.lm if self.lm is not None else model
+        # Of what is around it, too: prompts that are learned pass through a model that is frozen itself.
+        self._is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
         if chosen == AUTO and options.hbm is None:
             options = dataclasses.replace(options, fetches_early=True)
         self.options = options
@@ -95,7 +97,7 @@ class Offloaded(Unpickled):
 
     def enable(self) -> None:
         """Raises EbbtideError, and leaves the model as it was, if nothing can be offloaded."""
-        if not any(parameter.requires_grad for parameter in self.root.parameters()):
+        if self._is_frozen:
             raise EbbtideError(
                 f"{self.name} is frozen: no parameter requires a gradient, so nothing is saved for "
                 "backward; add an adapter or requires_grad_() first"
