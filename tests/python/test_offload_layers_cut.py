@@ -250,6 +250,15 @@ def test_earlier_keys_and_values_leave_a_training_call_alone_and_say_so(capsys):
     assert "are not offloaded in calls with keys and values of earlier tokens" in line
 
 
+def test_a_cache_of_recurrent_layers_alone_is_no_part_of_training():
+    model, ids = om.make("mamba", torch.float32, extra={}), om.tokens(50)
+    expected = om.gradients(model, ids, use_cache=True)
+    cuts = wrap_layers(model, Options(mini_sequence=16, keep_last=0), om.CopyStore())
+    assert om.worst_error(om.gradients(model, ids, use_cache=True), expected) < 1e-4
+    assert [tally.calls for tally in cuts.counts()] == [1] * om.LAYERS
+    cuts.undo()
+
+
 def test_hidden_states_of_layers_are_still_told():
     model, ids = om.make("llama"), om.tokens(50)
     expected = model(ids, output_hidden_states=True).hidden_states

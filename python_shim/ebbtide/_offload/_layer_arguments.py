@@ -66,6 +66,19 @@ def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
     return value
 
 
+def is_cache(value: Any) -> bool:
+    """A cache of keys and values, whatever its class."""
+    return hasattr(value, "get_seq_length") and hasattr(value, "update")
+
+
+def is_filled(cache: Any) -> bool:
+    """Whether it holds something of earlier tokens."""
+    try:
+        return bool(cache.get_seq_length())
+    except ValueError:  # one of recurrent layers alone knows no length
+        return bool(cache.has_previous_state())
+
+
 class LayerCall:
     """One call. Holds the arguments beside the input, not the input itself."""
 

@@ -14,7 +14,7 @@ from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
 from ._layer_ambient import Parameters, generator_of
-from ._layer_arguments import CannotCut, LayerCall, input_of, map_tensors, tensors_in
+from ._layer_arguments import CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
 from ._layer_find import width_of
@@ -88,24 +88,21 @@ class CutLayer(Unpickled):
         )
         args, kwargs = self._moved_here(args, kwargs)
         x = input_of(args, kwargs)
-        caches = [value for value in (*args, *kwargs.values()) if _is_cache(value)]
-        if caches:
-            is_filled = any(cache.get_seq_length() for cache in caches)
-            if trains and is_filled:
-                self._tell("are not offloaded in calls with keys and values of earlier tokens, as prefix tuning makes them")
-            if not trains or is_filled:
-                return self._own(*args, **kwargs)
-            # As transformers' own checkpointing does: an empty cache has no part in training.
-            args = tuple(None if _is_cache(value) else value for value in args)
-            kwargs = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
+        caches = [value for value in (*args, *kwargs.values()) if is_cache(value)]
         asked = captured_outputs()
-        if not asked:
-            return self._run(x, args, kwargs, trains)
         if not trains:
+            return self._own(*args, **kwargs) if caches or asked else self._run(x, args, kwargs, trains)
+        if any(map(is_filled, caches)):
+            self._tell("are not offloaded in calls with keys and values of earlier tokens, as prefix tuning makes them")
             return self._own(*args, **kwargs)
-        names = ", ".join(f"output_{name}" for name in sorted(asked))
-        self._tell(f"are not cut into pieces but saved and run whole in calls that ask for what is inside of them: {names}")
-        return self._run_whole(x, args, kwargs)
+        if caches:  # As transformers' own checkpointing does: an empty cache has no part in training.
+            args = tuple(None if is_cache(value) else value for value in args)
+            kwargs = {name: None if is_cache(value) else value for name, value in kwargs.items()}
+        if asked:
+            names = ", ".join(f"output_{name}" for name in sorted(asked))
+            self._tell(f"are not cut into pieces but saved and run whole in calls that ask for what is inside of them: {names}")
+            return self._run_whole(x, args, kwargs)
+        return self._run(x, args, kwargs, trains)
 
     def _moved_here(self, args: Any, kwargs: Any) -> Any:
         """The arguments on the layer's own device, if they lie on others of its kind.
@@ -250,8 +247,3 @@ class CutLayer(Unpickled):
 
 
 def _nothing() -> None: ...
-
-
-def _is_cache(value: Any) -> bool:
-    """A cache of keys and values, whatever its class."""
-    return hasattr(value, "get_seq_length") and hasattr(value, "update")
