@@ -1,5 +1,6 @@
 #include "dryrun/core/report.h"
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -48,8 +49,15 @@ void write_file(const char* variable, const std::string& path, const std::string
   std::fclose(file);
 }
 
+// An empty report: a device was used by a program that did not come to its end.
+void leave_mark(const std::string& path) {
+  if (path.empty()) return;
+  if (std::FILE* file = std::fopen(path.c_str(), "a")) std::fclose(file);
+}
+
 void finish() {
-  if (getpid() != reporting_process) return;
+  static std::atomic<bool> is_finished = false;
+  if (getpid() != reporting_process || is_finished.exchange(true)) return;
   Simulator& simulator = Simulator::instance();
   const std::int64_t reads = simulator.counters().uncomputed_reads;
   if (reads > 0) {
@@ -116,9 +124,13 @@ std::string make_report() {
   return json + "\n}\n";
 }
 
-void write_report_at_exit() {
+void write_report_at_exit(const std::string& path) {
   reporting_process = getpid();
+  leave_mark(path);
   std::atexit(finish);
+  // After Ctrl-C the interpreter kills itself behind its own handlers: those of atexit do not run.
+  using Register = int (*)(void (*)());
+  if (const auto at_exit = reinterpret_cast<Register>(dlsym(RTLD_DEFAULT, "Py_AtExit"))) at_exit(finish);
 }
 
 }  // namespace ebbtide::dryrun

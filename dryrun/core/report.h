@@ -7,8 +7,9 @@
 
 namespace ebbtide::dryrun {
 
-// Registers the writing at exit, for this process and not for children forked from it.
-void write_report_at_exit();
+// Registers the writing at exit, for this process and not for children forked from it. Until then the report at
+// `path` is empty.
+void write_report_at_exit(const std::string& path);
 
 // Writes what is written at exit and ends the process with status 0, from any thread.
 EBBTIDE_DRYRUN_API [[noreturn]] void end_program();

@@ -66,7 +66,7 @@ Simulator::Simulator() {
     }
     devices_.push_back(std::move(memory));
   }
-  write_report_at_exit();
+  write_report_at_exit(settings_.report_path);
 }
 
 DeviceMemory* Simulator::memory_of(std::uintptr_t address) {

@@ -34,6 +34,10 @@ _PRELOADED = (
 _SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B?|B)?$")
 _GIB = 1 << 30
 _ALLOWED_COUNT = range(1, 17)
+_CUT_SHORT = (
+    "no report: the program ended at once (a signal, a crash, os._exit), without what programs do at exit; "
+    "--steps N ends it with a report"
+)
 
 
 class DryrunError(Exception):
@@ -157,24 +161,46 @@ def _check_writable(setting: str, path: str | None) -> None:
         raise DryrunError(f"{setting} {path}: cannot be written; give a file in a folder of yours")
 
 
+def read_report(path: pathlib.Path) -> dict[str, Any] | None:
+    """None where no device was used. Empty where one was, by a program that did not come to its end."""
+    if not path.exists():
+        return None
+    text = path.read_text()
+    if not text:
+        path.unlink()
+    found: dict[str, Any] = json.loads(text or "{}")
+    return found
+
+
+def _wait(program: subprocess.Popen[bytes]) -> int:
+    """Its exit status. Ctrl-C is the program's: what it left behind is told."""
+    while True:
+        try:
+            return program.wait()
+        except KeyboardInterrupt:
+            continue
+
+
 def _run_once(
     command: list[str], variables: dict[str, str], report: pathlib.Path, timeline: str | None
 ) -> tuple[int, dict[str, Any] | None]:
-    """Exit status and report; None where no device was used. Raises OSError."""
+    """Exit status and report, see read_report. Raises OSError."""
     with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
         spans = pathlib.Path(scratch) / "timeline.json"
         variables = variables | {"EBBTIDE_DRYRUN_TIMELINE": str(spans) if timeline else ""}
         report.unlink(missing_ok=True)
-        status = subprocess.call(command, env={**os.environ, **variables})
+        status = _wait(subprocess.Popen(command, env={**os.environ, **variables}))
         if timeline and spans.exists():
             _timeline.write(json.loads(spans.read_text()), pathlib.Path(timeline))
-    found = json.loads(report.read_text()) if report.exists() else None
-    return (128 - status if status < 0 else status), found
+    return (128 - status if status < 0 else status), read_report(report)
 
 
 def _tell(report: dict[str, Any] | None, device: str) -> None:
     if report is None:
         print("ebbtide dryrun: the program used no device", file=sys.stderr)
+        return
+    if not report:
+        print(f"ebbtide dryrun: {_CUT_SHORT}", file=sys.stderr)
         return
     print(summary(report), file=sys.stderr)
     assumed = _devices.load(device).assumed(among_ranks="rank" in report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import json
 import os
 import pathlib
 import signal
@@ -96,10 +95,11 @@ class Runner:
             command = [part.replace(PLACE, str(length)) for part in self._command]
             environment = {**os.environ, **variables, **setting.variables}
             status, said = self._call(command, environment)
-            if status == -signal.SIGABRT and not report.exists():
+            found = _dryrun.read_report(report)
+            if status == -signal.SIGABRT and not found:
                 # A thread of autograd's that still holds the error of a full device may abort an ending interpreter.
                 status, said = self._call(command, environment)
-            found = json.loads(report.read_text()) if report.exists() else None
+                found = _dryrun.read_report(report)
         return judged(length, status, said, found)
 
     def _call(self, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
@@ -146,7 +146,7 @@ def judged(length: int, status: int, said: str, report: Mapping[str, Any] | None
         limit = "device"
     if report is None:
         raise FitError(f"at length {length} the program used no device: {last}")
-    if status != 0 and not limit:
+    if not report or (status != 0 and not limit):
         raise FitError(
             f"at length {length} the program fails: {last} (--most keeps lengths shorter, if that is why)"
         )

@@ -104,5 +104,5 @@ def simulate(
         text=True,
         timeout=TIMEOUT_S,
     )
-    written = json.loads(report.read_text()) if report.exists() else None
+    written = dryrun_module().read_report(report) or None
     return Simulated(done.stdout, done.stderr, done.returncode, written)
