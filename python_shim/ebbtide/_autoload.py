@@ -24,6 +24,10 @@ def init() -> None:
     if _is_compile_worker():
         return
     try:
+        if _is_set("EBBTIDE_DRYRUN_DEVICE", ""):
+            from ._higher_order import install as let_pass
+
+            let_pass()
         if _is_set("EBBTIDE_DRYRUN_RANK", ""):
             from ._lone_rank import install as lone_rank
 
