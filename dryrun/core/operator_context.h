@@ -30,7 +30,8 @@ struct OperatorContext {
   // Kernels that it launched itself, and the stream of the last; what they take is known when it ends.
   int launches = 0;
   StreamClock* stream = nullptr;
-  // True while autograd runs backward: what is computed then is a gradient or a recomputation.
+  // True while autograd runs backward, and behind it until the next forward pass: what is computed then is a
+  // gradient, a recomputation, an optimizer's or an evaluation's, and no part of a training step's forward.
   bool is_in_backward = false;
   // Copies of more bytes than this are not carried out; negative: the general limit.
   std::int64_t copy_limit = -1;

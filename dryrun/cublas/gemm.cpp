@@ -131,6 +131,34 @@ cublasStatus_t cublasDgemmStridedBatched(cublasHandle_t handle, cublasOperation_
   return note(handle, {m, n, k, batch, CUDA_R_64F, CUDA_R_64F, CUDA_R_64F});
 }
 
+cublasStatus_t cublasCgemm_v2(cublasHandle_t handle, cublasOperation_t, cublasOperation_t, int m,
+                              int n, int k, const cuComplex*, const cuComplex*, int,
+                              const cuComplex*, int, const cuComplex*, cuComplex*, int) {
+  return note(handle, {m, n, k, 1, CUDA_C_32F, CUDA_C_32F, CUDA_C_32F, uses_tensor_float(handle)});
+}
+cublasStatus_t cublasZgemm_v2(cublasHandle_t handle, cublasOperation_t, cublasOperation_t, int m,
+                              int n, int k, const cuDoubleComplex*, const cuDoubleComplex*, int,
+                              const cuDoubleComplex*, int, const cuDoubleComplex*,
+                              cuDoubleComplex*, int) {
+  return note(handle, {m, n, k, 1, CUDA_C_64F, CUDA_C_64F, CUDA_C_64F});
+}
+cublasStatus_t cublasCgemmStridedBatched(cublasHandle_t handle, cublasOperation_t,
+                                         cublasOperation_t, int m, int n, int k, const cuComplex*,
+                                         const cuComplex*, int, long long, const cuComplex*, int,
+                                         long long, const cuComplex*, cuComplex*, int, long long,
+                                         int batch) {
+  return note(handle,
+              {m, n, k, batch, CUDA_C_32F, CUDA_C_32F, CUDA_C_32F, uses_tensor_float(handle)});
+}
+cublasStatus_t cublasZgemmStridedBatched(cublasHandle_t handle, cublasOperation_t,
+                                         cublasOperation_t, int m, int n, int k,
+                                         const cuDoubleComplex*, const cuDoubleComplex*, int,
+                                         long long, const cuDoubleComplex*, int, long long,
+                                         const cuDoubleComplex*, cuDoubleComplex*, int, long long,
+                                         int batch) {
+  return note(handle, {m, n, k, batch, CUDA_C_64F, CUDA_C_64F, CUDA_C_64F});
+}
+
 // A matrix and a vector: bound by memory, whatever its rows begin at.
 cublasStatus_t cublasSgemv_v2(cublasHandle_t handle, cublasOperation_t, int m, int n, const float*,
                               const float*, int, const float*, int, const float*, float*, int) {

@@ -41,10 +41,12 @@ class Alike {
 };
 
 bool is_narrowed(at::ScalarType to, at::ScalarType from) {
+  const bool is_half = from == at::kBFloat16 || from == at::kHalf;
+  if (c10::isFloat8Type(to)) return from == at::kFloat || is_half;
   return from == at::kFloat && (to == at::kBFloat16 || to == at::kHalf);
 }
 
-// Torch has vectors for float32 that becomes narrower, and for no other conversion.
+// Torch has vectors for floating-point numbers that become narrower, and for no other conversion.
 bool copies_single_elements(const at::Tensor& to, const at::Tensor& from) {
   if (!to.is_cuda() || !from.is_cuda()) return false;
   const bool is_vectorised =

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/graph_task.h>
 
+#include "dryrun/torch/step_watch.h"
 #include "dryrun/torch/typical_tensor.h"
 
 namespace ebbtide::dryrun {
@@ -17,7 +18,7 @@ ContextScope::ContextScope(const OperatorFacts& facts, const CallTensors& tensor
   context.put_typical = &put_typical;
   context.copy_limit = -1;
   context.launches = 0;
-  context.is_in_backward = is_in_backward();
+  context.is_in_backward = is_in_backward() || is_beside_training();
   const bool reads_values =
       facts.kind == OperatorKind::kCopy || facts.kind == OperatorKind::kRead;
   context.reads_scratch = !reads_values;

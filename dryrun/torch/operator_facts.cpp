@@ -20,7 +20,9 @@ const Names kEmptyOperators{"aten::empty", "aten::empty_strided", "aten::_empty_
 const Names kSizeDecidingOperators{"aten::nonzero",    "aten::_unique",
                                    "aten::_unique2",   "aten::unique_consecutive",
                                    "aten::unique_dim", "aten::unique_dim_consecutive"};
-const Names kOverwritingOperators{"aten::fill_", "aten::random_", "aten::bernoulli_"};
+const Names kOverwritingOperators{"aten::fill_",       "aten::random_",     "aten::bernoulli_",
+                                  "aten::normal_",     "aten::uniform_",    "aten::exponential_",
+                                  "aten::log_normal_", "aten::geometric_",  "aten::cauchy_"};
 // Cheap on the host, and used on small known data: positions, masks, scales. Without the trailing
 // "_".
 const Names kFloatOperators{
@@ -50,6 +52,20 @@ const Names kLookingUpOperators{"aten::embedding",         "aten::index_select",
                                 "aten::take",              "aten::nll_loss_forward",
                                 "aten::nll_loss_backward", "aten::nll_loss2d_forward",
                                 "aten::nll_loss2d_backward"};
+// Ask one of their arguments, "self", for its shape only.
+const Names kShapeOnlyOperators{
+    "aten::max_pool2d_with_indices_backward", "aten::max_pool3d_with_indices_backward",
+    "aten::avg_pool2d_backward",              "aten::avg_pool3d_backward",
+    "aten::_adaptive_avg_pool2d_backward",    "aten::_adaptive_avg_pool3d_backward",
+    "aten::adaptive_max_pool2d_backward",     "aten::adaptive_max_pool3d_backward",
+    "aten::reflection_pad1d_backward",        "aten::reflection_pad2d_backward",
+    "aten::replication_pad1d_backward",       "aten::replication_pad2d_backward"};
+// Write at the places that an argument names, and leave the rest of "self" alone.
+const std::unordered_map<std::string_view, Placing> kPlacingOperators{
+    {"aten::_index_put_impl_", Placing::kIndices}, {"aten::index_copy_", Placing::kSource},
+    {"aten::index_add_", Placing::kSource},        {"aten::index_reduce_", Placing::kSource},
+    {"aten::index_fill_", Placing::kSlices},       {"aten::scatter_", Placing::kElements},
+    {"aten::scatter_add_", Placing::kElements},    {"aten::scatter_reduce_", Placing::kElements}};
 const Names kAttentionOperators{"aten::_flash_attention_forward", "aten::_flash_attention_backward",
                                 "aten::_efficient_attention_forward", "aten::_efficient_attention_backward",
                                 "aten::_cudnn_attention_forward", "aten::_cudnn_attention_backward"};
@@ -68,9 +84,11 @@ const std::unordered_map<std::string_view, RowKernel> kRowKernels{
     {"aten::amax", RowKernel::kReduction},
     {"aten::native_layer_norm", RowKernel::kNorm},
     {"aten::_fused_rms_norm", RowKernel::kNorm},
+    {"aten::native_group_norm", RowKernel::kReadTwice},
+    {"aten::native_group_norm_backward", RowKernel::kBackwardReadsTwice},
+    {"aten::native_batch_norm", RowKernel::kReadTwice},
+    {"aten::native_batch_norm_backward", RowKernel::kBackwardReadsTwice},
     {"aten::native_layer_norm_backward", RowKernel::kNormBackward},
-    {"aten::native_batch_norm", RowKernel::kBatchNorm},
-    {"aten::native_batch_norm_backward", RowKernel::kBatchNormBackward},
     {"aten::_fused_rms_norm_backward", RowKernel::kNormBackward}};
 
 int argument_named(const c10::FunctionSchema& schema, std::initializer_list<const char*> names) {
@@ -87,6 +105,7 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
   const auto rows = kRowKernels.find(base);
   if (rows != kRowKernels.end()) facts.rows = rows->second;
   facts.is_convolution = base.starts_with("aten::convolution");
+  if (base == "aten::native_batch_norm") facts.trains = argument_named(schema, {"training"});
   facts.is_grouped_product = kGroupedProducts.contains(base);
   facts.updates_parameters = base.starts_with("aten::_fused_ad") ||
                              base.starts_with("aten::_fused_sgd") ||
@@ -99,6 +118,10 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
     // Zeros, which are filled in by another operator, and a value in each row.
     facts.scatters = is_loss && base.ends_with("_backward");
   }
+  if (kShapeOnlyOperators.contains(base)) facts.shape_only = argument_named(schema, {"self"});
+  const auto placing = kPlacingOperators.find(base);
+  if (placing != kPlacingOperators.end()) facts.placing = placing->second;
+  facts.is_bag = base == "aten::_embedding_bag" || base == "aten::_embedding_bag_forward_only";
   if (!kAttentionOperators.contains(base)) return;
   AttentionArguments at;
   at.query = static_cast<std::size_t>(argument_named(schema, {"query"}));

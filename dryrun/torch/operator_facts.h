@@ -35,7 +35,10 @@ struct Choice {
 };
 
 // Kernels that reduce rows, and go over them more than once (row_passes.cpp).
-enum class RowKernel { kNone, kSoftmax, kSoftmaxBackward, kNorm, kNormBackward, kBatchNorm, kBatchNormBackward, kReduction };
+enum class RowKernel { kNone, kSoftmax, kSoftmaxBackward, kNorm, kNormBackward, kReduction, kReadTwice, kBackwardReadsTwice };
+
+// What says how much of a tensor is written that an operator changes here and there (placed_bytes.cpp).
+enum class Placing { kNone, kSource, kElements, kSlices, kIndices };
 
 struct OperatorFacts {
   std::string name;  // with overload: "aten::add_.Tensor"
@@ -54,11 +57,15 @@ struct OperatorFacts {
   bool updates_parameters = false;  // an optimizer's own operator
   bool scatters = false;            // its result is another's zeros but for the places that are named
   int looked_up = -1;               // argument of which only what the others name is read; -1: none
+  int shape_only = -1;              // argument of which nothing is read but its shape; -1: none
+  Placing placing = Placing::kNone;
+  bool is_bag = false;              // sums up rows that its indices name: as many as these are are read
   bool is_pointwise = false;        // goes through its tensors element by element
   bool is_foreach = false;          // of lists of tensors, a kernel for many of them
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
   bool is_convolution = false;
+  int trains = -1;                  // argument of a batch norm that says whether it does; -1: no such
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results
   bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument

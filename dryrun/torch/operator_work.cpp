@@ -3,6 +3,7 @@
 #include "dryrun/torch/attention_work.h"
 #include "dryrun/torch/element_loop.h"
 #include "dryrun/torch/number_kind.h"
+#include "dryrun/torch/placed_bytes.h"
 #include "dryrun/torch/row_passes.h"
 
 namespace ebbtide::dryrun {
@@ -42,6 +43,25 @@ double bytes_of(const c10::IValue& value) {
   return bytes;
 }
 
+bool lie_in_one_place(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.defined() || !b.defined() || !a.is_cuda() || a.layout() != at::kStrided || b.layout() != at::kStrided) return false;
+  return a.unsafeGetTensorImpl()->data() == b.unsafeGetTensorImpl()->data() && a.sizes() == b.sizes() && a.strides() == b.strides();
+}
+
+// Lists of one length are of one operator: the first tensor tells.
+bool are_the_same(const c10::List<at::Tensor>& a, const c10::List<at::Tensor>& b) {
+  return !a.empty() && a.size() == b.size() && lie_in_one_place(a.get(0), b.get(0));
+}
+
+// The same tensor once more (a square's two factors): it is in the cache when it is read again.
+bool is_again(const c10::IValue* arguments, std::size_t i) {
+  for (std::size_t j = 0; j < i; ++j) {
+    if (arguments[j].isTensor() && arguments[i].isTensor() && lie_in_one_place(arguments[j].toTensor(), arguments[i].toTensor())) return true;
+    if (arguments[j].isTensorList() && arguments[i].isTensorList() && are_the_same(arguments[j].toTensorList(), arguments[i].toTensorList())) return true;
+  }
+  return false;
+}
+
 bool is_of_narrow(const c10::IValue& list) {
   if (!list.isTensorList() || list.toTensorList().empty()) return false;
   return list.toTensorList().get(0).element_size() == 2;
@@ -75,8 +95,11 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
   takes_single_elements_ = takes_single_elements(facts, arguments, argument_count);
   if (facts.is_foreach && is_of_narrow(arguments[0])) byte_factor_ = kNarrowForeachBytes;
   for (std::size_t i = 0; i < argument_count; ++i) {
-    if (static_cast<int>(i) == facts.looked_up) continue;
-    const double bytes = bytes_of(arguments[i]);
+    if (static_cast<int>(i) == facts.looked_up || static_cast<int>(i) == facts.shape_only) continue;
+    if ((facts.is_pointwise || facts.is_foreach) && facts.roles[i] == ArgumentRole::kRead && is_again(arguments, i)) continue;
+    const double bytes = i == 0 && facts.placing != Placing::kNone ? placed_bytes(facts, arguments)
+                         : i == 0 && facts.is_bag                  ? bag_bytes(arguments)
+                                                                   : bytes_of(arguments[i]);
     const bool is_overwritten = facts.overwrites || facts.kind == OperatorKind::kCopy;
     const bool is_read = facts.roles[i] == ArgumentRole::kRead ||
                          (facts.roles[i] == ArgumentRole::kWritten && !is_overwritten);

@@ -26,18 +26,18 @@ namespace {
 // rows of 128 take 7.5 and 12.7 us forward, 27 and 51 backward, 1024 of 12288 31 forward (same
 // source; on a GB300, with 1.7 times the bandwidth, 8, 14, 29, 56 and 30).
 //
-// Batch norms (aten/src/ATen/native/cuda/Normalization.cuh): forward in training reads its input for the
-// statistics and again for the result, backward gradient and input for the sums and again for the result.
-//
 // Reductions over some dimensions read once, at 0.49 to 0.65 of the bandwidth of an H100 (of rows
 // of 128 in float32, of columns in bfloat16, 105 to 210 MB): as if half were read again.
+//
+// Norms over groups and batches (group_norm_kernel.cu, Normalization.cuh): forward reads for the sums, and
+// again for the result; backward reads input and gradient twice. With statistics of before a batch's are not
+// taken: one pass.
 //
 // Other sources: Liger-Kernel's benchmark/data/all_benchmark_data.csv (cross_entropy, layer_norm,
 // megatron_rms_norm: torch's and Hugging Face's rows), and a trace of Llama 3.2 on an H100
 // (TraceLens, evals/.../llama3_2).
 constexpr double kSharedRow = 48.0 * 1024;
 constexpr double kReadAgainByReductions = 0.5;
-constexpr std::size_t kTrains = 5;  // native_batch_norm's argument that says whether it is training
 constexpr double kMostSerialRows = 64 * 1024;  // of a weight's gradient
 
 double all_bytes(const at::Tensor& tensor) {
@@ -75,6 +75,13 @@ void add_norm_backward(const at::Tensor& gradient, const c10::IValue& normalized
   if (work.rows.blocks <= kMostSerialRows) work.rows.serial = work.rows.blocks;
 }
 
+// Whether a batch norm takes the statistics that it was given. Group norms have no such argument.
+bool takes_running_statistics(const OperatorFacts& facts, const c10::IValue* arguments) {
+  if (facts.trains < 0) return false;
+  const c10::IValue& trains = arguments[facts.trains];
+  return trains.isBool() && !trains.toBool();
+}
+
 }  // namespace
 
 void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Work& work) {
@@ -98,11 +105,11 @@ void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Wo
         work.bytes += kReadAgainByReductions * all_bytes(first);
       }
       break;
-    case RowKernel::kBatchNorm:
-      if (arguments[kTrains].toBool()) work.bytes += all_bytes(first);
+    case RowKernel::kReadTwice:
+      if (!takes_running_statistics(facts, arguments)) work.bytes += all_bytes(first);
       break;
-    case RowKernel::kBatchNormBackward:
-      work.bytes += all_bytes(first) + all_bytes(arguments[1].toTensor());
+    case RowKernel::kBackwardReadsTwice:
+      work.bytes += 2 * all_bytes(first);
       break;
     case RowKernel::kNormBackward:
       add_norm_backward(first, arguments[2], work);

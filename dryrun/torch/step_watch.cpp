@@ -13,6 +13,15 @@ namespace ebbtide::dryrun {
 
 namespace {
 
+// Whether autograd will want to know of it: what an optimizer or an evaluation works on does not require gradients, or they are off.
+bool is_recorded(const torch::jit::Stack& stack, std::size_t argument_count) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (std::size_t i = stack.size() - argument_count; i < stack.size(); ++i) {
+    if (stack[i].isTensor() && stack[i].toTensor().defined() && stack[i].toTensor().requires_grad()) return true;
+  }
+  return false;
+}
+
 class Watch {
  public:
   void see(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
@@ -23,10 +32,11 @@ class Watch {
   void note(const OperatorFacts& facts, const torch::jit::Stack& stack, bool is_in_backward) {
     const std::lock_guard lock(mutex_);
     if (is_in_backward) {
-      had_backward_ = saw_backward_ = true;
+      had_backward_ = saw_backward_ = is_beside_ = true;
       is_updated_ = is_updated_ || facts.updates_parameters;
       return;
     }
+    if (is_beside_ && is_recorded(stack, facts.roles.size())) is_beside_ = false;
     if (facts.writes && facts.kind == OperatorKind::kCompute) {
       is_updated_ = is_updated_ || (had_backward_ && !at::GradMode::is_enabled());
       return;
@@ -37,6 +47,7 @@ class Watch {
   }
 
   bool saw_backward() const { return saw_backward_; }
+  bool is_beside() const { return is_beside_; }
 
   void end() {
     const std::lock_guard lock(mutex_);
@@ -67,6 +78,7 @@ class Watch {
   bool is_updated_ = false;
   std::atomic<int> steps_ = 0;
   std::atomic<bool> saw_backward_ = false;
+  std::atomic<bool> is_beside_ = false;  // see is_beside_training
   std::int64_t vocabulary_ = 0;  // elements of the step's first table
 };
 
@@ -84,5 +96,7 @@ void watch_step(const OperatorFacts& facts, const torch::jit::Stack& stack, bool
 void end_watched_step() { watch().end(); }
 
 bool saw_backward() { return watch().saw_backward(); }
+
+bool is_beside_training() { return watch().is_beside(); }
 
 }  // namespace ebbtide::dryrun

@@ -21,4 +21,7 @@ void end_watched_step();
 // Whether autograd has run an operator on a device, from any thread.
 bool saw_backward();
 
+// From a backward on until an operator that autograd records: an optimizer's products, an evaluation's.
+bool is_beside_training();
+
 }  // namespace ebbtide::dryrun

@@ -1,0 +1,38 @@
+"""MFU counts a training step's own forward pass: not an optimizer's products, not an evaluation."""
+
+from __future__ import annotations
+
+import pytest
+from dryrun_run import simulate
+
+PROGRAM = """
+import torch.utils.checkpoint
+model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(4))).cuda()
+optimizer = {optimizer}
+checkpoint = torch.utils.checkpoint.checkpoint
+for _ in range(4):
+    x = model[0](torch.empty(512, 1024, device="cuda"))
+    {forward}
+    x.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    {behind}
+print("null")
+"""
+PLAIN = "x = model[1:](x)"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "forward", "behind"),
+    [
+        ("torch.optim.SGD(model.parameters(), 0.1)", PLAIN, ""),
+        ("torch.optim.Muon(model.parameters())", PLAIN, ""),
+        ("torch.optim.SGD(model.parameters(), 0.1)", "x = checkpoint(model[1:], x, use_reentrant=True)", ""),
+        ("torch.optim.SGD(model.parameters(), 0.1)", "x = checkpoint(model[1:], x, use_reentrant=False)", ""),
+        ("torch.optim.SGD(model.parameters(), 0.1)", PLAIN, "torch.no_grad()(model)(x)"),
+    ],
+)
+def test_forward_operations_are_those_of_the_model_once(tmp_path, optimizer, forward, behind):
+    done = simulate(PROGRAM.format(optimizer=optimizer, forward=forward, behind=behind), tmp_path)
+    done.answer()
+    assert done.report["time"]["forward_flops"] == pytest.approx(4 * 2 * 512 * 1024**2)
