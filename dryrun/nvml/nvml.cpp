@@ -1,4 +1,4 @@
-// The few NVML functions that torch asks for. NVML's header is not in torch's packages, so the few
+// The few NVML functions that torch asks for, and those of programs that log what a device does. NVML's header is not in torch's packages, so the few
 // types are written out; anything else of NVML is absent, which callers treat as "not there".
 #include <cstdio>
 #include <cstring>
@@ -13,6 +13,15 @@ constexpr int kNotSupported = 3;
 
 struct Memory {
   unsigned long long total, free, used;
+};
+
+struct MemoryV2 {
+  unsigned int version;
+  unsigned long long total, reserved, free, used;
+};
+
+struct Utilization {
+  unsigned int gpu, memory;
 };
 
 using Device = void*;
@@ -71,6 +80,41 @@ int nvmlDeviceGetMemoryInfo(Device device, Memory* memory) {
   memory->free = memory->total - memory->used;
   return kSuccess;
 }
+int nvmlDeviceGetMemoryInfo_v2(Device device, MemoryV2* memory) {
+  Memory plain{};
+  nvmlDeviceGetMemoryInfo(device, &plain);
+  memory->total = plain.total;
+  memory->reserved = 0;
+  memory->free = plain.free;
+  memory->used = plain.used;
+  return kSuccess;
+}
+// For programs that log it: a device that is always at work.
+int nvmlDeviceGetUtilizationRates(Device device, Utilization* utilization) {
+  const auto use = ebbtide::dryrun::Simulator::instance().use(index_of(device));
+  utilization->gpu = 100;
+  utilization->memory = static_cast<unsigned int>(100 * use.used.value / use.capacity.value);
+  return kSuccess;
+}
+int nvmlDeviceGetIndex(Device device, unsigned int* index) {
+  *index = static_cast<unsigned int>(index_of(device));
+  return kSuccess;
+}
+int nvmlDeviceGetCudaComputeCapability(Device, int* major, int* minor) {
+  const auto& model = ebbtide::dryrun::Simulator::instance().model();
+  *major = model.major;
+  *minor = model.minor;
+  return kSuccess;
+}
+int nvmlSystemGetDriverVersion(char* version, unsigned int length) {
+  std::snprintf(version, length, "ebbtide-dryrun");
+  return kSuccess;
+}
+// What a simulated device has none of.
+int nvmlDeviceGetTemperature(Device, int, unsigned int*) { return kNotSupported; }
+int nvmlDeviceGetPowerUsage(Device, unsigned int*) { return kNotSupported; }
+int nvmlDeviceGetEnforcedPowerLimit(Device, unsigned int*) { return kNotSupported; }
+int nvmlDeviceGetClockInfo(Device, int, unsigned int*) { return kNotSupported; }
 int nvmlSystemGetCudaDriverVersion_v2(int* version) {
   *version = 13000;
   return kSuccess;

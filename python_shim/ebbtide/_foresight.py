@@ -26,6 +26,11 @@ ALONE = (
 )
 
 
+def duration(seconds: float) -> str:
+    """In seconds, or in milliseconds where these would not show it."""
+    return f"{seconds:.3f} s" if seconds >= 0.1 or seconds < 1e-9 else f"{1e3 * seconds:.3g} ms"
+
+
 def exposed_seconds(time: dict[str, Any]) -> float:
     """Seconds of a step in which the computing stream ran collectives or waited for them."""
     parts = (time["busy_seconds"], time["stalled_seconds"])
@@ -45,8 +50,8 @@ def rank_lines(report: dict[str, Any], seconds: float) -> list[str]:
     time = report["time"]
     exposed = exposed_seconds(time)
     return [
-        f"{where}: {time['collectives']:.0f} collectives of {time['collective_seconds']:.3f} s, "
-        f"{time['collective_bytes'] / _GIB:.2f} GiB sent; not hidden {exposed:.3f} s "
+        f"{where}: {time['collectives']:.0f} collectives of {duration(time['collective_seconds'])}, "
+        f"{time['collective_bytes'] / _GIB:.2f} GiB sent; not hidden {duration(exposed)} "
         f"({_percent(exposed, seconds)})",
         f"assumed of the ranks: {ALONE}",
     ]
@@ -84,15 +89,15 @@ def time_lines(report: dict[str, Any]) -> list[str]:
     seconds = time["step_seconds"]
     if seconds is None:
         seconds = time["total_seconds"]
-        first = f"{seconds:.3f} s in all (predicted); no training step was recognised in it"
+        first = f"{duration(seconds)} in all (predicted); no training step was recognised in it"
     else:
         stalls = stalled_seconds(time)
         count = max(1, time["steps"] - 1)
-        first = f"a step takes {seconds:.3f} s (predicted, mean of {count})"
+        first = f"a step takes {duration(seconds)} (predicted, mean of {count})"
         if time["step_tokens"]:
             whose = " of this rank" if "rank" in report else ""
             first += f", {time['tokens_per_second']:.0f} tokens/s{whose}"
-        first += f", MFU {_percent(time['mfu'], 1)}, stalls {stalls:.3f} s ({_percent(stalls, seconds)})"
+        first += f", MFU {_percent(time['mfu'], 1)}, stalls {duration(stalls)} ({_percent(stalls, seconds)})"
     lines = [first, f"the time goes to {_where(time, seconds)}"]
     lines += rank_lines(report, seconds)
     pinned = report.get("peak_pinned_bytes", 0)

@@ -162,3 +162,24 @@ def test_wrong_settings_of_the_library_simulate_no_device(tmp_path):
     )
     assert done.answer() is False
     assert "EBBTIDE_DRYRUN_CAPACITY=many: not a size" in done.stderr
+
+
+def test_programs_that_log_the_device_are_told_of_it(tmp_path):
+    done = simulate(
+        """
+        x = torch.empty(64 * MIB, dtype=torch.uint8, device="cuda")
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        handle, name, rates = ctypes.c_void_p(), ctypes.create_string_buffer(80), (ctypes.c_uint * 2)()
+        index, watts, version = ctypes.c_uint(9), ctypes.c_uint(), (ctypes.c_uint * 1)()
+        memory = (ctypes.c_ulonglong * 5)()
+        assert nvml.nvmlInit_v2() == 0 and nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) == 0
+        answers = [
+            nvml.nvmlDeviceGetUtilizationRates(handle, rates), nvml.nvmlDeviceGetMemoryInfo_v2(handle, memory),
+            nvml.nvmlDeviceGetIndex(handle, ctypes.byref(index)), nvml.nvmlSystemGetDriverVersion(name, 80),
+            nvml.nvmlDeviceGetPowerUsage(handle, ctypes.byref(watts)),
+        ]
+        print(json.dumps([answers, list(rates), index.value, memory[4] == used(), memory[1] == memory[3] + memory[4]]))
+        """,
+        tmp_path,
+    )
+    assert done.answer() == [[0, 0, 0, 0, 3], [100, 0], 0, True, True]

@@ -299,7 +299,7 @@ def test_a_training_step_counts_its_operations(tmp_path, needs_transformers):
     busy = sum(time["busy_seconds"].values()) + time["waiting_for_host_seconds"]
     assert busy == pytest.approx(time["step_seconds"], rel=0.01)
     text = dryrun_module().summary(done.report)
-    assert f"a step takes {time['step_seconds']:.3f} s" in text and "tokens/s, MFU" in text
+    assert f"a step takes {1e3 * time['step_seconds']:.3g} ms (" in text and "tokens/s, MFU" in text
 
 
 def test_copies_of_swapped_tensors_take_their_bytes_over_the_link(tmp_path, needs_transformers):

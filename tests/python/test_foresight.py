@@ -54,6 +54,11 @@ def test_a_step_is_told_with_where_its_time_goes():
     assert lines[-1].startswith("assumed: a roofline")
 
 
+def test_short_steps_are_told_in_milliseconds():
+    first = _foresight.time_lines(report(step_seconds=0.0004219))[0]
+    assert first.startswith("a step takes 0.422 ms (predicted")
+
+
 def test_a_program_that_never_steps_is_told_so():
     lines = _foresight.time_lines(report(steps=0, step_seconds=None))
     assert lines[0] == "9.000 s in all (predicted); no training step was recognised in it"
