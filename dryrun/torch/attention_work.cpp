@@ -70,6 +70,13 @@ double pairs_of(double queries, double keys, bool is_causal, bool from_first) {
   return both * (both + 1) / 2 + std::max(0.0, queries - keys) * keys;
 }
 
+// Torch's memory-efficient backward names its number of heads as the most keys where nothing is packed.
+bool is_packed(const AttentionArguments& at, const c10::IValue* arguments) {
+  if (at.begins < 0 || at.longest < 0) return false;
+  const c10::IValue& begins = arguments[at.begins];
+  return begins.isTensor() && begins.toTensor().defined() && arguments[at.longest].isInt() && arguments[at.longest].toInt() > 0;
+}
+
 bool is_causal_mask(const c10::IValue& causal) {
   return causal.isBool() ? causal.toBool() : causal.isInt() && causal.toInt() != 0;
 }
@@ -81,12 +88,13 @@ Work attention_work(const AttentionArguments& at, const c10::IValue* arguments) 
   const Shape queries(query, at.is_cudnn);
   const double value_width = static_cast<double>(arguments[at.value].toTensor().size(-1));
   double keys = Shape(arguments[at.key].toTensor(), at.is_cudnn).tokens;
-  if (at.longest >= 0 && arguments[at.longest].isInt() && arguments[at.longest].toInt() > 0) {
+  const bool packed = is_packed(at, arguments);
+  if (packed) {
     keys = std::min(keys, static_cast<double>(arguments[at.longest].toInt()));
   }
   const bool is_causal = is_causal_mask(arguments[at.causal]);
   // Packed: as many full sequences as the tokens make.
-  const double sequences = query.dim() == 3 && keys > 0 ? queries.tokens / keys : 1;
+  const double sequences = packed && keys > 0 ? queries.tokens / keys : 1;
   const double pairs =
       sequences * pairs_of(queries.tokens / sequences, keys, is_causal, at.is_cudnn);
   // Forward: scores and their product with the values. Backward: both again, and three more.

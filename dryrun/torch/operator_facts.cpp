@@ -128,6 +128,7 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
   at.key = static_cast<std::size_t>(argument_named(schema, {"key"}));
   at.value = static_cast<std::size_t>(argument_named(schema, {"value"}));
   at.causal = static_cast<std::size_t>(argument_named(schema, {"is_causal", "custom_mask_type"}));
+  at.begins = argument_named(schema, {"cum_seq_k", "cu_seqlens_k"});
   at.longest = argument_named(schema, {"max_k", "max_seqlen_k"});
   at.is_backward = base.ends_with("_backward");
   at.is_cudnn = base.starts_with("aten::_cudnn");

@@ -23,7 +23,8 @@ enum class OperatorKind {
 // Where attention's operators take what decides their time: positions among the arguments.
 struct AttentionArguments {
   std::size_t query = 0, key = 0, value = 0, causal = 0;
-  int longest = -1;  // most keys of a packed sequence; -1: not given
+  int begins = -1;   // where packed sequences' keys begin; -1: there is no such argument
+  int longest = -1;  // most keys of a packed sequence; means nothing where no beginnings are given
   bool is_backward = false;
   bool is_cudnn = false;  // its heads come before its tokens
 };
