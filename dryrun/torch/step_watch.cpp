@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/AutogradState.h>
 
 #include <atomic>
 #include <mutex>
@@ -13,9 +14,20 @@ namespace ebbtide::dryrun {
 
 namespace {
 
-// Whether autograd will want to know of it: what an optimizer or an evaluation works on does not require gradients, or they are off.
+// Whether a function with a backward of its own runs its forward: what torch.compile makes of a model, or
+// checkpointing. Gradients are off in it as under no_grad, and so are forward ones, which no_grad leaves alone.
+bool is_in_function() {
+  const c10::AutogradState& state = c10::AutogradState::get_tls_state();
+  return !state.get_grad_mode() && !state.get_fw_grad_mode() && !state.get_inference_mode();
+}
+
+// Of a forward pass, as far as the modes tell.
+bool may_be_recorded() { return at::GradMode::is_enabled() || is_in_function(); }
+
+// Whether autograd will want to know of it: what an optimizer or an evaluation works on does not require
+// gradients, or they are off. Within a function it is the function that autograd knows of.
 bool is_recorded(const torch::jit::Stack& stack, std::size_t argument_count) {
-  if (!at::GradMode::is_enabled()) return false;
+  if (!at::GradMode::is_enabled()) return is_in_function();
   for (std::size_t i = stack.size() - argument_count; i < stack.size(); ++i) {
     if (stack[i].isTensor() && stack[i].toTensor().defined() && stack[i].toTensor().requires_grad()) return true;
   }
@@ -38,10 +50,10 @@ class Watch {
     }
     if (is_beside_ && is_recorded(stack, facts.roles.size())) is_beside_ = false;
     if (facts.writes && facts.kind == OperatorKind::kCompute) {
-      is_updated_ = is_updated_ || (had_backward_ && !at::GradMode::is_enabled());
+      is_updated_ = is_updated_ || (had_backward_ && !may_be_recorded());
       return;
     }
-    if (!at::GradMode::is_enabled()) return;
+    if (!may_be_recorded()) return;
     end_step();
     if (facts.is_embedding) count_tokens(stack, facts);
   }

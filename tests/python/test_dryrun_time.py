@@ -75,8 +75,8 @@ print(json.dumps([
     # and keys that are of no use: 245, 460 under a mask
     assert whole == pytest.approx(OPERATOR + (16384 + 245) * key, rel=0.002)
     assert causal == pytest.approx(OPERATOR + (8192 + 460) * key, rel=0.002)
-    assert summed == pytest.approx(3 * 2 * 8192**2 / MEMORY, rel=0.08)
-    assert in_mode == pytest.approx(summed, rel=0.05)
+    assert summed == pytest.approx(OPERATOR + 2 * 2 * 8192**2 / MEMORY, rel=0.01)  # one tensor, read once
+    assert in_mode == pytest.approx(summed, rel=0.1)
     assert copied == pytest.approx((1 << 30) / LINK, rel=0.01)
     # a copy beside a product is hidden, and queries see whether it is over
     assert beside == pytest.approx(product, rel=0.01)

@@ -36,3 +36,34 @@ def test_forward_operations_are_those_of_the_model_once(tmp_path, optimizer, for
     done = simulate(PROGRAM.format(optimizer=optimizer, forward=forward, behind=behind), tmp_path)
     done.answer()
     assert done.report["time"]["forward_flops"] == pytest.approx(4 * 2 * 512 * 1024**2)
+
+
+def test_compiled_micro_batches_are_one_step(tmp_path):
+    done = simulate(
+        """
+from torch._dynamo.backends.common import aot_autograd
+from functorch.compile import make_boxed_func
+model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(4))).cuda()
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+scratch = torch.empty(8, device="cuda")
+
+def with_writing(graph, _):  # as code of inductor's does
+    def run(*tensors):
+        scratch.mul_(2)
+        return graph(*tensors)
+    return make_boxed_func(run)
+
+compiled = torch.compile(model, backend=aot_autograd(fw_compiler=with_writing))
+for _ in range(3):
+    for _ in range(2):
+        (compiled(torch.empty(512, 1024, device="cuda")).sum() / 2).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print("null")
+""",
+        tmp_path,
+    )
+    done.answer()
+    time = done.report["time"]
+    assert time["steps"] == 3
+    assert time["forward_flops"] == pytest.approx(2 * 4 * 2 * 512 * 1024**2)
