@@ -183,3 +183,21 @@ def test_programs_that_log_the_device_are_told_of_it(tmp_path):
         tmp_path,
     )
     assert done.answer() == [[0, 0, 0, 0, 3], [100, 0], 0, True, True]
+
+
+def test_a_library_without_a_stand_in_is_named(tmp_path):
+    done = simulate(
+        """
+        failed = []
+        for work in (torch.fft.rfft, torch.linalg.eigh):
+            try:
+                work(torch.ones(8, 8, device="cuda"))
+            except RuntimeError:
+                failed.append(work.__name__)
+        print(json.dumps(failed))
+        """,
+        tmp_path,
+    )
+    assert len(done.answer()) == 2
+    for library in ("cuFFT", "cuSOLVER"):
+        assert f"ebbtide dryrun: {library} is not simulated; the call fails" in done.stderr
