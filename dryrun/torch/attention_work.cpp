@@ -74,7 +74,8 @@ double pairs_of(double queries, double keys, bool is_causal, bool from_first) {
 bool is_packed(const AttentionArguments& at, const c10::IValue* arguments) {
   if (at.begins < 0 || at.longest < 0) return false;
   const c10::IValue& begins = arguments[at.begins];
-  return begins.isTensor() && begins.toTensor().defined() && arguments[at.longest].isInt() && arguments[at.longest].toInt() > 0;
+  const c10::IValue& longest = arguments[at.longest];
+  return begins.isTensor() && begins.toTensor().defined() && longest.isInt() && longest.toInt() > 0;
 }
 
 bool is_causal_mask(const c10::IValue& causal) {

@@ -9,11 +9,8 @@
 #include <dlfcn.h>
 #include <torch/library.h>
 
-<<<<<<< HEAD
-#include <atomic>
-=======
 #include <array>
->>>>>>> b451c14 (dry run: a CUDA library without a stand-in is named when a call fails for lack of it)
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string_view>
@@ -96,59 +93,6 @@ void run_operator(const Call& call) {
   carry_out(call, tensors, scope, work, nullptr);
 }
 
-<<<<<<< HEAD
-=======
-// As cuDNN would carry it out, and not as the operators do that torch has in its place. False: it would not.
-bool run_convolution(const Call& call) {
-  const Stack arguments = call.arguments();
-  const CallTensors tensors = collect_tensors(call.facts, *call.stack, call.argument_count);
-  const bool is_backward = call.facts.is_convolution_backward;
-  if (tensors.is_foreign || operator_context().is_part || !is_for_cudnn(arguments.data(), is_backward)) {
-    return false;
-  }
-  Timeline& timeline = Simulator::instance().timeline();
-  if (operator_context().name == nullptr) timeline.host_works(timeline.speed().operator_seconds);
-  const ContextScope scope(call.facts, tensors);
-  operator_context().is_part = true;
-  call.run();
-  operator_context().is_part = false;
-  const at::Tensor result = call.stack->back().isTensor() ? call.stack->back().toTensor() : at::Tensor();
-  const std::vector<Work> kernels = is_backward ? convolution_backward_work(arguments.data())
-                                                : convolution_work(arguments.data(), result);
-  for (const Work& work : kernels) note_work(c10::cuda::getCurrentCUDAStream().stream(), work);
-  return true;
-}
-
-void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
-  if (is_for_python(op, keys)) {
-    run_in_python(op, stack, kKey);
-    return;
-  }
-  const c10::DispatchKeySet below =
-      keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
-  OperatorFacts& facts = facts_of(op);
-  // A meta tensor may say that it is on a device (FakeTensor).
-  const bool is_host_only =
-      keys.has_backend(c10::BackendComponent::MetaBit) ||
-      (facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit));
-  if (!is_host_only && (facts.is_embedding || facts.is_convolution || facts.kind != OperatorKind::kTransparent) &&
-      operator_context().name == nullptr) {
-    watch_step(facts, *stack, is_in_backward());
-  }
-  if (facts.is_convolution && !is_host_only && run_convolution({op, facts, below, stack, facts.roles.size()})) return;
-  if (facts.kind == OperatorKind::kTransparent || is_host_only) {
-    op.redispatchBoxed(below, stack);
-    return;
-  }
-  try {
-    run_operator({op, facts, below, stack, facts.roles.size()});
-  } catch (const c10::Error& error) {
-    tell_absent_library(error.what_without_backtrace());
-    throw;
-  }
-}
-
->>>>>>> b451c14 (dry run: a CUDA library without a stand-in is named when a call fails for lack of it)
 std::string_view folder_of(const void* code) {
   Dl_info info{};
   if (code == nullptr || dladdr(code, &info) == 0) return {};
@@ -206,7 +150,12 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     op.redispatchBoxed(below, stack);
     return;
   }
-  run_operator({op, facts, below, stack, facts.roles.size()});
+  try {
+    run_operator({op, facts, below, stack, facts.roles.size()});
+  } catch (const c10::Error& error) {
+    tell_absent_library(error.what_without_backtrace());
+    throw;
+  }
 }
 
 // Of cuDNN, attention and convolutions are simulated; torch has other kernels for all else.

@@ -36,7 +36,16 @@ struct Choice {
 };
 
 // Kernels that reduce rows, and go over them more than once (row_passes.cpp).
-enum class RowKernel { kNone, kSoftmax, kSoftmaxBackward, kNorm, kNormBackward, kReduction, kReadTwice, kBackwardReadsTwice };
+enum class RowKernel {
+  kNone,
+  kSoftmax,
+  kSoftmaxBackward,
+  kNorm,
+  kNormBackward,
+  kReduction,
+  kReadTwice,          // norms over groups and batches
+  kBackwardReadsTwice  // theirs
+};
 
 // What says how much of a tensor is written that an operator changes here and there (placed_bytes.cpp).
 enum class Placing { kNone, kSource, kElements, kSlices, kIndices };
@@ -65,7 +74,7 @@ struct OperatorFacts {
   bool is_foreach = false;          // of lists of tensors, a kernel for many of them
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
-  bool is_convolution = false;
+  bool is_convolution = false;      // forward or backward, which one of several kernels does
   int trains = -1;                  // argument of a batch norm that says whether it does; -1: no such
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results

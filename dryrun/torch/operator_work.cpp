@@ -44,8 +44,11 @@ double bytes_of(const c10::IValue& value) {
 }
 
 bool lie_in_one_place(const at::Tensor& a, const at::Tensor& b) {
-  if (!a.defined() || !b.defined() || !a.is_cuda() || a.layout() != at::kStrided || b.layout() != at::kStrided) return false;
-  return a.unsafeGetTensorImpl()->data() == b.unsafeGetTensorImpl()->data() && a.sizes() == b.sizes() && a.strides() == b.strides();
+  for (const at::Tensor* tensor : {&a, &b}) {
+    if (!tensor->defined() || !tensor->is_cuda() || tensor->layout() != at::kStrided) return false;
+  }
+  return a.unsafeGetTensorImpl()->data() == b.unsafeGetTensorImpl()->data() &&
+         a.sizes() == b.sizes() && a.strides() == b.strides();
 }
 
 // Lists of one length are of one operator: the first tensor tells.
@@ -56,8 +59,10 @@ bool are_the_same(const c10::List<at::Tensor>& a, const c10::List<at::Tensor>& b
 // The same tensor once more (a square's two factors): it is in the cache when it is read again.
 bool is_again(const c10::IValue* arguments, std::size_t i) {
   for (std::size_t j = 0; j < i; ++j) {
-    if (arguments[j].isTensor() && arguments[i].isTensor() && lie_in_one_place(arguments[j].toTensor(), arguments[i].toTensor())) return true;
-    if (arguments[j].isTensorList() && arguments[i].isTensorList() && are_the_same(arguments[j].toTensorList(), arguments[i].toTensorList())) return true;
+    const c10::IValue &a = arguments[j], &b = arguments[i];
+    if (a.isTensor() && b.isTensor() && lie_in_one_place(a.toTensor(), b.toTensor())) return true;
+    const bool are_lists = a.isTensorList() && b.isTensorList();
+    if (are_lists && are_the_same(a.toTensorList(), b.toTensorList())) return true;
   }
   return false;
 }
@@ -95,8 +100,9 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
   takes_single_elements_ = takes_single_elements(facts, arguments, argument_count);
   if (facts.is_foreach && is_of_narrow(arguments[0])) byte_factor_ = kNarrowForeachBytes;
   for (std::size_t i = 0; i < argument_count; ++i) {
-    if (static_cast<int>(i) == facts.looked_up || static_cast<int>(i) == facts.shape_only) continue;
-    if ((facts.is_pointwise || facts.is_foreach) && facts.roles[i] == ArgumentRole::kRead && is_again(arguments, i)) continue;
+    const bool is_elsewise = static_cast<int>(i) == facts.looked_up || static_cast<int>(i) == facts.shape_only;
+    const bool may_be_again = (facts.is_pointwise || facts.is_foreach) && facts.roles[i] == ArgumentRole::kRead;
+    if (is_elsewise || (may_be_again && is_again(arguments, i))) continue;
     const double bytes = i == 0 && facts.placing != Placing::kNone ? placed_bytes(facts, arguments)
                          : i == 0 && facts.is_bag                  ? bag_bytes(arguments)
                                                                    : bytes_of(arguments[i]);

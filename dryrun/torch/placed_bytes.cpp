@@ -10,7 +10,8 @@ namespace {
 
 double elements(const at::Tensor& tensor) { return static_cast<double>(tensor.numel()); }
 
-// index_put_: the indices of some dimensions, together; all of the others. A mask names at most as many places as it has.
+// index_put_: the indices of some dimensions, together; all of the others. A mask names at most as many
+// places as it has.
 double indexed_elements(const at::Tensor& self, const c10::IValue& indices) {
   double places = 1, each = elements(self);
   std::int64_t dim = 0;

@@ -1,9 +1,9 @@
 // Recognises training steps in the operators that a program runs.
 //
 // A step ends where the next one's work begins: at the first operator of a forward pass after an
-// update. An update is what writes in place while no gradient is recorded: outside of backward, and of
-// functions with a backward of their own, any such operator after one; within backward only an optimizer's own, since gradients are summed
-// there.
+// update. An update is what writes in place while no gradient is recorded: outside of backward, and
+// of functions with a backward of their own, any such operator after one; within backward only an
+// optimizer's own, since gradients are summed there.
 #pragma once
 
 #include <ATen/core/stack.h>
