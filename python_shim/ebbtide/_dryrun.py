@@ -268,6 +268,8 @@ def run(
     try:
         if not command:
             raise DryrunError("no command given: ebbtide dryrun -- python train.py")
+        if command[0].startswith("-"):
+            raise DryrunError(f"{command[0]}: no such option (ebbtide dryrun --help); the program comes after --")
         check_torch()
         _check_writable("--json", json_path)
         _check_writable("--timeline", timeline_path)

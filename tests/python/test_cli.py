@@ -38,6 +38,7 @@ def test_help_shows_an_example_or_what_it_does(run_python, arguments):
         (["report"], "file"),
         (["report", "--what", "x"], "--what"),
         (["dryrun"], "command"),
+        (["dryrun", "--devcie", "h200", "--", "python"], "--devcie: no such option"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(run_python, arguments, named):
