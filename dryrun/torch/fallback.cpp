@@ -23,6 +23,7 @@
 #include "dryrun/torch/operator_call.h"
 #include "dryrun/torch/operator_work.h"
 #include "dryrun/torch/python_dispatch.h"
+#include "dryrun/torch/sparse_places.h"
 #include "dryrun/torch/step_watch.h"
 #include "dryrun/torch/torch_report.h"
 
@@ -75,8 +76,26 @@ void tell_absent_library(std::string_view error) {
   }
 }
 
+// Sums what a sparse tensor holds at the same places. The kernel reads back how many differ.
+void run_coalesce(const Call& call, const CallTensors& tensors) {
+  const std::int64_t count = different_places(call.stack->back().toTensor());
+  ContextScope scope(call.facts, tensors);
+  scope.be_quiet(count);
+  const OperatorWork work(call.facts, *call.stack, call.argument_count);
+  call.run();
+  const OperatorContext& context = operator_context();
+  if (context.launches > 0) {
+    note_work(c10::cuda::getCurrentCUDAStream().stream(),
+              work.with_results(*call.stack, call.facts.return_count, context.launches));
+  }
+}
+
 void run_operator(const Call& call) {
   const CallTensors tensors = collect_tensors(call.facts, *call.stack, call.argument_count);
+  if (call.facts.joins_places) {
+    run_coalesce(call, tensors);
+    return;
+  }
   if (tensors.is_foreign || (call.facts.has_tensor_arguments && !tensors.on_device)) {
     call.run();
     return;

@@ -112,6 +112,8 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   read_costs(op.schema(), base, *facts);
   read_values(op.schema(), base, *facts);
   facts->overwrites = kOverwritingOperators.contains(base);
+  facts->joins_places = base == "aten::_coalesce";
+  if (facts->joins_places) facts->kind = OperatorKind::kCompute;  // its kernel is sparse tensors' own
   facts->decides_size = kSizeDecidingOperators.contains(base);
   if (base.ends_with('_')) base.remove_suffix(1);
   facts->computes_floats = kFloatOperators.contains(base);

@@ -72,6 +72,7 @@ struct OperatorFacts {
   bool is_bag = false;              // sums up rows that its indices name: as many as these are are read
   bool is_pointwise = false;        // goes through its tensors element by element
   bool is_foreach = false;          // of lists of tensors, a kernel for many of them
+  bool joins_places = false;        // of a sparse tensor: those that are the same
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
   bool is_convolution = false;      // forward or backward, which one of several kernels does

@@ -215,3 +215,21 @@ def test_the_devices_own_allocations_stay_as_they_are(tmp_path):
     )
     peak, kept = done.answer()
     assert kept == 16 and peak > 16
+
+
+def test_places_of_a_sparse_gradient_are_joined_by_their_indices(tmp_path):
+    done = simulate(
+        """
+        table = torch.nn.Embedding(1000, 64, sparse=True).cuda()
+        optimizer = torch.optim.SparseAdam(table.parameters())
+        rows = torch.tensor([3, 5, 3, 999, 5, 7], device="cuda")
+        for _ in range(3):
+            table(rows).pow(2).sum().backward()
+            joined = table.weight.grad.coalesce()
+            optimizer.step()
+            optimizer.zero_grad()
+        print(json.dumps([joined._nnz(), list(joined._values().shape)]))
+        """,
+        tmp_path,
+    )
+    assert done.answer() == [4, [4, 64]]
