@@ -48,7 +48,8 @@ class Watch {
       is_updated_ = is_updated_ || facts.updates_parameters;
       return;
     }
-    if (is_beside_ && is_recorded(stack, facts.roles.size())) is_beside_ = false;
+    // A copy may be autocast's, which it records wherever it makes one.
+    if (is_beside_ && facts.kind != OperatorKind::kCopy && is_recorded(stack, facts.roles.size())) is_beside_ = false;
     if (facts.writes && facts.kind == OperatorKind::kCompute) {
       is_updated_ = is_updated_ || (had_backward_ && !may_be_recorded());
       return;

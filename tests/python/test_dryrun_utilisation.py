@@ -20,6 +20,7 @@ for _ in range(4):
 print("null")
 """
 PLAIN = "x = model[1:](x)"
+EVALUATION = "with torch.no_grad(), torch.autocast('cuda', torch.bfloat16): model(x.detach())"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ PLAIN = "x = model[1:](x)"
         ("torch.optim.SGD(model.parameters(), 0.1)", "x = checkpoint(model[1:], x, use_reentrant=True)", ""),
         ("torch.optim.SGD(model.parameters(), 0.1)", "x = checkpoint(model[1:], x, use_reentrant=False)", ""),
         ("torch.optim.SGD(model.parameters(), 0.1)", PLAIN, "torch.no_grad()(model)(x)"),
+        ("torch.optim.SGD(model.parameters(), 0.1)", PLAIN, EVALUATION),
     ],
 )
 def test_forward_operations_are_those_of_the_model_once(tmp_path, optimizer, forward, behind):
