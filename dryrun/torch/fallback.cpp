@@ -9,7 +9,6 @@
 #include <dlfcn.h>
 #include <torch/library.h>
 
-#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -18,6 +17,7 @@
 #include "dryrun/core/capture.h"
 #include "dryrun/core/report.h"
 #include "dryrun/core/simulator.h"
+#include "dryrun/torch/absent_library.h"
 #include "dryrun/torch/captured_call.h"
 #include "dryrun/torch/compute.h"
 #include "dryrun/torch/operator_call.h"
@@ -65,15 +65,6 @@ void capture_operator(const Call& call, const CallTensors& tensors, StreamClock&
       carry_out(again, over, scope, work, &on);
     });
   });
-}
-
-// torch's words for a library that has no stand-in here do not say so.
-void tell_absent_library(std::string_view error) {
-  constexpr std::array<std::array<const char*, 2>, 3> kLibraries{
-      {{"cuFFT error", "cuFFT"}, {"cusolver error", "cuSOLVER"}, {"CUDA error: CUSPARSE", "cuSPARSE"}}};
-  for (const auto& [words, library] : kLibraries) {
-    if (error.find(words) != std::string_view::npos) report_unimplemented(library);
-  }
 }
 
 // Sums what a sparse tensor holds at the same places. The kernel reads back how many differ.

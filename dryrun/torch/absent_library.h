@@ -1,0 +1,11 @@
+// Libraries of CUDA that have no stand-in: cuFFT, cuSOLVER, cuSPARSE.
+#pragma once
+
+#include <string_view>
+
+namespace ebbtide::dryrun {
+
+// Says so on stderr, once, if that is what torch's words for an error are about: they do not say it.
+void tell_absent_library(std::string_view error);
+
+}  // namespace ebbtide::dryrun
