@@ -6,6 +6,7 @@
 // stays torch's own.
 #include <ATen/Context.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/cuda/CUDAStream.h>
 #include <dlfcn.h>
 #include <torch/library.h>
 
@@ -17,6 +18,7 @@
 #include "dryrun/core/capture.h"
 #include "dryrun/core/report.h"
 #include "dryrun/core/simulator.h"
+#include "dryrun/core/stream.h"
 #include "dryrun/torch/absent_library.h"
 #include "dryrun/torch/captured_call.h"
 #include "dryrun/torch/compute.h"
