@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "allocator/base/units.h"
+#include "allocator/device/stream_fences.h"
 
 namespace ebbtide {
 
