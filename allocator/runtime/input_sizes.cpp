@@ -21,7 +21,6 @@ constexpr std::int64_t kRareOdd = 64;   // from here on it divides few sizes by 
 constexpr std::array<std::int64_t, 9> kPaddings{1, 2, 4, 8, 16, 32, 64, 128, 256};
 constexpr double kRounding = 1e-3;
 constexpr double kSameFactor = 0.01;    // kernels pad, statistics round up
-constexpr std::int64_t kSizeGrain = 512;
 
 std::int64_t odd_part(std::int64_t extent) { return extent / (extent & -extent); }
 

@@ -8,8 +8,6 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::int64_t kSizeGrain = 512;
-
 struct Sample {
   double x;
   double y;

@@ -16,6 +16,8 @@ inline constexpr std::int64_t kNoticedPart = 512;
 
 inline constexpr std::size_t kMaxShapes = 8;  // that a program remembers
 
+inline constexpr std::int64_t kSizeGrain = 512;  // torch's sizes are multiples of it
+
 // One expected request.
 // Side by side first: what is read of it when its request comes.
 struct Node {

@@ -140,7 +140,7 @@ def seen_by_attention(monkeypatch):
             values.append(function(query))
             return sdpa_attention_forward(layer, query, *args, **kwargs)
 
-        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", attend)
+        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", attend)
         return values
 
     return look
