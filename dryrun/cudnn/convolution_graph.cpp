@@ -12,7 +12,7 @@ namespace ebbtide::dryrun {
 
 namespace {
 
-constexpr std::int64_t kOwnBytes = 16;
+constexpr std::int64_t kFixedBytes = 16;
 constexpr std::int64_t kChannelsAtOnce = 8;  // of numbers of two bytes
 constexpr std::int64_t kTile = 128;          // rows and columns of a part of a gradient of weights
 constexpr std::int64_t kPartsAtOnce = 132;   // of all such parts, about one for each multiprocessor
@@ -175,7 +175,7 @@ std::optional<ConvolutionPlan> plan_convolution(const Descriptor& operation_grap
     plan.copies.bytes += static_cast<double>(image->bytes() + image->padded_bytes());
     ++plan.copies.launches;
   }
-  if (plan.workspace_bytes > 0) plan.workspace_bytes += kOwnBytes;
+  if (plan.workspace_bytes > 0) plan.workspace_bytes += kFixedBytes;
   plan.workspace_bytes += bytes_of_parts(*found);
   return plan;
 }
