@@ -75,9 +75,13 @@ void ExpectedSizes::note_input(const InputSizes& sizes) {
 
 Bytes ExpectedSizes::least(std::uint32_t node) const {
   const std::uint32_t c = class_of(node);
-  const std::vector<Bytes>& sizes = candidates_[c].sizes;
-  if (knowledge_[c] == Knowledge::kSeen || sizes.empty()) return expected_[c];
-  return std::min(expected_[c], *std::min_element(sizes.begin(), sizes.end()));
+  Bytes least = expected_[c];
+  if (knowledge_[c] == Knowledge::kSeen) return least;
+  for (const Bytes size : candidates_[c].sizes) least = std::min(least, size);
+  if (!program_->has_other_inputs) return least;
+  // A later forward may have made it, whose input is as it was.
+  for (const Bytes size : program_->class_sizes[c]) least = size.value > 0 ? std::min(least, size) : least;
+  return least;
 }
 
 bool ExpectedSizes::is_far_guess(std::uint32_t node) const {

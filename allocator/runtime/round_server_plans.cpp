@@ -17,6 +17,7 @@ constexpr std::int64_t kWorthPart = 64;  // of the plan's height: less is not wo
 constexpr std::int64_t kWorsePart = 128;  // of a plan's height: by how much another one may be higher
 constexpr std::int64_t kMuchWorsePart = 8;  // likewise, than the plan of the program that was followed before
 constexpr std::int64_t kOpenPart = 4;  // of all that is expected: what may not come
+constexpr std::int64_t kOpenPartOfOthers = 16;  // the same where later forwards have inputs of their own
 constexpr int kFirstPatience = 4;  // requests that outgrew their places, until there is one more plan than these
 constexpr std::int64_t kWorthOfExcess = 2;  // several of a kind may be alive at once
 constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
@@ -52,7 +53,8 @@ bool RoundServer::is_guesswork() const {
     expected += matcher_.expected(i);
     least += matcher_.least(i);
   }
-  return least.value < expected.value - expected.value / kOpenPart;
+  const std::int64_t open = program_->has_other_inputs ? kOpenPartOfOthers : kOpenPart;
+  return least.value < expected.value - expected.value / open;
 }
 
 bool RoundServer::has_no_plan_left() const { return inline_plans_ >= kMaxInlinePlans; }
