@@ -1,5 +1,5 @@
-// The few NVML functions that torch asks for, and those of programs that log what a device does. NVML's header is not in torch's packages, so the few
-// types are written out; anything else of NVML is absent, which callers treat as "not there".
+// The few NVML functions that torch asks for, and those of programs that log what a device does. NVML's
+// header is not in torch's packages, so the few types are written out; anything else of NVML is absent, which callers treat as "not there".
 #include <cstdio>
 #include <cstring>
 

@@ -39,6 +39,16 @@ def reads():
 MIB = 1 << 20
 """
 
+# For programs: what `work` returns, and the sizes that it asked the allocator for.
+ASKED_FOR = """
+def asked_for(work):
+    torch.cuda.memory._record_memory_history(max_entries=1000)
+    result = work()
+    entries = torch.cuda.memory._snapshot()["device_traces"][0]
+    torch.cuda.memory._record_memory_history(enabled=None)
+    return result, [entry["size"] for entry in entries if entry["action"] == "alloc"]
+"""
+
 
 @dataclasses.dataclass
 class Simulated:

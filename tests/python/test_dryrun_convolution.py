@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from dryrun_run import simulate
+from dryrun_run import ASKED_FOR, simulate
 
 # Batch, channels, height, width, channels of the result, window, stride, padding; numbers; channels last. cuDNN 9.19's
 # own plans for an H200 (built without a device, from its properties) want these bytes of workspace, forward and for the
@@ -24,13 +24,6 @@ PLANS = {
 
 CONVOLUTION = """
 LAST = torch.channels_last
-
-def asked_for(work):
-    torch.cuda.memory._record_memory_history(max_entries=1000)
-    result = work()
-    entries = torch.cuda.memory._snapshot()["device_traces"][0]
-    torch.cuda.memory._record_memory_history(enabled=None)
-    return result, [entry["size"] for entry in entries if entry["action"] == "alloc"]
 
 def made(batch, channels, height, width, results, window, stride, padding, numbers="float32", is_last=False, **options):
     dtype, layout = getattr(torch, numbers), LAST if is_last else torch.contiguous_format
@@ -51,7 +44,7 @@ def seconds(work, times=10):
 
 
 def answer(tmp_path, program, device="h200"):
-    return simulate(CONVOLUTION + textwrap.dedent(program), tmp_path, device=device).answer()
+    return simulate(ASKED_FOR + CONVOLUTION + textwrap.dedent(program), tmp_path, device=device).answer()
 
 
 def rounded(size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from dryrun_run import simulate
+from dryrun_run import ASKED_FOR, simulate
 
 # Batch, heads of q, heads of k and v, tokens, tokens of k and v, size, causal. cuDNN 9.19's own plans for an
 # H200 (built without a device, from its properties) want these bytes of workspace for the backward:
@@ -37,19 +37,12 @@ def attend(batch, heads, kv_heads, tokens, keys, size, causal, dtype=torch.bfloa
 def operator(*shape, **options):
     return type(attend(*shape, **options).grad_fn).__name__
 
-def asked_for(work):
-    torch.cuda.memory._record_memory_history(max_entries=1000)
-    result = work()
-    entries = torch.cuda.memory._snapshot()["device_traces"][0]
-    torch.cuda.memory._record_memory_history(enabled=None)
-    return result, [entry["size"] for entry in entries if entry["action"] == "alloc"]
-
 LLAMA = (1, 32, 8, 8192, 8192, 128, True)
 """
 
 
 def answer(tmp_path, program, device="h200"):
-    return simulate(ATTENTION + textwrap.dedent(program), tmp_path, device=device).answer()
+    return simulate(ASKED_FOR + ATTENTION + textwrap.dedent(program), tmp_path, device=device).answer()
 
 
 @pytest.mark.parametrize(
