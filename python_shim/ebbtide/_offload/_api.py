@@ -14,6 +14,7 @@ from ._options import AUTO, MEMO, Options, alpha_of, bytes_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 _MEMO_KEEPS = 2  # last layers that MEMO does not swap
+_SWAPPED_PIECES = 8  # or more: copies of some hide behind the work of others. "auto" sees whether they do
 DECIDED = "_ebbtide_decided"  # on models about which nothing is left for EBBTIDE_OFFLOAD to decide
 
 
@@ -77,6 +78,7 @@ def offload(
         options = Options(
             alpha=0.0 if isinstance(share, str) else share,
             mini_sequence=mini_sequence,
+            fewest_pieces=1 if share in (0, AUTO) else _SWAPPED_PIECES,
             hbm=device_budget() if hbm is None else bytes_of("hbm", hbm),
             host=host_budget() if host is None else bytes_of("host", host),
             keep_last=max(keep_last, _MEMO_KEEPS) if share == MEMO else keep_last,

@@ -28,8 +28,8 @@ _thread = _Thread()
 
 
 @contextlib.contextmanager
-def intercepted(intercept: Intercept) -> Iterator[None]:
-    """Attention that models on this thread ask for in the block is answered by `intercept`."""
+def intercepted(intercept: Intercept | None) -> Iterator[None]:
+    """Attention that models on this thread ask for in the block is answered by `intercept`; None: by itself."""
     outer, _thread.intercept = _thread.intercept, intercept
     try:
         yield

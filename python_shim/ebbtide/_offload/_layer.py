@@ -65,7 +65,7 @@ def wrap_layers(
     install()
     measure_references()
     stores = store if callable(store) else lambda _: store
-    shared = Shared(options, stores, policies, list(map(weakref.ref, found.values())))
+    shared = Shared(options, stores, policies, weakref.ref(model), list(map(weakref.ref, found.values())))
     layers = [
         CutLayer(layer, index, name, shared) for index, (name, layer) in enumerate(found.items())
     ]

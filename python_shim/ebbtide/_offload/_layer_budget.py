@@ -52,12 +52,20 @@ class LayerBudget:
     def __init__(self, layer: torch.nn.Module, index: int, options: Options) -> None:
         self._layer, self._index, self._options = layer, index, options
 
-    def spans(self, x: torch.Tensor) -> Sequence[Span]:
+    def spans(self, x: torch.Tensor, spare_bytes: int) -> Sequence[Span]:
+        """`spare_bytes`: what the device has beside the model."""
         batch, tokens, width = x.shape
         piece = self._options.mini_sequence
         if piece is None:
             row_bytes = batch * width * x.element_size()
-            piece = choose_piece(tokens, weight_bytes(self._layer), row_bytes, self._estimate(x))
+            piece = choose_piece(
+                tokens,
+                weight_bytes(self._layer),
+                row_bytes,
+                self._estimate(x),
+                spare_bytes,
+                self._options.fewest_pieces,
+            )
         return cut(tokens, piece)
 
     def share(

@@ -58,9 +58,17 @@ class CutLayer(Unpickled):
         if self.tally.whole_because is not None:
             return ()
         width, dtype = self._input
-        spans = self._budget.spans(torch.empty(batch, tokens, width, dtype=dtype, device="meta"))
+        x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
+        spans = self._budget.spans(x, self._shared.spare_bytes(self._home))
         policies = self._policies(spans)
         return len(spans), sum(policy is Policy.SWAP for policy in policies)
+
+    @property
+    def _home(self) -> torch.device:
+        """Where it was called last; before that, where its weights are."""
+        if self.tally.device >= 0:
+            return torch.device("cuda", self.tally.device)
+        return next((parameter.device for parameter in self._layer.parameters()), torch.device("cpu"))
 
     def treat_whole(self, reason: str) -> None:
         """From now on the layer runs whole. Said once for each class and reason."""
@@ -139,7 +147,7 @@ class CutLayer(Unpickled):
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
             raise CannotCut("an argument beside its input needs a gradient")
-        spans = self._budget.spans(x)
+        spans = self._budget.spans(x, self._shared.spare_bytes(x.device))
         if not trains:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans), x, trains=False)
@@ -222,7 +230,9 @@ class CutLayer(Unpickled):
     def _policies(self, spans: Sequence[Span]) -> Sequence[Policy]:
         if self._shared.policies is not None:
             return self._shared.policies(self._index, spans)
-        return choose_policies(spans, self._shared.options.alpha_of_layer(self._index))
+        options = self._shared.options
+        earlier = 0 if options.layer_alphas else self._index * len(spans)
+        return choose_policies(spans, options.alpha_of_layer(self._index), earlier)
 
     def _stores(self, place: Place | None, share: Share | None) -> Stores:
         kept = TallyingStore(KeepStore() if place is None else place.kept, self.tally)

@@ -1,19 +1,27 @@
-"""The forward of a cut layer: before attention in pieces, attention once, after attention in pieces."""
+"""The forward of a cut layer: before attention in pieces, attention once, after attention in pieces.
+
+A single piece runs once, through all of it.
+"""
 
 from __future__ import annotations
+
+import contextlib
 
 import torch
 
 from ._attention import RepeatedAttention, make_attention
 from ._attention_call import Attend, Parts
 from ._layer_record import LayerRecord, Piece, SavedRows
-from ._layer_saving import dense_like
+from ._layer_saving import AnyRecorder, dense_like
 from ._layer_tape import Tape
+from ._layer_through import record_through, through
 from ._pieces import Span
 
 
 class Rows:
-    """A whole-length tensor that is filled piece by piece; with a single piece, that piece itself."""
+    """A whole-length tensor that is filled piece by piece; with a single piece, that piece itself, if it has a storage
+    of its own. Of a fused projection's views each becomes a tensor: views that attention saves of them are told apart
+    by their storages."""
 
     def __init__(self, dim: int, tokens: int) -> None:
         self._dim, self._tokens = dim, tokens
@@ -21,7 +29,7 @@ class Rows:
 
     def put(self, span: Span, piece: torch.Tensor, is_ours: bool = True) -> None:
         """`is_ours`: nobody else needs the piece, so that whoever takes the whole may write to it."""
-        if span.tokens == self._tokens and is_ours:
+        if span.tokens == self._tokens and is_ours and piece.untyped_storage().nbytes() == piece.nbytes:
             self.tensor = piece.detach()
             return
         if self.tensor is None:
@@ -40,11 +48,7 @@ def run_after(
     """The after part of a piece. Random numbers go on from `piece.begin`, or from where they are if that
     is `piece.middle`; from attention on, from `piece.middle`."""
 
-    def at_attention() -> None:
-        if piece.middle is not piece.begin:
-            record.random.set(piece.middle)
-
-    return record.cut.after(record.call.piece(x, piece.span), out, at_attention)
+    return record.cut.after(record.call.piece(x, piece.span), out, lambda: record.go_on(piece))
 
 
 def run_forward(record: LayerRecord, x: torch.Tensor, trains: bool = True) -> torch.Tensor:
@@ -53,12 +57,63 @@ def run_forward(record: LayerRecord, x: torch.Tensor, trains: bool = True) -> to
     if trains:
         record.save_input(x)
     with record.running():
-        attend, parts = _before(record, x)
-        out = _attention(record, attend, parts) if trains else attend(*parts)
-        del parts
-        y = _after(record, x, out)
+        y = _in_one_run(record, x, trains) if record.runs_once else _in_pieces(record, x, trains)
     record.forget_unused_states()
     record.x_landing.drop()
+    return y
+
+
+def _in_pieces(record: LayerRecord, x: torch.Tensor, trains: bool) -> torch.Tensor:
+    attend, parts = _before(record, x)
+    out = _attention(record, attend, parts) if trains else attend(*parts)
+    del parts
+    return _after(record, x, out)
+
+
+def _in_one_run(record: LayerRecord, x: torch.Tensor, trains: bool) -> torch.Tensor:
+    """See Note [One run]."""
+    (piece,) = record.pieces
+    piece.begin = record.random.now()
+    if trains and record.saves(piece):
+        return _saved_in_one_run(record, piece, x)
+
+    def attention(parts: Parts, attend: Attend) -> torch.Tensor:
+        out = _attention(record, attend, _whole(record, piece, parts)) if trains else attend(*parts)
+        piece.middle = record.random.now()
+        return out
+
+    return through(record, x, attention)
+
+
+def _whole(record: LayerRecord, piece: Piece, parts: Parts) -> Parts:
+    rows = [Rows(record.cut.parts_dim, record.call.tokens) for _ in parts]
+    for row, part in zip(rows, parts, strict=True):
+        row.put(piece.span, part)
+    return tuple(row.take() for row in rows)
+
+
+def _saved_in_one_run(record: LayerRecord, piece: Piece, x: torch.Tensor) -> torch.Tensor:
+    recorders = record.recorder(), record.recorder()
+    with contextlib.ExitStack() as hooks:
+
+        def attention(tape: Tape, parts: Parts, attend: Attend) -> torch.Tensor:
+            hooks.close()
+            _keep_before(record, piece, tape, recorders[0], parts)
+            out = _attention(record, attend, _whole(record, piece, parts))
+            piece.middle = record.random.now()
+            if record.out_landing is not None:
+                record.out_landing.put(out)
+            hooks.enter_context(recorders[1].hooks())
+            return out
+
+        hooks.enter_context(recorders[0].hooks())
+        tape, y = record_through(record, x, attention)
+    if record.tally.shares_nodes:
+        piece.let_go()
+    else:
+        _keep_after(record, piece, tape, recorders[1])
+    if record.out_landing is not None:
+        record.out_landing.drop()
     return y
 
 
@@ -91,10 +146,16 @@ def _before_piece(record: LayerRecord, piece: Piece, x: torch.Tensor) -> tuple[P
     recorder = record.recorder()
     with recorder.hooks():
         tape, parts = Tape.record(run, x)
+    _keep_before(record, piece, tape, recorder, parts)
+    return parts, attend[0]
+
+
+def _keep_before(
+    record: LayerRecord, piece: Piece, tape: Tape, recorder: AnyRecorder, parts: Parts
+) -> None:
     saved = record.hand_over(piece, recorder, parts)
     if saved is not None:
         piece.before, piece.saved_before = tape, saved
-    return parts, attend[0]
 
 
 def _attention(record: LayerRecord, attend: Attend, parts: Parts) -> torch.Tensor:
@@ -134,7 +195,11 @@ def _after_piece(
     recorder = record.recorder()
     with recorder.hooks():
         tape, (y,) = Tape.record(lambda x, out: (run_after(record, piece, x, out)[0],), x, out)
+    _keep_after(record, piece, tape, recorder)
+    return y
+
+
+def _keep_after(record: LayerRecord, piece: Piece, tape: Tape, recorder: AnyRecorder) -> None:
     saved = record.hand_over(piece, recorder)
     if saved is not None:
         piece.after, piece.saved_after = tape, saved
-    return y

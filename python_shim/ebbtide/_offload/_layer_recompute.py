@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 
-from ._attention_call import Parts
+from ._attention_call import Attend, Parts
 from ._layer_forward import run_after
 from ._layer_record import LayerRecord, Piece
 from ._layer_saving import storage_of
 from ._layer_tape import Tape
+from ._layer_through import record_through
 from ._pieces import Span
 
 
@@ -20,6 +22,7 @@ class Recomputation:
     def __init__(self, record: LayerRecord, x: torch.Tensor) -> None:
         self._record, self._x = record, x
         self._measured: dict[Span, int] = {}  # bytes saved by what was run again
+        self._before_too: Tape | None = None  # of the run that made the after part's tape
 
     def parts(self, piece: Piece) -> tuple[Parts, bool]:
         """q, k, v of a piece, and whether nobody else needs them: saved ones belong to a graph, too."""
@@ -44,6 +47,8 @@ class Recomputation:
             tape, piece.after, piece.saved_after = piece.after, None, []
             return tape
         self._draw_again(piece)
+        if self._record.runs_once:
+            return self._through(piece, out, take)
 
         def run(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor]:
             y, parts = run_after(self._record, piece, x, out)
@@ -52,7 +57,8 @@ class Recomputation:
             return (y,)
 
         rows = piece.span.of(self._x, 1), piece.span.of(out, self._record.cut.out_dim)
-        tape = self._tape(piece, run, *rows)[0]
+        with self._measuring(piece, *rows):
+            tape, _ = Tape.record(run, *rows)
         piece.parts = []
         return tape
 
@@ -69,10 +75,35 @@ class Recomputation:
         if piece.before is not None:
             tape, piece.before, piece.saved_before = piece.before, None, []
             return tape
+        if self._before_too is not None:
+            tape, self._before_too = self._before_too, None
+            return tape
         self._draw_again(piece)
         rows = piece.span.of(self._x, 1)
-        tape, parts = self._tape(piece, lambda x: self._before(piece, x), rows)
+        with self._measuring(piece, rows):
+            tape, parts = Tape.record(lambda x: self._before(piece, x), rows)
         self._tell_recomputed(piece, parts)
+        return tape
+
+    def _through(
+        self, piece: Piece, out: torch.Tensor, take: Callable[[Piece, Parts, bool], None] | None
+    ) -> Tape:
+        """Both tapes by one run: the after part's, and the before part's for before()."""
+        found: list[tuple[Tape, Parts]] = []
+
+        def attention(tape: Tape, parts: Parts, attend: Attend) -> torch.Tensor:
+            found.append((tape, parts))
+            if take is not None:
+                take(piece, parts, False)  # the before part's tape may have saved them
+            self._record.go_on(piece)
+            return out
+
+        with self._measuring(piece, self._x, out):
+            tape, _ = record_through(self._record, self._x, attention)
+        if piece.before is None and not self._record.tally.shares_nodes:
+            self._before_too, parts = found.pop()
+            self._tell_recomputed(piece, parts)
+        piece.parts = []
         return tape
 
     def _before(self, piece: Piece, x: torch.Tensor) -> Parts:
@@ -82,18 +113,17 @@ class Recomputation:
         if piece.begin is not None:
             self._record.random.set(piece.begin)
 
-    def _tape(
-        self, piece: Piece, run: Callable[..., Parts], *inputs: torch.Tensor
-    ) -> tuple[Tape, Parts]:
-        """Runs one part of a piece again. A layer's first one is measured."""
+    @contextlib.contextmanager
+    def _measuring(self, piece: Piece, *inputs: torch.Tensor) -> Iterator[None]:
+        """Around what runs one part of a piece again, or both. A layer's first ones are measured."""
         if self._record.tally.rest_bytes_per_token:
-            return Tape.record(run, *inputs)
+            yield
+            return
         recorder = self._record.recorder()
         with recorder.hooks():
-            tape, outputs = Tape.record(run, *inputs)
+            yield
         found = recorder.measure(map(storage_of, inputs))
         self._measured[piece.span] = self._measured.get(piece.span, 0) + found
-        return tape, outputs
 
     def _tell_recomputed(self, piece: Piece, parts: Parts) -> None:
         tally = self._record.tally

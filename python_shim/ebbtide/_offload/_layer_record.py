@@ -73,6 +73,11 @@ class Piece:
         """Whether its q, k, v are saved, and all of them on the device."""
         return bool(self.parts) and not any(rows.saved.swapped_bytes for rows in self.parts)
 
+    def let_go(self) -> None:
+        """Of all that was saved. The piece is recomputed."""
+        self.before = self.after = None
+        self.parts, self.saved_before, self.saved_after = [], (), ()
+
     def prefetch_before(self) -> None:
         for saved in self.saved_before:
             saved.prefetch()
@@ -153,6 +158,11 @@ class LayerRecord:
         with self.parameters.stood_in(), self.autocast.again():
             yield
 
+    @property
+    def runs_once(self) -> bool:
+        """Whether the layer's parts are one run: see Note [One run]."""
+        return len(self.pieces) == 1 and not self.tally.shares_nodes
+
     def saves(self, piece: Piece) -> bool:
         """Whether a run of this piece is to be saved. What would not fit on the host is recomputed."""
         if piece.policy is Policy.SWAP:
@@ -185,6 +195,11 @@ class LayerRecord:
             piece.parts = SavedRows.all_of(store, parts)
         self.rest_allowance -= handed.occupied_bytes + of_parts
         return handed.saved
+
+    def go_on(self, piece: Piece) -> None:
+        """With the random numbers that the piece drew from attention on."""
+        if piece.middle is not None and piece.middle is not piece.begin:
+            self.random.set(piece.middle)
 
     def forget_unused_states(self) -> None:
         """Forward has run. If it drew no random numbers, backward has none to draw again."""

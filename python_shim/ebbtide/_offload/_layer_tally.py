@@ -43,6 +43,7 @@ class Tally:
     recomputed_bytes: int = 0
     rest_bytes_per_token: float = 0.0  # beside input and attention's output; 0: not measured yet
     always_bytes_per_token: float = 0.0  # input, attention's output and statistics; 0: not measured yet
+    shares_nodes: bool | None = None  # the graphs before and after attention with one another; None: not known yet
     whole_because: str | None = None  # why the layer is treated whole; None: it is cut
     device: int = -1  # where it was called last; -1: host memory
     _traced: tuple[int, int, int] = (0, 0, 0)  # what the trace was told of kept, swapped and recomputed

@@ -48,15 +48,37 @@ class Tape:
         )
 
     @staticmethod
+    def sources(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same tensors, for a graph to begin at. With gradients on."""
+        return _Source.apply(_ANCHOR, *inputs)  # type: ignore[no-any-return]
+
+    @staticmethod
     def record(
         function: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor
     ) -> tuple[Tape, tuple[torch.Tensor, ...]]:
         """Run `function` with gradients on. Its outputs come without their graph: the tape has it."""
         with torch.enable_grad():
-            sources = _Source.apply(_ANCHOR, *inputs)
+            sources = Tape.sources(*inputs)
             outputs = function(*sources)
             tape = Tape(sources, outputs)
         return tape, tuple(output.detach() for output in outputs)
+
+    def shares_nodes(self, other: Tape) -> bool:
+        """Whether both graphs have a node in common that saves something: the first one's backward uses it up."""
+        return not self._nodes().isdisjoint(other._nodes())
+
+    def _nodes(self) -> set[Any]:
+        """Of the graph from outputs to inputs; without the sources and the leaves, which save nothing."""
+        found: set[Any] = set()
+        ends = {edge.node for edge in self._inputs}
+        waiting = [edge.node for edge in self._outputs if edge is not None]
+        while waiting:
+            node = waiting.pop()
+            if node in found or node in ends or not node.next_functions:
+                continue
+            found.add(node)
+            waiting += [following for following, _ in node.next_functions if following is not None]
+        return found
 
     def gradients(
         self, grad_outputs: Sequence[torch.Tensor | None], parameters: Sequence[torch.Tensor]

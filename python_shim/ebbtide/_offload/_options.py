@@ -25,6 +25,7 @@ class Options:
                    others are recomputed. The layer's input and attention's output are always saved.
     layer_alphas   each layer's own alpha, in order; empty: all have `alpha`
     mini_sequence  tokens a piece; None: chosen from bytes
+    fewest_pieces  of a layer, where bytes leave the choice
     hbm            most device bytes for saved tensors: as many last layers stay as fit, and what the
                    host has no room for; None: keep_last, and no limit
     host           most bytes of pinned host memory; None: what is free
@@ -41,6 +42,7 @@ class Options:
     alpha: float = 0.0
     layer_alphas: tuple[float, ...] = ()
     mini_sequence: int | None = None
+    fewest_pieces: int = 1
     hbm: int | None = None
     host: int | None = None
     keep_last: int = 1

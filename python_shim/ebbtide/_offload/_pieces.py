@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 
 _TILE = 64  # tokens: matrix products run best on multiples of it
+_WHOLE_TENSORS = 24  # as large as a layer's input, at the peak: in its backward, and what last layers keep
+_SPARE_PART = 8  # of the device a piece may take one of so many parts
 
 
 class Policy(enum.Enum):
@@ -41,12 +43,13 @@ def cut(tokens: int, piece: int) -> tuple[Span, ...]:
     return tuple(Span(begin, min(begin + piece, tokens)) for begin in range(0, tokens, piece))
 
 
-def choose_policies(spans: Sequence[Span], alpha: float) -> tuple[Policy, ...]:
+def choose_policies(spans: Sequence[Span], alpha: float, earlier: int = 0) -> tuple[Policy, ...]:
     """Swap a share `alpha` of the pieces (MEMO, arXiv 2407.12117, 4.1), recompute the others.
 
-    Evenly among them: the copies of one hide behind the work of those before it.
+    Evenly among them: the copies of one hide behind the work of those before it. `earlier` pieces of other layers
+    went before, so that a share that is no whole piece of one layer is one of several.
     """
-    swapped = [math.ceil(alpha * pieces - 0.5) for pieces in range(len(spans) + 1)]
+    swapped = [math.ceil(alpha * (earlier + pieces) - 0.5) for pieces in range(len(spans) + 1)]
     return tuple(
         Policy.SWAP if now > before else Policy.RECOMPUTE
         for before, now in itertools.pairwise(swapped)
@@ -54,15 +57,33 @@ def choose_policies(spans: Sequence[Span], alpha: float) -> tuple[Policy, ...]:
 
 
 def choose_piece(
-    tokens: int, weight_bytes: int, whole_bytes_per_token: int, rest_bytes_per_token: int
+    tokens: int,
+    weight_bytes: int,
+    whole_bytes_per_token: int,
+    rest_bytes_per_token: int,
+    spare_bytes: int = 0,
+    fewest: int = 1,
 ) -> int:
     """Tokens of a piece of a layer, from bytes.
 
     What a piece needs while it runs may weigh as much as the layer's own weights, so that reading
-    these is worth it, or as much as half a whole-length tensor, which then does not decide the peak.
+    these is worth it, or as much as half a whole-length tensor, which then does not decide the peak. And
+    fewer pieces are faster: an eighth of what the device has to spare beside all whole-length tensors may be
+    taken, too, of which there is the less the longer the sequence. Such pieces are alike, and at least `fewest`.
     `whole_bytes_per_token` is a token of the layer's input, `rest_bytes_per_token` what a token of a
-    piece holds at most.
+    piece holds at most, `spare_bytes` what the device has beside the model.
     """
-    room = max(weight_bytes, whole_bytes_per_token * tokens // 2)
-    piece = room // max(rest_bytes_per_token, 1)
-    return min(tokens, max(_TILE, piece // _TILE * _TILE))
+    rest = max(rest_bytes_per_token, 1)
+    least = _in_tiles(max(weight_bytes, whole_bytes_per_token * tokens // 2) // rest)
+    spare = spare_bytes - _WHOLE_TENSORS * whole_bytes_per_token * tokens
+    most = min(_in_tiles(spare // _SPARE_PART // rest), _part(tokens, fewest))
+    return min(tokens, max(least, _part(tokens, -(-tokens // most))))
+
+
+def _in_tiles(tokens: int) -> int:
+    return max(_TILE, tokens // _TILE * _TILE)
+
+
+def _part(tokens: int, parts: int) -> int:
+    """One of so many parts, in tiles."""
+    return -(-tokens // parts // _TILE) * _TILE
