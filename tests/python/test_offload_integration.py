@@ -69,7 +69,7 @@ def test_20_steps_are_bit_for_bit_those_of_keeping_everything(native, kept, alph
     models.assert_same_bits(train(model), kept)
     layers = ebbtide.stats().offload.models[-1].layers
     assert all(layer.swapped_bytes > 0 for layer in layers)
-    assert all((layer.recomputed_bytes > 0) == (alpha < 1) for layer in layers)
+    assert any(layer.recomputed_bytes > 0 for layer in layers) == (alpha < 1)
     assert [layer.attention_forwards for layer in layers] == [20, 20]
 
 

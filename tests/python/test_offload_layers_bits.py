@@ -57,12 +57,13 @@ def train(model, store, policies, steps=3, **changes):
     return found, counts
 
 
+@pytest.mark.parametrize("mini_sequence", [16, 50], ids=["pieces", "one run"])
 @pytest.mark.parametrize("architecture", om.ARCHITECTURES)
-def test_policies_change_no_bit(architecture):
+def test_policies_change_no_bit(architecture, mini_sequence):
     model = om.make(architecture, torch.float32)
-    kept, _ = train(model, KeepStore(), om.all_of(KEEP))
+    kept, _ = train(model, KeepStore(), om.all_of(KEEP), mini_sequence=mini_sequence)
     for policies in (om.all_of(SWAP), om.all_of(RECOMPUTE), mixed(1)):
-        found, _ = train(model, om.CopyStore(), policies)
+        found, _ = train(model, om.CopyStore(), policies, mini_sequence=mini_sequence)
         om.assert_same_bits(found, kept)
 
 
@@ -82,14 +83,15 @@ def test_twenty_steps_change_no_bit():
     om.assert_same_bits(found, kept)
 
 
+@pytest.mark.parametrize("mini_sequence", [16, 50], ids=["pieces", "one run"])
 @pytest.mark.parametrize("architecture", DROPOUT)
-def test_dropout_draws_the_same_numbers_again(architecture):
+def test_dropout_draws_the_same_numbers_again(architecture, mini_sequence):
     model = om.make(architecture, torch.float32, **DROPOUT[architecture])
-    kept, _ = train(model, KeepStore(), om.all_of(KEEP))
+    kept, _ = train(model, KeepStore(), om.all_of(KEEP), mini_sequence=mini_sequence)
     for policies in (om.all_of(SWAP), om.all_of(RECOMPUTE), mixed(3)):
-        found, _ = train(model, om.CopyStore(), policies)
+        found, _ = train(model, om.CopyStore(), policies, mini_sequence=mini_sequence)
         om.assert_same_bits(found, kept)
-    again, _ = train(model, KeepStore(), om.all_of(RECOMPUTE), attention="recompute")
+    again, _ = train(model, KeepStore(), om.all_of(RECOMPUTE), attention="recompute", mini_sequence=mini_sequence)
     om.assert_same_bits(again, kept)
     without, _ = train(om.make(architecture, torch.float32), KeepStore(), om.all_of(KEEP))
     assert not torch.equal(without["loss 0"], kept["loss 0"])
@@ -176,8 +178,6 @@ def test_policies_follow_tokens():
     assert choose_policies(spans, 1.0) == (SWAP,) * 4
 
 
-def test_the_piece_is_chosen_from_bytes():
-    # Llama-8B: a layer of 416 MiB, 8 KiB a token of input, 252 KiB a token of a piece.
-    assert choose_piece(8192, 416 << 20, 8 << 10, 252 << 10) == 1664
-    assert choose_piece(1 << 20, 416 << 20, 8 << 10, 252 << 10) == 16640
-    assert choose_piece(100, 416 << 20, 8 << 10, 252 << 10) == 100
+def test_half_of_single_pieces_is_every_other_layers():
+    (whole,) = cut(100, 100)
+    assert [choose_policies([whole], 0.5, layer) for layer in range(4)] == [(RECOMPUTE,), (SWAP,)] * 2

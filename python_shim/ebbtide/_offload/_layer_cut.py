@@ -19,6 +19,7 @@ from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
 from ._layer_find import width_of
 from ._layer_function import LayerFunction
+from ._layer_products import UnneededProducts
 from ._layer_record import LayerRecord, Piece, Stores
 from ._layer_saving import storage_of
 from ._layer_shared import Shared
@@ -41,6 +42,7 @@ class CutLayer(Unpickled):
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
         self._cut = self._make_cut()
+        self._products = UnneededProducts(layer)
 
     def put_in(self) -> None:
         self._layer.forward = self  # type: ignore[method-assign,assignment]
@@ -218,6 +220,7 @@ class CutLayer(Unpickled):
             rest_allowance=math.inf if share is None else share.rest_allowance,
             rest_per_token=0.0 if share is None else share.rest_per_token,
             at_attention=place.store.layer_ended if place and self._is_quick else _nothing,
+            products=self._products,
         )
 
     def _link(self, record: LayerRecord) -> None:

@@ -43,12 +43,12 @@ class Rows:
 
 
 def run_after(
-    record: LayerRecord, piece: Piece, x: torch.Tensor, out: torch.Tensor
+    record: LayerRecord, piece: Piece, span: Span, x: torch.Tensor, out: torch.Tensor
 ) -> tuple[torch.Tensor, Parts | None]:
-    """The after part of a piece. Random numbers go on from `piece.begin`, or from where they are if that
+    """The after part of a piece, or of some tokens of it. Random numbers go on from `piece.begin`, or from where they are if that
     is `piece.middle`; from attention on, from `piece.middle`."""
 
-    return record.cut.after(record.call.piece(x, piece.span), out, lambda: record.go_on(piece))
+    return record.cut.after(record.call.piece(x, span), out, lambda: record.go_on(piece))
 
 
 def run_forward(record: LayerRecord, x: torch.Tensor, trains: bool = True) -> torch.Tensor:
@@ -107,7 +107,7 @@ def _saved_in_one_run(record: LayerRecord, piece: Piece, x: torch.Tensor) -> tor
             return out
 
         hooks.enter_context(recorders[0].hooks())
-        tape, y = record_through(record, x, attention)
+        tape, y = record_through(record, piece.span, x, attention)
     if record.tally.shares_nodes:
         piece.let_go()
     else:
@@ -191,10 +191,10 @@ def _after_piece(
 ) -> torch.Tensor:
     if not record.saves(piece):
         with torch.no_grad():
-            return run_after(record, piece, x, out)[0]
+            return run_after(record, piece, piece.span, x, out)[0]
     recorder = record.recorder()
     with recorder.hooks():
-        tape, (y,) = Tape.record(lambda x, out: (run_after(record, piece, x, out)[0],), x, out)
+        tape, (y,) = Tape.record(lambda x, out: (run_after(record, piece, piece.span, x, out)[0],), x, out)
     _keep_after(record, piece, tape, recorder)
     return y
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 
 import torch
 
@@ -14,6 +14,8 @@ from ._layer_saving import storage_of
 from ._layer_tape import Tape
 from ._layer_through import record_through
 from ._pieces import Span
+
+_SAMPLE = 32  # tokens, that tell what nobody needs
 
 
 class Recomputation:
@@ -30,7 +32,7 @@ class Recomputation:
             return tuple(rows.get() for rows in piece.parts), False
         self._draw_again(piece)
         with torch.no_grad():
-            return self._before(piece, piece.span.of(self._x, 1)), True
+            return self._before(piece.span, piece.span.of(self._x, 1)), True
 
     def after(
         self, piece: Piece, out: torch.Tensor, take: Callable[[Piece, Parts, bool], None] | None
@@ -46,19 +48,20 @@ class Recomputation:
                 piece.parts = []
             tape, piece.after, piece.saved_after = piece.after, None, []
             return tape
-        self._draw_again(piece)
         if self._record.runs_once:
             return self._through(piece, out, take)
 
-        def run(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor]:
-            y, parts = run_after(self._record, piece, x, out)
-            if take is not None:
+        def rows(span: Span, x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor]:
+            y, parts = run_after(self._record, piece, span, x, out)
+            if take is not None and span == piece.span:
                 take(piece, *((parts, True) if parts else self.parts(piece)))
             return (y,)
 
-        rows = piece.span.of(self._x, 1), piece.span.of(out, self._record.cut.out_dim)
-        with self._measuring(piece, *rows):
-            tape, _ = Tape.record(run, *rows)
+        def run(span: Span) -> Tape:
+            inputs = span.of(self._x, 1), span.of(out, self._record.cut.out_dim)
+            return Tape.record(functools.partial(rows, span), *inputs)[0]
+
+        tape = self._again(piece, "after", run, out)
         piece.parts = []
         return tape
 
@@ -78,10 +81,14 @@ class Recomputation:
         if self._before_too is not None:
             tape, self._before_too = self._before_too, None
             return tape
-        self._draw_again(piece)
-        rows = piece.span.of(self._x, 1)
-        with self._measuring(piece, rows):
-            tape, parts = Tape.record(lambda x: self._before(piece, x), rows)
+        parts: Parts = ()
+
+        def run(span: Span) -> Tape:
+            nonlocal parts
+            tape, parts = Tape.record(lambda x: self._before(span, x), span.of(self._x, 1))
+            return tape
+
+        tape = self._again(piece, "before", run)
         self._tell_recomputed(piece, parts)
         return tape
 
@@ -89,41 +96,53 @@ class Recomputation:
         self, piece: Piece, out: torch.Tensor, take: Callable[[Piece, Parts, bool], None] | None
     ) -> Tape:
         """Both tapes by one run: the after part's, and the before part's for before()."""
-        found: list[tuple[Tape, Parts]] = []
+        found: tuple[Tape, Parts] | None = None
 
-        def attention(tape: Tape, parts: Parts, attend: Attend) -> torch.Tensor:
-            found.append((tape, parts))
-            if take is not None:
-                take(piece, parts, False)  # the before part's tape may have saved them
-            self._record.go_on(piece)
-            return out
+        def run(span: Span) -> Tape:
+            def attention(tape: Tape, parts: Parts, attend: Attend) -> torch.Tensor:
+                nonlocal found
+                found = tape, parts
+                if take is not None and span == piece.span:
+                    take(piece, parts, False)  # the before part's tape may have saved them
+                self._record.go_on(piece)
+                return span.of(out, self._record.cut.out_dim)
 
-        with self._measuring(piece, self._x, out):
-            tape, _ = record_through(self._record, self._x, attention)
+            return record_through(self._record, span, span.of(self._x, 1), attention)[0]
+
+        tape = self._again(piece, "after", run, out)
+        assert found is not None
         if piece.before is None and not self._record.tally.shares_nodes:
-            self._before_too, parts = found.pop()
+            self._before_too, parts = found
             self._tell_recomputed(piece, parts)
         piece.parts = []
         return tape
 
-    def _before(self, piece: Piece, x: torch.Tensor) -> Parts:
-        return self._record.cut.before(self._record.call.piece(x, piece.span))[0]
+    def _before(self, span: Span, x: torch.Tensor) -> Parts:
+        return self._record.cut.before(self._record.call.piece(x, span))[0]
 
     def _draw_again(self, piece: Piece) -> None:
         if piece.begin is not None:
             self._record.random.set(piece.begin)
 
-    @contextlib.contextmanager
-    def _measuring(self, piece: Piece, *inputs: torch.Tensor) -> Iterator[None]:
-        """Around what runs one part of a piece again, or both. A layer's first ones are measured."""
+    def _again(self, piece: Piece, part: str, run: Callable[[Span], Tape], *inputs: torch.Tensor) -> Tape:
+        """The tape of one part, run again without what nobody needs. A layer's first ones are measured: what they
+        save beside the layer's input and `inputs`."""
+
+        def draw_and_run(span: Span) -> Tape:
+            self._draw_again(piece)
+            return run(span)
+
         if self._record.tally.rest_bytes_per_token:
-            yield
-            return
+            sample = Span(piece.span.begin, min(piece.span.end, piece.span.begin + _SAMPLE))
+            return self._record.products.left_out(
+                part, lambda: draw_and_run(piece.span), lambda: draw_and_run(sample)
+            )
         recorder = self._record.recorder()
         with recorder.hooks():
-            yield
-        found = recorder.measure(map(storage_of, inputs))
+            tape = draw_and_run(piece.span)
+        found = recorder.measure(map(storage_of, (self._x, *inputs)))
         self._measured[piece.span] = self._measured.get(piece.span, 0) + found
+        return tape
 
     def _tell_recomputed(self, piece: Piece, parts: Parts) -> None:
         tally = self._record.tally

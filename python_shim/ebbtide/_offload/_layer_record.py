@@ -15,6 +15,7 @@ from ._attention_call import Parts
 from ._cut import Cut
 from ._layer_ambient import Autocast, Parameters, RandomStates
 from ._layer_arguments import LayerCall
+from ._layer_products import UnneededProducts
 from ._layer_saving import AnyLanding, AnyRecorder, dense_like, landing_for, occupied, recorder_for, span_of
 from ._layer_tally import Tally
 from ._layer_tape import Tape
@@ -126,6 +127,7 @@ class LayerRecord:
         rest_allowance: float,
         rest_per_token: float,
         at_attention: Callable[[], None],
+        products: UnneededProducts,
     ) -> None:
         device = x.device
         self.cut, self.call, self.parameters = cut, call, parameters
@@ -143,6 +145,7 @@ class LayerRecord:
         self.rest_allowance = rest_allowance  # bytes that pieces may still swap
         self.rest_per_token = rest_per_token  # bytes that a token of a piece will want to
         self.at_attention = at_attention
+        self.products = products
         self.used = False
         self.previous: weakref.ref[LayerRecord] | None = None  # the layer whose backward comes next
 

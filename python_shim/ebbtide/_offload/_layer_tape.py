@@ -63,6 +63,11 @@ class Tape:
             tape = Tape(sources, outputs)
         return tape, tuple(output.detach() for output in outputs)
 
+    @property
+    def roots(self) -> list[Any]:
+        """The nodes that make the outputs."""
+        return [edge.node for edge in self._outputs if edge is not None]
+
     def shares_nodes(self, other: Tape) -> bool:
         """Whether both graphs have a node in common that saves something: the first one's backward uses it up."""
         return not self._nodes().isdisjoint(other._nodes())
@@ -71,7 +76,7 @@ class Tape:
         """Of the graph from outputs to inputs; without the sources and the leaves, which save nothing."""
         found: set[Any] = set()
         ends = {edge.node for edge in self._inputs}
-        waiting = [edge.node for edge in self._outputs if edge is not None]
+        waiting = self.roots
         while waiting:
             node = waiting.pop()
             if node in found or node in ends or not node.next_functions:

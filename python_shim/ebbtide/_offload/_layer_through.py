@@ -20,6 +20,7 @@ import torch
 from ._attention_call import Attend, Parts
 from ._layer_record import LayerRecord
 from ._layer_tape import Tape
+from ._pieces import Span
 
 Attention = Callable[[Tape, Parts, Attend], torch.Tensor]  # (before's tape, its parts, ...) -> attention's output
 
@@ -31,9 +32,9 @@ def through(record: LayerRecord, x: torch.Tensor, attention: Callable[[Parts, At
 
 
 def record_through(
-    record: LayerRecord, x: torch.Tensor, attention: Attention
+    record: LayerRecord, span: Span, x: torch.Tensor, attention: Attention
 ) -> tuple[Tape, torch.Tensor]:
-    """The after part's tape, whose inputs are `x` and attention's output, and the layer's output.
+    """The after part's tape, whose inputs are `x` and attention's output, and the layer's output. Of these tokens.
 
     `attention` runs without a graph; the parts that it gets have none.
     """
@@ -48,7 +49,7 @@ def record_through(
 
     with torch.enable_grad():
         (source,) = Tape.sources(x)
-        y = record.cut.through(record.call.piece(source, record.pieces[0].span), answer)
+        y = record.cut.through(record.call.piece(source, span), answer)
         before, out = recorded.pop()
         after = Tape([source, out], [y])
     if record.tally.shares_nodes is None:

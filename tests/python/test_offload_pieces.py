@@ -1,0 +1,70 @@
+"""How long pieces are: a part of the layer's weights, of the sequence, and of what the device has to spare."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed here")
+
+import offload_models  # noqa: F401 -- finds ebbtide
+from ebbtide._offload import _spare
+from ebbtide._offload._pieces import choose_piece
+from ebbtide._offload._spare import spare_bytes
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+def piece_of_8b(tokens, spare=0, fewest=1):
+    """Llama-8B: a layer of 416 MiB, 8 KiB a token of input, 252 KiB a token of a piece."""
+    return choose_piece(tokens, 416 * MIB, 8 * KIB, 252 * KIB, spare, fewest)
+
+
+def test_without_room_it_weighs_as_much_as_the_weights_or_half_a_whole_tensor():
+    assert [piece_of_8b(tokens) for tokens in (100, 8192, 1 << 20)] == [100, 1664, 16640]
+    assert piece_of_8b(8192, spare=-3 * GIB) == 1664
+
+
+def test_where_there_is_room_a_short_sequence_is_one_piece():
+    assert [piece_of_8b(tokens, spare=40 * GIB) for tokens in (1, 63, 4096, 16385)] == [1, 63, 4096, 16385]
+
+
+def test_longer_ones_are_cut_into_pieces_that_are_alike():
+    piece = piece_of_8b(65536, spare=40 * GIB)
+    assert piece < 65536
+    assert piece % 64 == 0
+    assert 65536 % piece in range(piece - 64 * (65536 // piece), piece) or 65536 % piece == 0
+
+
+def test_the_room_is_that_beside_all_whole_tensors():
+    # What pieces and whole tensors of 24 inputs need stays below what there is, up to the length that leaves none.
+    for tokens in range(4096, 1 << 18, 4096):
+        piece = piece_of_8b(tokens, spare=40 * GIB)
+        assert piece == piece_of_8b(tokens) or 24 * 8 * KIB * tokens + 8 * 252 * KIB * piece <= 40 * GIB
+    assert piece_of_8b(1 << 18, spare=40 * GIB) == piece_of_8b(1 << 18)
+
+
+def test_pieces_to_be_swapped_are_several():
+    assert [piece_of_8b(tokens, 100 * GIB, fewest=8) for tokens in (65536, 8192)] == [8192, 1664]
+
+
+def test_spare_is_what_weights_gradients_and_states_leave(monkeypatch):
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setattr(_spare, "device_bytes", lambda device: 10000)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 0.5)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8, bias=False), torch.nn.Linear(8, 2, bias=False))
+    model[1].requires_grad_(False)
+    assert spare_bytes(model, cuda) == 5000  # its weights are elsewhere
+
+    class There:
+        def __init__(self, parameter):
+            self.device, self.nbytes = cuda, parameter.nbytes
+            self.numel, self.requires_grad = parameter.numel, parameter.requires_grad
+
+    there = list(map(There, model.parameters()))
+    monkeypatch.setattr(model, "parameters", lambda: iter(there))
+    assert spare_bytes(model, cuda) == 5000 - 32 * (4 + 4 + 8) - 16 * 4
+
+
+def test_host_memory_is_not_counted():
+    # Results depend on the pieces, and must not on the machine that they were found on.
+    assert spare_bytes(torch.nn.Linear(2, 2), torch.device("cpu")) == 0
