@@ -22,8 +22,9 @@ with torch.device("meta"):
 model = model.to_empty(device="cuda")
 """
 
+# Pieces are given: where there is room, one for each layer is faster than any share of several (the last test).
 TRAIN = "LAYERS, LENGTH = 2, 16384" + MODEL + """
-ebbtide.offload(model, host="128GiB")
+ebbtide.offload(model, host="128GiB", mini_sequence=1664)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
 moments, chosen = [], []
@@ -98,7 +99,7 @@ def test_auto_swaps_what_the_link_hides_says_so_and_is_served_from_a_plan_that_f
 
 
 ALONE = MODEL.replace("Llama", "Qwen3") + """
-ebbtide.offload(model, host="128GiB")
+ebbtide.offload(model, host="128GiB", mini_sequence=1664)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
 for step in range(24):
@@ -118,7 +119,7 @@ def test_the_most_that_the_link_hides_is_not_waited_for(tmp_path, native, layers
     device = tmp_path / "without-waves.json"
     device.write_text(json.dumps(facts | {"multiprocessors": 1}))
     done = train(f"LAYERS, LENGTH = {layers}, {length}" + ALONE, tmp_path, native, str(device), "0")
-    assert done.answer()["limit"] == "link"
+    assert done.answer()["limit"] in ("link", "time")
     time = done.report["time"]
     assert time["each_step_stalled_seconds"][-1] <= 0.005 * time["each_step_seconds"][-1]
 
@@ -143,4 +144,35 @@ def test_a_share_that_is_tried_fits_a_small_device(tmp_path, native, alpha):
     assert told["limit"] == "device" and 0.3 < told["alpha"] < 0.8
     assert 15 << 30 < told["live"] < 23 << 30
     # AND "auto", which sees what its first share takes, finds room for more
-    assert alpha == "memo" or told["live"] > 22 << 30
+    assert alpha == "memo" or told["alpha"] > 0.65
+
+
+BESIDE_CHECKPOINTING = MODEL + """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
+
+def last_step(steps):
+    for step in range(steps):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end)
+
+model.gradient_checkpointing_enable()
+checkpointed = last_step(2)
+model.gradient_checkpointing_disable()
+torch.cuda.reset_peak_memory_stats()
+ebbtide.offload(model, host="128GiB")
+print(json.dumps({"checkpointed": checkpointed, "offloaded": last_step(24)}))
+"""
+
+
+@pytest.mark.parametrize(("device", "length"), [("h200", 4096), ("h200", 16384), ("l40s", 8192)])
+def test_a_short_sequence_takes_no_longer_than_with_activation_checkpointing(tmp_path, native, device, length):
+    done = train(f"LAYERS, LENGTH = 3, {length}" + BESIDE_CHECKPOINTING, tmp_path, native, device, "0")
+    told = done.answer()
+    assert told["offloaded"] <= told["checkpointed"]

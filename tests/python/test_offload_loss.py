@@ -213,3 +213,29 @@ def test_a_piece_weighs_no_more_than_the_gradient_of_the_head():
     assert tokens * head_bytes_per_token(words, 2) <= max(share, host_memory() // 64)
     assert head_piece(words, width, 2, torch.device("cpu"), 100) == 100
     assert head_piece(words, width, 2, torch.device("cpu"), 10**9) == tokens
+
+
+def test_the_last_piece_is_not_computed_again():
+    rows, labels, weight = make(50)
+    sizes = []
+
+    def counted(rows, parameters):
+        sizes.append(len(rows))
+        return linear(rows, parameters)
+
+    loss = PiecewiseLoss.apply(PieceOfHead(counted, TokenLoss(), 16), rows, labels, weight)
+    assert sizes == [16, 16, 16, 2]
+    torch.autograd.grad(loss, weight, retain_graph=True)
+    assert sizes[4:] == [16, 16, 16]
+    torch.autograd.grad(loss, weight)  # its graph is used up
+    assert sizes[7:] == [2, 16, 16, 16]
+
+
+def test_hooks_for_saved_tensors_see_no_logits():
+    rows, labels, weight = make(50)
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: seen.append(tensor.shape) or tensor, lambda tensor: tensor):
+        loss = PiecewiseLoss.apply(PieceOfHead(linear, TokenLoss(), 64), rows, labels, weight)
+    loss.backward()
+    assert seen == [rows.shape, labels.shape, weight.shape]
+    assert error(weight.grad, whole(*make(50))[2]) < 1e-12

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed here")
 
 import offload_models  # noqa: F401 -- finds ebbtide
-from ebbtide._offload import _spare
+from ebbtide._offload import _piece_size, _spare
 from ebbtide._offload._pieces import choose_piece
-from ebbtide._offload._spare import spare_bytes
+from ebbtide._offload._piece_size import head_piece
+from ebbtide._offload._spare import Spare
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -53,7 +56,7 @@ def test_spare_is_what_weights_gradients_and_states_leave(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 0.5)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8, bias=False), torch.nn.Linear(8, 2, bias=False))
     model[1].requires_grad_(False)
-    assert spare_bytes(model, cuda) == 5000  # its weights are elsewhere
+    assert Spare(model).bytes_on(cuda) == 5000  # its weights are elsewhere
 
     class There:
         def __init__(self, parameter):
@@ -62,9 +65,32 @@ def test_spare_is_what_weights_gradients_and_states_leave(monkeypatch):
 
     there = list(map(There, model.parameters()))
     monkeypatch.setattr(model, "parameters", lambda: iter(there))
-    assert spare_bytes(model, cuda) == 5000 - 32 * (4 + 4 + 8) - 16 * 4
+    assert Spare(model).bytes_on(cuda) == 5000 - 32 * (4 + 4 + 8) - 16 * 4
 
 
 def test_host_memory_is_not_counted():
     # Results depend on the pieces, and must not on the machine that they were found on.
-    assert spare_bytes(torch.nn.Linear(2, 2), torch.device("cpu")) == 0
+    assert Spare(torch.nn.Linear(2, 2)).bytes_on(torch.device("cpu")) == 0
+
+
+def test_pieces_stay_as_they_were_chosen_first(monkeypatch):
+    monkeypatch.setattr(_spare, "device_bytes", lambda device: 10000)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    model = torch.nn.Linear(2, 2)
+    spare = Spare(model)
+    assert spare.bytes_on(torch.device("cuda", 0)) == 10000
+    monkeypatch.setattr(_spare, "device_bytes", lambda device: 20000)
+    assert spare.bytes_on(torch.device("cuda", 0)) == copy.deepcopy(spare).bytes_on(torch.device("cuda", 0)) == 10000
+
+
+@pytest.mark.parametrize("wished", [None, 1000])
+def test_a_head_with_room_has_one_piece_and_else_what_its_gradient_weighs(monkeypatch, wished):
+    monkeypatch.setattr(_piece_size, "device_bytes", lambda device: 0)
+
+    def piece(tokens, spare):  # 2 MiB a token; the gradient 2 GiB
+        return head_piece(128256, 4096, 2, torch.device("cuda"), wished, tokens, spare)
+
+    most = wished or 1 << 20
+    assert piece(4096, 0) == min(most, 1024)
+    assert piece(4096, 100 * GIB) == min(most, 4096)
+    assert piece(32768, 100 * GIB) == min(most, 5632)  # six, of up to 11.75 GiB

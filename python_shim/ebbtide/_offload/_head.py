@@ -15,6 +15,7 @@ from ._head_run import HeadRun
 from ._options import Options
 from ._pickling import Unpickled, former_attribute
 from ._piece_size import head_piece
+from ._spare import Spare
 
 _WHOLE_LOGITS = (
     "the model was called in training without labels: whole logits are made, for a loss that is "
@@ -42,6 +43,7 @@ class HeadCut(Unpickled):
         self.model = model
         self.options = options
         self.enabled = False
+        self._spare = Spare(model)
         self.calls = 0  # that were cut
         self._told: set[str] = set()  # lines that were printed
         self._has_seen_positions = False  # reading them waits for the device: once is enough
@@ -96,9 +98,13 @@ class HeadCut(Unpickled):
         """How many pieces an input of this shape is cut into."""
         weight = self.model.get_output_embeddings().weight
         words, width = weight.shape
-        wished = self.options.mini_sequence
-        piece = head_piece(words, width, weight.element_size(), weight.device, wished)
+        piece = self.piece(batch * tokens, words, width, weight.element_size(), weight.device)
         return (-(-batch * tokens // piece),)
+
+    def piece(self, tokens: int, words: int, width: int, itemsize: int, device: torch.device) -> int:
+        """Tokens of a piece of so many."""
+        wished = self.options.mini_sequence
+        return head_piece(words, width, itemsize, device, wished, tokens, self._spare.bytes_on(device))
 
     def _tell(self, reason: str) -> None:
         if reason not in self._told:

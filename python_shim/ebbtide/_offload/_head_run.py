@@ -23,7 +23,6 @@ from . import _causal_lm
 from ._absent_logits import AbsentLogits
 from ._head_call import HeadCall
 from ._loss import ModelLoss, Targets, TokenLoss
-from ._piece_size import head_piece
 from ._piecewise_loss import PieceOfHead, PiecewiseLoss
 
 if TYPE_CHECKING:
@@ -128,9 +127,9 @@ class HeadRun:
         return ModelLoss(self._model_loss, {"vocab_size": vocab_size, **kwargs})
 
     def _tokens(self, logits: torch.Tensor, hidden: torch.Tensor) -> int:
-        wished = self._cut.options.mini_sequence
         words, width = logits.shape[-1], hidden.shape[-1]
-        return head_piece(words, width, logits.element_size(), hidden.device, wished)
+        tokens = hidden.numel() // max(width, 1)
+        return self._cut.piece(tokens, words, width, logits.element_size(), hidden.device)
 
     def _parameters(self) -> list[nn.Parameter]:
         """Each trainable parameter of the head once, however many modules hold it."""

@@ -15,6 +15,7 @@ from ._layer_function import measure_references
 from ._layer_shared import Policies, Shared
 from ._layer_tally import Tally
 from ._options import Options
+from ._spare import Spare
 from ._store import Store
 
 
@@ -65,7 +66,7 @@ def wrap_layers(
     install()
     measure_references()
     stores = store if callable(store) else lambda _: store
-    shared = Shared(options, stores, policies, weakref.ref(model), list(map(weakref.ref, found.values())))
+    shared = Shared(options, stores, policies, Spare(model), list(map(weakref.ref, found.values())))
     layers = [
         CutLayer(layer, index, name, shared) for index, (name, layer) in enumerate(found.items())
     ]

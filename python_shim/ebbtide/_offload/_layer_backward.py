@@ -7,10 +7,10 @@ import torch
 from ._attention import RepeatedAttention
 from ._attention_call import Parts
 from ._gradient_sums import GradientSums
-from ._layer_forward import Rows
 from ._layer_recompute import Recomputation
 from ._layer_record import LayerRecord, Piece
 from ._layer_room import has_room
+from ._layer_rows import Rows
 
 Gradients = list[torch.Tensor | None]
 

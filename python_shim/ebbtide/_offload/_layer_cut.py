@@ -61,7 +61,7 @@ class CutLayer(Unpickled):
             return ()
         width, dtype = self._input
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
-        spans = self._budget.spans(x, self._shared.spare_bytes(self._home))
+        spans = self._budget.spans(x, self._shared.spare.bytes_on(self._home))
         policies = self._policies(spans)
         return len(spans), sum(policy is Policy.SWAP for policy in policies)
 
@@ -149,7 +149,7 @@ class CutLayer(Unpickled):
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
             raise CannotCut("an argument beside its input needs a gradient")
-        spans = self._budget.spans(x, self._shared.spare_bytes(x.device))
+        spans = self._budget.spans(x, self._shared.spare.bytes_on(x.device))
         if not trains:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans), x, trains=False)

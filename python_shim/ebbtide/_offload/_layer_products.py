@@ -14,30 +14,20 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ._graph_needs import needless
 from ._layer_tape import Tape
 from ._simulation import is_simulated  # a simulated device computes nothing that could differ
 
 Met = list[tuple[torch.nn.Linear, Any]]  # each call's module, and the node of its result
 
 _aten = torch.ops.aten
-
-# Names of nodes that save nothing of what they are given, but a mask that does not depend on it.
-_SAVE_NOTHING = frozenset(
-    f"{name}Backward{variant}"
-    for name in (
-        *("Add", "Sub", "Neg", "Cat", "Stack", "Clone", "ToCopy", "NativeDropout", "View", "UnsafeView", "ReshapeAlias"),
-        *("Transpose", "T", "Permute", "Slice", "Select", "Split", "SplitWithSizes", "Expand", "Unsqueeze", "Squeeze"),
-    )
-    for variant in (0, 1)
-)
-
 
 class UnneededProducts:
     """Of one layer. Not thread-safe."""
@@ -171,49 +161,5 @@ def _is_dense(tensor: torch.Tensor, module: torch.nn.Linear) -> bool:
 
 def _needed(tape: Tape, met: Met) -> set[torch.nn.Linear]:
     """The modules of which a result is needed, by a node of the tape."""
-    needless = _needless(tape.roots)
-    return {module for module, node in met if node not in needless}
-
-
-def _needless(roots: Sequence[Any]) -> set[Any]:
-    """Nodes below the roots whose results may be anything, if those of the roots may."""
-    users = _users(roots)
-    needless: set[Any] = set()
-    waiting = [root for root in users if not users[root]]
-    while waiting:
-        node = waiting.pop()
-        needless.add(node)
-        if _saves_nothing(node):
-            waiting += [
-                following
-                for following, _ in node.next_functions
-                if following is not None
-                and all(user in needless and _saves_nothing(user) for user in users[following])
-            ]
-    return needless
-
-
-def _users(roots: Iterable[Any]) -> dict[Any, list[Any]]:
-    """Of each node from the roots on, those that take its results."""
-    users: dict[Any, list[Any]] = {root: [] for root in roots}
-    waiting = list(users)
-    while waiting:
-        node = waiting.pop()
-        for following, _ in node.next_functions:
-            if following is None:
-                continue
-            if following not in users:
-                users[following] = []
-                waiting.append(following)
-            users[following].append(node)
-    return users
-
-
-def _saves_nothing(node: Any) -> bool:
-    """Of what it is given with a graph."""
-    name = node.name()
-    if name == "MulBackward0":  # the other factor, and that has none
-        return sum(following is not None for following, _ in node.next_functions) == 1
-    if name == "DivBackward0":
-        return [following is not None for following, _ in node.next_functions] == [True, False]
-    return name in _SAVE_NOTHING
+    free = needless(tape.roots)
+    return {module for module, node in met if node not in free}

@@ -14,7 +14,7 @@ from ._device_stores import Place, Stores
 from ._layer_record import LayerRecord
 from ._options import Options
 from ._pieces import Policy, Span
-from ._spare import spare_bytes
+from ._spare import Spare
 
 Policies = Callable[[int, Sequence[Span]], Sequence[Policy]]  # (layer, its pieces) -> one for each
 
@@ -26,13 +26,12 @@ class Shared:
     options: Options
     stores: Stores
     policies: Policies | None  # None: by options.alpha
-    model: weakref.ref[torch.nn.Module]  # of a copied model, the original, as in `modules`
+    spare: Spare
     modules: Sequence[weakref.ref[torch.nn.Module]]  # the layers; of a copied model, the original's
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[LayerRecord] | None = None  # the call that went before
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
-    _spare: dict[torch.device, int] = dataclasses.field(default_factory=dict)
 
     @property
     def layers(self) -> int:
@@ -50,13 +49,6 @@ class Shared:
             ]
             place = self._places[device] = Place(store, there)
         return place
-
-    def spare_bytes(self, device: torch.device) -> int:
-        """What it has beside the model. As it was when first asked, so that pieces stay as they are."""
-        if device not in self._spare:
-            model = self.model()
-            self._spare[device] = 0 if model is None else spare_bytes(model, device)
-        return self._spare[device]
 
     def tell_once(self, kind: str, reason: str, line: str) -> None:
         """Print `line` unless this kind of thing was already told this reason."""

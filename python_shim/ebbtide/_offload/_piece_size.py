@@ -1,4 +1,4 @@
-"""How many tokens of the LM head run at once, from bytes."""
+"""How much of a device a piece may take, and how many tokens of the LM head run at once: from bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import torch
 from ._options import host_memory
 
 _DEVICE_SHARE = 64  # a piece may always take this part of the device
+_WHOLE_TENSORS = 24  # as large as a layer's input, at the peak: in its backward, and what last layers keep
+_SPARE_PART = 8  # of what is left beside them a piece may take one of so many parts
 _TILE = 256  # tokens: matrix products run best on multiples of it
 _LEAST = 8
 
@@ -23,17 +25,41 @@ def head_bytes_per_token(words: int, itemsize: int) -> int:
     return words * (2 * itemsize + 3 * 4)
 
 
+def spare_of_a_piece(spare_bytes: int, whole_bytes: int) -> int:
+    """What a piece may take of `spare_bytes`, where a whole-length tensor weighs `whole_bytes`. May be negative."""
+    return (spare_bytes - _WHOLE_TENSORS * whole_bytes) // _SPARE_PART
+
+
+def part_of(tokens: int, parts: int, tile: int) -> int:
+    """One of so many parts, rounded up to tiles."""
+    return -(-tokens // parts // tile) * tile
+
+
 def head_piece(
-    words: int, hidden: int, itemsize: int, device: torch.device, wished: int | None
+    words: int,
+    hidden: int,
+    itemsize: int,
+    device: torch.device,
+    wished: int | None,
+    tokens: int = 0,
+    spare_bytes: int = 0,
 ) -> int:
-    """Tokens of a piece of the LM head, where `words` x `hidden` is the head's weight.
+    """Tokens of a piece of the LM head, where `words` x `hidden` is the head's weight, of `tokens` in all.
 
     What a piece holds stays below what the float32 sum of the head's gradient holds, which is
-    there at the same time, or below a small share of the device: so pieces never decide the peak.
+    there at the same time, or below a small share of the device: so pieces never decide the peak. Or below its part of
+    what the device has to spare beside the model, `spare_bytes`: then pieces are alike.
     A wished number of tokens is an upper bound.
     """
-    budget = max(4 * words * hidden, device_bytes(device) // _DEVICE_SHARE)
-    tokens = budget // head_bytes_per_token(words, itemsize)
-    if wished is not None and wished <= tokens:
-        return wished
+    per_token = head_bytes_per_token(words, itemsize)
+    least = _in_tiles(max(4 * words * hidden, device_bytes(device) // _DEVICE_SHARE) // per_token)
+    most = _in_tiles(spare_of_a_piece(spare_bytes, tokens * hidden * itemsize) // per_token)
+    if most > least:
+        most = max(least, part_of(tokens, -(-tokens // most), _TILE))
+    else:
+        most = least
+    return most if wished is None else min(most, wished)
+
+
+def _in_tiles(tokens: int) -> int:
     return max(_LEAST, tokens // _TILE * _TILE or tokens // _LEAST * _LEAST)

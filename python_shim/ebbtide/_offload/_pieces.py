@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 
+from ._piece_size import part_of, spare_of_a_piece
+
 _TILE = 64  # tokens: matrix products run best on multiples of it
-_WHOLE_TENSORS = 24  # as large as a layer's input, at the peak: in its backward, and what last layers keep
-_SPARE_PART = 8  # of the device a piece may take one of so many parts
 
 
 class Policy(enum.Enum):
@@ -75,15 +75,10 @@ def choose_piece(
     """
     rest = max(rest_bytes_per_token, 1)
     least = _in_tiles(max(weight_bytes, whole_bytes_per_token * tokens // 2) // rest)
-    spare = spare_bytes - _WHOLE_TENSORS * whole_bytes_per_token * tokens
-    most = min(_in_tiles(spare // _SPARE_PART // rest), _part(tokens, fewest))
-    return min(tokens, max(least, _part(tokens, -(-tokens // most))))
+    spare = spare_of_a_piece(spare_bytes, whole_bytes_per_token * tokens)
+    most = min(_in_tiles(spare // rest), part_of(tokens, fewest, _TILE))
+    return min(tokens, max(least, part_of(tokens, -(-tokens // most), _TILE)))
 
 
 def _in_tiles(tokens: int) -> int:
     return max(_TILE, tokens // _TILE * _TILE)
-
-
-def _part(tokens: int, parts: int) -> int:
-    """One of so many parts, in tiles."""
-    return -(-tokens // parts // _TILE) * _TILE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 
 from ._piece_size import device_bytes
@@ -9,14 +11,33 @@ from ._piece_size import device_bytes
 _STATE_BYTES = 8  # of an optimizer, for each element: two moments in float32
 
 
-def spare_bytes(model: torch.nn.Module, device: torch.device) -> int:
-    """Bytes of the device beside the model's weights there, and beside the gradients and optimizer's states of those
-    that train. May be negative.
+class Spare:
+    """Of one model. As it was when a device was first asked about, so that pieces stay as they are.
 
-    None of host memory: results depend on how many pieces there are, and would on the machine that they were found on.
+    Of a copied model it is the original's.
     """
-    if device.type != "cuda":
-        return 0
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = weakref.ref(model)
+        self._found: dict[torch.device, int] = {}
+
+    def __deepcopy__(self, memo: object) -> Spare:
+        return self
+
+    def bytes_on(self, device: torch.device) -> int:
+        """Bytes of the device beside the model's weights there, and beside gradients and optimizer's states of those
+        that train. May be negative.
+
+        None of host memory: results depend on how many pieces there are, and would on the machine that they were
+        found on.
+        """
+        if device not in self._found:
+            model = self._model()
+            self._found[device] = 0 if model is None or device.type != "cuda" else _spare_bytes(model, device)
+        return self._found[device]
+
+
+def _spare_bytes(model: torch.nn.Module, device: torch.device) -> int:
     spare = int(device_bytes(device) * torch.cuda.get_per_process_memory_fraction(device))
     for parameter in model.parameters():
         if parameter.device == device:
