@@ -66,6 +66,15 @@ def test_queries_of_several_pieces_are_computed_again_for_attention_alone(llama)
     assert products_of_a_step(llama, queries, RECOMPUTE, 25) == (4, 2 * (1 + 1))
 
 
+@pytest.mark.parametrize("policy", [KEEP, RECOMPUTE])
+def test_a_layer_whose_parts_share_what_they_save_runs_them_apart(policy):
+    # One norm in front of attention and MLP: what it saved would be used up by the MLP's backward.
+    cohere = om.make("cohere", torch.float32, num_hidden_layers=1)
+    queries = om.layers_of(cohere)[0].self_attn.q_proj.weight
+    assert products_of_a_step(cohere, queries, policy, 50)[0] == 2
+    assert products_of_a_step(cohere, queries, policy, 50, steps=1)[0] == 1  # which tells
+
+
 @pytest.mark.parametrize(("mini_sequence", "pieces"), [(50, 1), (25, 2)])
 def test_a_layers_last_product_is_not_computed_again(llama, mini_sequence, pieces):
     down = om.layers_of(llama)[0].mlp.down_proj.weight

@@ -1,0 +1,105 @@
+"""Offload as it is by default beside activation checkpointing and no saving at all: steps and memory, in virtual time.
+
+    python bench/beside_checkpointing.py [--devices h200,l40s] [--models llama,qwen3] [--lengths 4096,16384] [--json FILE]
+
+One dry run a row and way: five layers of 8B width, SGD, a vocabulary of 32,000 words. Of each way the shortest of the
+last two steps, and the most bytes that were alive from the third on; -: out of memory. `share` is what "auto" settled on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+HERE = pathlib.Path(__file__).resolve().parent
+WAYS = ("whole", "checkpointing", "auto", "pieces")
+_STEPS, _SETTLING = 5, 32  # with "auto": until it has settled
+_PIECE = 1664  # tokens whose activations weigh as much as a layer: the way to little memory
+_LAYERS = 5
+_GIB = 1 << 30
+
+
+def child(way: str, model_name: str, length: int) -> None:
+    """Trains; the steps' times come out of the dry run's report."""
+    import models
+    import scenarios
+    import torch
+
+    import ebbtide
+
+    row = scenarios.Scenario("beside", (length, length), model=model_name, layers=_LAYERS, checkpointing=False)
+    model = models.make_model(row, torch.device("cuda"), real_values=False)
+    if way == "checkpointing":
+        model.gradient_checkpointing_enable()
+    elif way != "whole":
+        ebbtide.offload(model, host="128GiB", mini_sequence=_PIECE if way == "pieces" else None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    ids = torch.zeros(1, length, dtype=torch.long, device="cuda")
+    for step in range(_STEPS if way in WAYS[:2] else _SETTLING):
+        if step == 2:
+            torch.cuda.reset_peak_memory_stats()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    told = ebbtide.stats().offload.models if way in WAYS[2:] else ()
+    print(json.dumps({"live": torch.cuda.max_memory_allocated(), "share": told[-1].alpha if told else None}))
+
+
+def measure(device: str, way: str, model: str, length: int) -> dict[str, Any] | None:
+    """None: out of memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = pathlib.Path(scratch) / "report.json"
+        command = [sys.executable, "-m", "ebbtide", "dryrun", "--device", device, "--json", str(report), "--"]
+        program = [sys.executable, "-W", "ignore", str(HERE / "beside_checkpointing.py"), "--child", way]
+        done = subprocess.run(
+            [*command, *program, "--models", model, "--lengths", str(length)], check=False, capture_output=True, text=True
+        )
+        if "OutOfMemoryError" in done.stderr:
+            return None
+        done.check_returncode()
+        seconds = json.loads(report.read_text())["time"]["each_step_seconds"]
+    return {"seconds": min(seconds[-2:]), **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def line(row: dict[str, Any]) -> str:
+    base = row["checkpointing"]
+    cells = []
+    for way in WAYS:
+        found = row[way]
+        beside = f" ({found['seconds'] / base['seconds']:.3f})" if found and base and way in WAYS[2:] else ""
+        cells.append(f"{1000 * found['seconds']:.0f}{beside}, {found['live'] / _GIB:.1f}" if found else "-")
+    share = row["auto"] and row["auto"]["share"]
+    return f"| {row['device']} | {row['model']}, {row['length']} | " + " | ".join(cells) + f" | {share:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--devices", default="h200,a100-80g,l40s")
+    parser.add_argument("--models", default="llama")
+    parser.add_argument("--lengths", default="4096,16384,32768,65536")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    lengths = [int(length) for length in options.lengths.split(",")]
+    if options.child:
+        return child(options.child, options.models, lengths[0])
+    print("ms a step (beside checkpointing), GiB alive at the peak\n")
+    print("| device | model, tokens | whole | checkpointing | auto | auto, pieces of 1664 | share |\n|---|---|---|---|---|---|---|")
+    rows = []
+    for device in options.devices.split(","):
+        for model in options.models.split(","):
+            for length in lengths:
+                found = {way: measure(device, way, model, length) for way in WAYS}
+                rows.append({"device": device, "model": model, "length": length, **found})
+                print(line(rows[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
