@@ -9,6 +9,7 @@ pytest.importorskip("transformers", reason="transformers is not installed here")
 
 import offload_models as om
 from ebbtide._offload._layer import wrap_layers
+from ebbtide._offload._layer_record import LayerRecord
 from ebbtide._offload._options import Options
 from ebbtide._offload._pieces import Policy
 from ebbtide._offload._store import KeepStore
@@ -64,6 +65,36 @@ def test_queries_of_several_pieces_are_computed_again_for_attention_alone(llama)
     # Not for the graph from the input to them, which saves none of them.
     queries = om.layers_of(llama)[0].self_attn.q_proj.weight
     assert products_of_a_step(llama, queries, RECOMPUTE, 25) == (4, 2 * (1 + 1))
+
+
+def test_where_there_is_room_queries_of_several_pieces_are_made_once_for_both_parts(llama, monkeypatch):
+    monkeypatch.setattr(LayerRecord, "keeps_before", property(lambda self: True, lambda self, value: None), raising=False)
+    cuts = wrap_layers(llama, Options(mini_sequence=25, keep_last=0), om.CopyStore(), om.all_of(RECOMPUTE))
+    norm = om.layers_of(llama)[0].input_layernorm
+    runs = []
+    norm.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
+    for _ in range(2):
+        runs.clear()
+        om.body_loss(llama, om.tokens(50)).backward()
+    cuts.undo()
+    assert runs == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("architecture", ["llama", "cohere", "gpt2", "qwen3_next"])
+def test_that_changes_no_bit(monkeypatch, architecture):
+    model = om.make(architecture, torch.float32)
+
+    def gradients():
+        model.zero_grad()
+        cuts = wrap_layers(model, Options(mini_sequence=16, keep_last=0), om.CopyStore(), om.all_of(RECOMPUTE))
+        for step in range(2):
+            om.body_loss(model, om.tokens(50, seed=step)).backward()
+        cuts.undo()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+    apart = gradients()
+    monkeypatch.setattr(LayerRecord, "keeps_before", property(lambda self: True, lambda self, value: None), raising=False)
+    om.assert_same_bits(gradients(), apart)
 
 
 @pytest.mark.parametrize("policy", [KEEP, RECOMPUTE])

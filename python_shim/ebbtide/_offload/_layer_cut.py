@@ -27,8 +27,11 @@ from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
 from ._native_saving import Externals
 from ._pickling import Unpickled, former_attribute
+from ._piece_size import spare_of_a_piece
 from ._pieces import Policy, Span, choose_policies
 from ._store import KeepStore
+
+_BEFORE_TENSORS = 8  # as large as the layer's input: what the graphs of all before parts save, norms in float32 included
 
 
 class CutLayer(Unpickled):
@@ -149,7 +152,8 @@ class CutLayer(Unpickled):
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
             raise CannotCut("an argument beside its input needs a gradient")
-        spans = self._budget.spans(x, self._shared.spare.bytes_on(x.device))
+        spare = self._shared.spare.bytes_on(x.device)
+        spans = self._budget.spans(x, spare)
         if not trains:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans), x, trains=False)
@@ -160,6 +164,7 @@ class CutLayer(Unpickled):
         if swaps_first:
             place.reserve(live + share.expected)
         record = self._record(call, x, spans, place, share)
+        record.keeps_before = _BEFORE_TENSORS * x.nbytes <= spare_of_a_piece(spare, x.nbytes)
         self._link(record)
         place.store.layer_ended()
         result = LayerFunction.apply(record, x, *record.parameters.originals)

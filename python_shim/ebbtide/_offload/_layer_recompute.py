@@ -24,7 +24,7 @@ class Recomputation:
     def __init__(self, record: LayerRecord, x: torch.Tensor) -> None:
         self._record, self._x = record, x
         self._measured: dict[Span, int] = {}  # bytes saved by what was run again
-        self._before_too: Tape | None = None  # of the run that made the after part's tape
+        self._befores: dict[Span, Tape] = {}  # of runs that made an after part's tape
 
     def parts(self, piece: Piece) -> tuple[Parts, bool]:
         """q, k, v of a piece, and whether nobody else needs them: saved ones belong to a graph, too."""
@@ -48,7 +48,7 @@ class Recomputation:
                 piece.parts = []
             tape, piece.after, piece.saved_after = piece.after, None, []
             return tape
-        if self._record.runs_once:
+        if self._record.recomputes_once:
             return self._through(piece, out, take)
 
         def rows(span: Span, x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor]:
@@ -78,9 +78,8 @@ class Recomputation:
         if piece.before is not None:
             tape, piece.before, piece.saved_before = piece.before, None, []
             return tape
-        if self._before_too is not None:
-            tape, self._before_too = self._before_too, None
-            return tape
+        if piece.span in self._befores:
+            return self._befores.pop(piece.span)
         parts: Parts = ()
 
         def run(span: Span) -> Tape:
@@ -112,7 +111,7 @@ class Recomputation:
         tape = self._again(piece, "after", run, out)
         assert found is not None
         if piece.before is None and not self._record.tally.shares_nodes:
-            self._before_too, parts = found
+            self._befores[piece.span], parts = found
             self._tell_recomputed(piece, parts)
         piece.parts = []
         return tape

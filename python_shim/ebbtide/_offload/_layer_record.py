@@ -146,6 +146,7 @@ class LayerRecord:
         self.rest_per_token = rest_per_token  # bytes that a token of a piece will want to
         self.at_attention = at_attention
         self.products = products
+        self.keeps_before = False  # in backward, what all before parts save: there is room
         self.used = False
         self.previous: weakref.ref[LayerRecord] | None = None  # the layer whose backward comes next
 
@@ -165,6 +166,11 @@ class LayerRecord:
     def runs_once(self) -> bool:
         """Whether the layer's parts are one run: see Note [One run]."""
         return len(self.pieces) == 1 and not self.tally.shares_nodes
+
+    @property
+    def recomputes_once(self) -> bool:
+        """Whether a piece's parts run again as one, and the before part's graph waits for its backward."""
+        return self.runs_once or (self.keeps_before and not self.tally.shares_nodes)
 
     def saves(self, piece: Piece) -> bool:
         """Whether a run of this piece is to be saved. What would not fit on the host is recomputed."""
