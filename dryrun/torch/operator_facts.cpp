@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "dryrun/torch/operator_costs.h"
+#include "dryrun/torch/outcomes.h"
 
 namespace ebbtide::dryrun {
 
@@ -111,6 +112,7 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   std::string_view base = op.operator_name().name;
   read_costs(op.schema(), base, *facts);
   read_values(op.schema(), base, *facts);
+  read_outcomes(op.schema(), *facts);
   facts->overwrites = kOverwritingOperators.contains(base);
   facts->joins_places = base == "aten::_coalesce";
   if (facts->joins_places) facts->kind = OperatorKind::kCompute;  // its kernel is sparse tensors' own

@@ -82,6 +82,7 @@ struct OperatorFacts {
   bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument
   bool follows_typical = false;     // is computed from what is derived of typical values, too
   bool counts_as_double = false;    // the host has it for floating-point numbers only
+  std::vector<std::size_t> successes, pivots;  // results of a factorisation that say how it went
   std::optional<Choice> choice;
   std::optional<AttentionArguments> attention;
 };
