@@ -17,14 +17,16 @@ namespace {
 // are looked for column by column.
 // QR: 0.61, 1.55, 3.8 and 24 ms for R of 256, 512, 1024 and 4096 columns; Q takes another 0.15, 0.29
 // and 0.67 ms of the first three (github.com/flagos-ai/FlagGems, pull request 5586).
-// Symmetric eigenvalues: 1.8 ms for 100 columns (pytorch, issue 174674); 1.1, 1.8 and 3.6 ms for 33, 64
-// and 96 in float64 on an RTX 4080 (issue 175585). Large ones reach less than 3 % of an H100's peak
-// (H. Wang et al., Extracting the Potential of Emerging Hardware Accelerators for Symmetric
-// Eigenvalue Decomposition). Jacobi's, 128 at once: 0.3, 0.6 and 1.65 ms for 8, 16 and 32 (issue 175585).
+// Symmetric eigenvalues, by reduction: 1.07, 1.8, 3.6 and 4.5 ms for 33, 64, 96 and 128 columns of float64
+// on an RTX 4080, and 0.3, 0.62 and 1.65 ms for 128 at once of 8, 16 and 32 (pytorch, issue 175585; with
+// CUDA 13 512 of 3 take 13 ms on a GH200, which is not modelled: issue 183806); by Jacobi's method 1.8 ms
+// for 100 columns (issue 174674). Large ones reach less than 3 % of an H100's peak (H. Wang et al.,
+// Extracting the Potential of Emerging Hardware Accelerators for Symmetric Eigenvalue Decomposition).
 // Any eigenvalues: 0.36 ms for 3 columns on a GH200 (issue 183806); the share is assumed.
-// Singular values: 900 x 100 on a V100 take 9.4 ms by reduction, 5.4 by Jacobi's method and 0.28, of
-// 300 at once, by the Gram matrix (pytorch, issue 41306); 400 x 400 and 1024 x 1024 of complex128 on
-// an A100 207 and 863 ms by Jacobi's, 400 and 1200 by reduction 48 and 270 ms
+// Singular values, by Jacobi's method: 0.38, 0.48 and 0.59 ms for 8, 16 and 32 columns, 0.17, 0.25 and
+// 0.3 for some of them at once (pytorch, pull request 88502), 5.4 ms for 900 x 100 on a V100, 9.4 by
+// reduction and 0.28, of 300 at once, by the Gram matrix (issue 41306); complex128 on an A100, 400 and
+// 1024 columns: 207 and 863 ms by Jacobi's method, 400 and 1200 by reduction: 48 and 270 ms
 // (github.com/tensor4all/tenferro-rs, issues 1839 and 1849).
 // Solving is assumed: to wait for every tenth column, and to reach twice what Cholesky does.
 struct Pace {
@@ -33,8 +35,28 @@ struct Pace {
 };
 constexpr Pace kCholesky{0.3, 0.13}, kLu{1, 0.13}, kQr{1, 0.1}, kReflectors{0.26, 0.13};
 constexpr Pace kSolve{0.1, 0.26};
-constexpr Pace kSymmetric{7, 0.03}, kSymmetricJacobi{20, 0.03}, kEigen{47, 0.01};
-constexpr Pace kSingular{40, 0.05}, kSingularJacobi{20, 0.02}, kSingularGram{20, 0.03};
+constexpr Pace kSymmetric{12, 0.03}, kSymmetricJacobi{7, 0.03}, kSymmetricSmall{20, 0.03};
+constexpr Pace kEigen{47, 0.01};
+constexpr Pace kSingular{40, 0.05}, kSingularJacobi{15, 0.02}, kSingularSmall{4, 0.02};
+constexpr Pace kSingularGram{20, 0.03};
+
+const Pace& symmetric_pace(Method method) {
+  if (method == Method::kSmall) return kSymmetricSmall;
+  return method == Method::kJacobi ? kSymmetricJacobi : kSymmetric;
+}
+
+const Pace& singular_pace(Method method) {
+  switch (method) {
+    case Method::kJacobi:
+      return kSingularJacobi;
+    case Method::kSmall:
+      return kSingularSmall;
+    case Method::kGram:
+      return kSingularGram;
+    default:
+      return kSingular;
+  }
+}
 
 double element_bytes(const Matrices& matrices) {
   const double real = matrices.numbers == NumberKind::kFloat64 ? 8 : 4;
@@ -93,8 +115,7 @@ Work solve_work(const Matrices& square, double right_sides, int factors) {
 }
 
 Work symmetric_eigen_work(const Matrices& square, Method method, bool has_vectors) {
-  const Pace& pace = method == Method::kJacobi ? kSymmetricJacobi : kSymmetric;
-  return work_of(square, pace, (has_vectors ? 9 : 4.0 / 3) * cube(square.columns));
+  return work_of(square, symmetric_pace(method), (has_vectors ? 9 : 4.0 / 3) * cube(square.columns));
 }
 
 Work eigen_work(const Matrices& square, bool has_vectors) {
@@ -104,11 +125,8 @@ Work eigen_work(const Matrices& square, bool has_vectors) {
 Work singular_work(const Matrices& matrices, Method method, bool has_vectors) {
   const double n = std::min(matrices.rows, matrices.columns);
   const double m = std::max(matrices.rows, matrices.columns);
-  const Pace& pace = method == Method::kReduction ? kSingular
-                     : method == Method::kJacobi  ? kSingularJacobi
-                                                  : kSingularGram;
   const double flops = has_vectors ? 14 * m * n * n + 8 * cube(n) : 4 * m * n * n - 4 * cube(n) / 3;
-  return work_of(matrices, pace, flops);
+  return work_of(matrices, singular_pace(method), flops);
 }
 
 }  // namespace ebbtide::dryrun

@@ -17,6 +17,7 @@ struct Matrices {
 enum class Method {
   kReduction,  // to a band of two or three diagonals
   kJacobi,     // turning pairs of rows and columns until they are orthogonal
+  kSmall,      // all of a matrix of up to 32 columns in one block of threads, many at once
   kGram,       // of the matrices' products with themselves: many tall ones at once
 };
 

@@ -9,6 +9,11 @@ namespace {
 
 bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECTOR; }
 
+Method batched_method(double n) {
+  constexpr double kMostInBlock = 32;
+  return n <= kMostInBlock ? Method::kSmall : Method::kReduction;
+}
+
 cusolverStatus_t note_symmetric(cusolverDnHandle_t handle, cusolverEigMode_t mode, Method method,
                                 cudaDataType type, double n, double batch = 1) {
   return note(handle, symmetric_eigen_work(matrices_of(type, n, n, batch), method, has_vectors(mode)));
@@ -81,7 +86,7 @@ cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnPar
                                         cudaDataType type, void*, std::int64_t, cudaDataType,
                                         void*, cudaDataType, void*, std::size_t, void*, std::size_t,
                                         int*, std::int64_t batch) {
-  return note_symmetric(handle, mode, Method::kReduction, type, static_cast<double>(n),
+  return note_symmetric(handle, mode, batched_method(static_cast<double>(n)), type, static_cast<double>(n),
                         static_cast<double>(batch));
 }
 

@@ -1,7 +1,7 @@
 // The memory that cuSOLVER's functions work in, in elements of their type.
 #pragma once
 
-#include <cstddef>
+#include <algorithm>
 
 namespace ebbtide::dryrun {
 
@@ -13,8 +13,8 @@ namespace ebbtide::dryrun {
 // of the matrix where Jacobi's method may not change it, and three matrices for any eigenvalues.
 inline constexpr double kBlock = 64;
 
-// Factorisations and reflectors: a block of columns.
-inline double block_columns(double longer) { return kBlock * longer; }
+// Factorisations and reflectors: a block of columns, as long as the matrix's longer side.
+inline double block_columns(double longer) { return std::min(kBlock, longer) * longer; }
 
 inline double symmetric_eigen_elements(double n, bool has_vectors) {
   return block_columns(n) + (has_vectors ? 3 * n * n : 0);

@@ -141,6 +141,13 @@ class CudnnForConvolution {
   bool is_on_;
 };
 
+// Whether an operator's arguments hold what no kernel has computed.
+bool reads_unknown(const OperatorFacts& facts, const Stack& stack) {
+  const auto count = static_cast<std::ptrdiff_t>(facts.roles.size());
+  if (collect_tensors(facts, stack, facts.roles.size()).is_foreign) return false;
+  return !reads_only_computed(facts, Stack(stack.end() - count, stack.end()));
+}
+
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   if (is_for_python(op, keys)) {
     run_in_python(op, stack, kKey);
@@ -159,7 +166,9 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
     watch_step(facts, *stack, is_in_backward());
   }
   if (facts.kind == OperatorKind::kTransparent || is_host_only) {
+    const bool agrees = facts.agrees && !is_host_only && reads_unknown(facts, *stack);
     op.redispatchBoxed(below, stack);
+    if (agrees) stack->back() = true;
     return;
   }
   try {
