@@ -1,6 +1,8 @@
 #include "dryrun/core/fourier.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 namespace ebbtide::dryrun {
 

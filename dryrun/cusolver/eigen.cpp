@@ -51,7 +51,7 @@ cusolverStatus_t note_symmetric(cusolverDnHandle_t handle, cusolverEigMode_t mod
   cusolverStatus_t cusolverDn##L##SY##evjBatched(cusolverDnHandle_t handle, cusolverEigMode_t mode, \
                                                  cublasFillMode_t, int n, T*, int, R*, T*, int,     \
                                                  int*, syevjInfo_t, int batch) {                    \
-    return note_symmetric(handle, mode, Method::kJacobi, TYPE, n, batch);                           \
+    return note_symmetric(handle, mode, batched_method(n), TYPE, n, batch);                         \
   }
 
 extern "C" {

@@ -45,7 +45,7 @@ bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECT
   cusolverStatus_t cusolverDn##L##gesvdjBatched(cusolverDnHandle_t handle, cusolverEigMode_t mode,  \
                                                 int m, int n, T*, int, R*, T*, int, T*, int, T*,    \
                                                 int, int*, gesvdjInfo_t, int batch) {               \
-    return note_singular(handle, has_vectors(mode), Method::kJacobi,                                \
+    return note_singular(handle, has_vectors(mode), Method::kSmall,                                 \
                          matrices_of(TYPE, m, n, batch));                                           \
   }
 
