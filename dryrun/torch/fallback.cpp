@@ -20,6 +20,7 @@
 #include "dryrun/core/simulator.h"
 #include "dryrun/core/stream.h"
 #include "dryrun/torch/absent_library.h"
+#include "dryrun/torch/agreement.h"
 #include "dryrun/torch/captured_call.h"
 #include "dryrun/torch/compute.h"
 #include "dryrun/torch/operator_call.h"
@@ -141,11 +142,13 @@ class CudnnForConvolution {
   bool is_on_;
 };
 
-// Whether an operator's arguments hold what no kernel has computed.
-bool reads_unknown(const OperatorFacts& facts, const Stack& stack) {
-  const auto count = static_cast<std::ptrdiff_t>(facts.roles.size());
-  if (collect_tensors(facts, stack, facts.roles.size()).is_foreign) return false;
-  return !reads_only_computed(facts, Stack(stack.end() - count, stack.end()));
+void run_telling(const Call& call) {
+  try {
+    run_operator(call);
+  } catch (const c10::Error& error) {
+    tell_absent_library(error.what_without_backtrace());
+    throw;
+  }
 }
 
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
@@ -165,18 +168,14 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
       operator_context().name == nullptr) {
     watch_step(facts, *stack, is_in_backward());
   }
+  std::optional<bool> answer;
+  if (facts.agrees && !is_host_only) answer = agreement(facts, *stack);
   if (facts.kind == OperatorKind::kTransparent || is_host_only) {
-    const bool agrees = facts.agrees && !is_host_only && reads_unknown(facts, *stack);
     op.redispatchBoxed(below, stack);
-    if (agrees) stack->back() = true;
-    return;
+  } else {
+    run_telling({op, facts, below, stack, facts.roles.size()});
   }
-  try {
-    run_operator({op, facts, below, stack, facts.roles.size()});
-  } catch (const c10::Error& error) {
-    tell_absent_library(error.what_without_backtrace());
-    throw;
-  }
+  if (answer) stack->back() = *answer;
 }
 
 // Of cuDNN, attention and convolutions are simulated; torch has other kernels for all else.

@@ -51,7 +51,8 @@ const std::unordered_map<std::string_view, std::size_t> kChoices{
 const Names kPointwiseOperators{"aten::masked_fill_", "aten::masked_fill"};
 void read_values(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.compares = kComparingOperators.contains(base);
-  facts.agrees = base == "aten::allclose";
+  facts.is_equality = base == "aten::equal";
+  facts.agrees = facts.is_equality || base == "aten::allclose";
   facts.checks_finite = base == "aten::_amp_foreach_non_finite_check_and_unscale_";
   facts.follows_typical = base == "aten::_amp_update_scale_";
   facts.counts_as_double = base == "aten::histc";

@@ -257,15 +257,19 @@ print(json.dumps(list(a.grad.shape)))
 
 
 def test_what_is_not_known_agrees_with_anything(tmp_path):
-    """So checks of a result pass, as those within eig's backward; what is known is compared."""
+    """So checks of a result pass, as those within eig's backward; what is known is compared, whatever was there before."""
     done = simulate(
         MATRICES + """
 a, known = matrix(8, 8) @ matrix(8, 8), torch.arange(4.0, device="cuda")
+yes = [torch.ones((), dtype=torch.bool, device="cuda") for _ in range(8)]
+no = torch.zeros((), dtype=torch.bool, device="cuda")
+del yes[1:]  # blocks that hold what kernels did not write
 print(json.dumps([
-    torch.allclose(a @ L.inv(a), torch.eye(8, device="cuda")),
+    torch.allclose(a @ L.inv(a), torch.eye(8, device="cuda")), torch.equal(a, a + 1), torch.equal(a, a[:4]),
     torch.allclose(known, known + 1), torch.allclose(known, known + 0),
+    torch.equal(known, known + 1), torch.equal(known, known + 0), torch.equal(no, yes[0]),
 ]))
 """,
         tmp_path,
     )
-    assert done.answer() == [True, False, True]
+    assert done.answer() == [True, True, False, False, True, False, True, False]
