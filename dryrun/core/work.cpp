@@ -29,7 +29,7 @@ double share_of_attention(const Work& work, const DeviceSpeed& speed) {
 
 double share_of_peak(const Work& work, const DeviceSpeed& speed) {
   if (work.activity == Activity::kMatrix) return share_of_matrix(work, speed);
-  return work.activity == Activity::kAttention ? share_of_attention(work, speed) : 1;
+  return work.activity == Activity::kAttention ? share_of_attention(work, speed) : work.share;
 }
 
 // Blocks of 1024 threads, as kernels of long rows have: as many are at work at once.
@@ -65,7 +65,8 @@ double seconds_of(const Work& work, const DeviceSpeed& speed) {
   const double adding = cut.partial_bytes / bandwidth;  // a kernel of its own, behind the product's
   const double rows = seconds_of_rows(work.rows, speed);
   const double launching = work.launches * speed.kernel_seconds;
-  return std::max({computing, moving, stepping, rows, launching}) + adding;
+  const double waiting = work.steps * speed.kernel_seconds;
+  return std::max({computing, moving, stepping, rows, launching}) + adding + waiting;
 }
 
 double attention_pairs(double queries, double keys, bool is_causal) {

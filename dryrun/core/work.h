@@ -48,6 +48,8 @@ struct Work {
   bool is_backward = false;  // of attention: its kernels reach another share of the peak
   bool is_cudnn = false;     // of attention: cuDNN's kernels, which reach others again
   int launches = 1;
+  double share = 1;  // of the peak that operations reach which are no product's and no attention's
+  double steps = 0;  // kernels of few threads, one after the other, whose time comes on top
   ProductShape product = {};  // of a matrix product whose tiles are known
   int row_alignment = kWholeAlignment;  // bytes that a product's rows begin at multiples of
 };

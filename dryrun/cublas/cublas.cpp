@@ -1,4 +1,4 @@
-// cuBLAS handles. The computing functions are in gemm.cpp, or no-ops listed in exports/noops.txt.
+// cuBLAS handles. The computing functions are in gemm.cpp and solve.cpp, or no-ops listed in exports/noops.txt.
 #include "dryrun/core/simulator.h"
 #include "dryrun/cublas/handle.h"
 

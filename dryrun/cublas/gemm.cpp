@@ -1,5 +1,5 @@
 // cuBLAS's matrix products: nothing is computed, but their time is known from their shapes. Those
-// that are only listed in exports/noops.txt (solvers, factorisations, level 1) take no time.
+// that are only listed in exports/noops.txt (level 1, products with vectors) take no time.
 #include <algorithm>
 
 #include "dryrun/core/stream.h"

@@ -1,4 +1,4 @@
-// Libraries of CUDA that have no stand-in: cuFFT, cuSOLVER, cuSPARSE.
+// Libraries of CUDA whose stand-in does not do all, or could not be built: cuFFT, cuSOLVER, cuSPARSE.
 #pragma once
 
 #include <string_view>

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "dryrun/core/simulator.h"
+#include "dryrun/torch/outcomes.h"
 #include "dryrun/torch/typical_tensor.h"
 
 namespace ebbtide::dryrun {
@@ -57,7 +58,7 @@ bool has_wanted_result(const Call& call, const Stack& arguments) {
   bool has_any = false;
   bool possible = true;
   for_each_returned(call, [&](at::Tensor& tensor) {
-    if (!is_plain_device_tensor(tensor)) return false;
+    if (!is_plain_device_tensor(tensor) || tensor.numel() == 0) return false;
     has_any = true;
     has_exact = has_exact || is_exact(tensor);
     possible = possible && is_computable(tensor);
@@ -136,6 +137,14 @@ void run_size_deciding(const Call& call, ContextScope& scope) {
 
 void forget_written(const CallTensors& tensors) {
   for (const at::Tensor& tensor : tensors.written) mark(tensor, Content::kNotComputed);
+}
+
+// The host could, but not from typical values, and large matrices would keep it for minutes.
+void run_factorisation(const Call& call, const CallTensors& tensors) {
+  call.run();
+  forget_returned(call);
+  forget_written(tensors);
+  put_outcomes(call);
 }
 
 // In-place and out operators: the host's result is taken before the device operator runs, since
@@ -230,7 +239,9 @@ void compute(const Call& call, const CallTensors& tensors, ContextScope& scope) 
     case OperatorKind::kCompute:
       break;
   }
-  if (call.facts.writes) {
+  if (!call.facts.successes.empty() || !call.facts.pivots.empty()) {
+    run_factorisation(call, tensors);
+  } else if (call.facts.writes) {
     run_writing(call, tensors, scope);
   } else if (call.facts.decides_size && tensors.is_computable) {
     run_size_deciding(call, scope);

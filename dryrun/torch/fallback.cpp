@@ -20,6 +20,7 @@
 #include "dryrun/core/simulator.h"
 #include "dryrun/core/stream.h"
 #include "dryrun/torch/absent_library.h"
+#include "dryrun/torch/agreement.h"
 #include "dryrun/torch/captured_call.h"
 #include "dryrun/torch/compute.h"
 #include "dryrun/torch/operator_call.h"
@@ -141,6 +142,15 @@ class CudnnForConvolution {
   bool is_on_;
 };
 
+void run_telling(const Call& call) {
+  try {
+    run_operator(call);
+  } catch (const c10::Error& error) {
+    tell_absent_library(error.what_without_backtrace());
+    throw;
+  }
+}
+
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
   if (is_for_python(op, keys)) {
     run_in_python(op, stack, kKey);
@@ -158,16 +168,14 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
       operator_context().name == nullptr) {
     watch_step(facts, *stack, is_in_backward());
   }
+  std::optional<bool> answer;
+  if (facts.agrees && !is_host_only) answer = agreement(facts, *stack);
   if (facts.kind == OperatorKind::kTransparent || is_host_only) {
     op.redispatchBoxed(below, stack);
-    return;
+  } else {
+    run_telling({op, facts, below, stack, facts.roles.size()});
   }
-  try {
-    run_operator({op, facts, below, stack, facts.roles.size()});
-  } catch (const c10::Error& error) {
-    tell_absent_library(error.what_without_backtrace());
-    throw;
-  }
+  if (answer) stack->back() = *answer;
 }
 
 // Of cuDNN, attention and convolutions are simulated; torch has other kernels for all else.

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "dryrun/torch/operator_costs.h"
+#include "dryrun/torch/outcomes.h"
 
 namespace ebbtide::dryrun {
 
@@ -50,6 +51,8 @@ const std::unordered_map<std::string_view, std::size_t> kChoices{
 const Names kPointwiseOperators{"aten::masked_fill_", "aten::masked_fill"};
 void read_values(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.compares = kComparingOperators.contains(base);
+  facts.is_equality = base == "aten::equal";
+  facts.agrees = facts.is_equality || base == "aten::allclose";
   facts.checks_finite = base == "aten::_amp_foreach_non_finite_check_and_unscale_";
   facts.follows_typical = base == "aten::_amp_update_scale_";
   facts.counts_as_double = base == "aten::histc";
@@ -111,6 +114,7 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   std::string_view base = op.operator_name().name;
   read_costs(op.schema(), base, *facts);
   read_values(op.schema(), base, *facts);
+  read_outcomes(op.schema(), *facts);
   facts->overwrites = kOverwritingOperators.contains(base);
   facts->joins_places = base == "aten::_coalesce";
   if (facts->joins_places) facts->kind = OperatorKind::kCompute;  // its kernel is sparse tensors' own

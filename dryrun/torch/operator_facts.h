@@ -79,9 +79,12 @@ struct OperatorFacts {
   int trains = -1;                  // argument of a batch norm that says whether it does; -1: no such
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results
+  bool agrees = false;              // says whether two tensors hold the same, or nearly: unknown ones do
+  bool is_equality = false;         // whether exactly the same
   bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument
   bool follows_typical = false;     // is computed from what is derived of typical values, too
   bool counts_as_double = false;    // the host has it for floating-point numbers only
+  std::vector<std::size_t> successes, pivots;  // results of a factorisation that say how it went
   std::optional<Choice> choice;
   std::optional<AttentionArguments> attention;
 };

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import _devices, _foresight, _native, _ranks, _timeline, _typical
+from . import _devices, _foresight, _lone_mail, _native, _ranks, _timeline, _typical
 
 DEFAULT_DEVICE = "h200"
 
@@ -27,6 +27,9 @@ _PRELOADED = (
     "libcuda.so.1",
     "libcublas.so.*",
     "libcublasLt.so.*",
+    "libcusolver.so.*",
+    "libcusparse.so.*",
+    "libcufft.so.*",
     "libnvidia-ml.so.1",
     "libnccl.so.*",
     "libcudnn.so.*",
@@ -228,16 +231,19 @@ def _run_ranks(
     per_node = _devices.load(device).devices_per_node
     reports: list[dict[str, Any]] = []
     worst = 0
-    for number in chosen:
-        with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
-            path = pathlib.Path(scratch) / "report.json"
-            told = _ranks.variables(number, ranks, per_node) | {"EBBTIDE_DRYRUN_REPORT": str(path)}
+    with tempfile.TemporaryDirectory(prefix="ebbtide-dryrun-") as scratch:
+        path = pathlib.Path(scratch) / "report.json"
+        # Of a rank that is the only one nobody gets what it hands on.
+        mail = scratch if len(chosen) > 1 else ""
+        variables = variables | {"EBBTIDE_DRYRUN_REPORT": str(path), _lone_mail.FOLDER: mail}
+        for number in chosen:
+            told = _ranks.variables(number, ranks, per_node)
             status, report = _run_once(command, variables | told, path, timeline)
-        if report:
-            report = {"rank": number, "ranks": ranks} | report
-            reports.append(report)
-        _tell(report, device)
-        worst = worst or status
+            if report:
+                report = {"rank": number, "ranks": ranks} | report
+                reports.append(report)
+            _tell(report, device)
+            worst = worst or status
     if json_path and reports:
         written = reports[0] if rank != "all" else {"ranks": ranks, "reports": reports}
         pathlib.Path(json_path).write_text(json.dumps(written, indent=1) + "\n")

@@ -1,8 +1,9 @@
 """torch.distributed's calls that hand Python objects from rank to rank, for a rank that is alone.
 
 Objects that all ranks gather are copies of this rank's own: torch's own calls do that on the
-stand-in for NCCL. What another rank would send does not come: the rank keeps what it has, and the
-user is told so once.
+stand-in for NCCL. What another rank would send comes if that has run before (_lone_mail). If not,
+a rank receives what it would send itself: the stages of a pipeline hand on tensors of one shape. A
+rank that has sent nothing yet keeps what it has, and the user is told so once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ from __future__ import annotations
 import functools
 import pickle
 import sys
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as groups
 
+from . import _lone_mail
+
 _told: set[str] = set()
+_sent: list[Any] = []  # the last that this rank has sent, if any
+_REMEDIES = {
+    "recv_object_list": "; a PipelineStage is better told its input_args and output_args than asked"
+}
 
 
 def _tell(call: str, sender: int) -> None:
@@ -25,7 +33,7 @@ def _tell(call: str, sender: int) -> None:
     _told.add(call)
     print(
         f"ebbtide dryrun: {call}: rank {sender} does not run, so rank {dist.get_rank()} keeps the "
-        "objects that it has",
+        f"objects that it has{_REMEDIES.get(call, '')} (--rank all runs one after the other)",
         file=sys.stderr,
         flush=True,
     )
@@ -40,6 +48,26 @@ def _sender(
     return named_global if named_global is not None else otherwise
 
 
+def _name(group: Any) -> str:
+    """The same in every rank."""
+    members = ",".join(map(str, dist.get_process_group_ranks(group)))
+    return f"{zlib.crc32(members.encode()):x}"
+
+
+def _fill(
+    objects: list[Any],
+    call: str,
+    sender: int,
+    receiver: int | str,
+    otherwise: list[Any] | None = None,
+) -> None:
+    """What the sender handed on when it ran; else the other objects; else the rank's own stay."""
+    given = _lone_mail.collect(call, sender, receiver) or otherwise
+    if given is None:
+        return _tell(call, sender)
+    objects[:] = given
+
+
 def _broadcast(torchs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(torchs)
     def broadcast_object_list(
@@ -51,8 +79,11 @@ def _broadcast(torchs: Callable[..., Any]) -> Callable[..., Any]:
         **named: Any,
     ) -> None:
         sender = _sender(group, src, group_src, 0)
-        if sender != dist.get_rank() and not groups._rank_not_in_group(group):
-            return _tell("broadcast_object_list", sender)
+        if groups._rank_not_in_group(group):
+            return torchs(object_list, src, group, device, group_src, **named)
+        if sender != dist.get_rank():
+            return _fill(object_list, "broadcast_object_list", sender, _name(group))
+        _lone_mail.post("broadcast_object_list", sender, _name(group), object_list)
         return torchs(object_list, src, group, device, group_src, **named)
 
     return broadcast_object_list
@@ -76,12 +107,15 @@ def _scatter(torchs: Callable[..., Any]) -> Callable[..., Any]:
                 scatter_object_output_list, scatter_object_input_list, src, group, group_src
             )
         if sender != dist.get_rank():
-            return _tell("scatter_object_list", sender)
+            place = f"{_name(group)}.{own}"
+            return _fill(scatter_object_output_list, "scatter_object_list", sender, place)
         given, ranks = scatter_object_input_list, dist.get_world_size(group)
         if not isinstance(given, list) or len(given) != ranks:
             raise ValueError(
                 "scatter_object_input_list needs one object for each rank of the group"
             )
+        for rank, item in enumerate(given):
+            _lone_mail.post("scatter_object_list", sender, f"{_name(group)}.{rank}", [item])
         scatter_object_output_list[0] = pickle.loads(pickle.dumps(given[own]))
 
     return scatter_object_list
@@ -99,10 +133,29 @@ def _receive(torchs: Callable[..., Any]) -> Callable[..., Any]:
         sender = _sender(
             group, src, named.get("group_src"), (dist.get_rank() + 1) % dist.get_world_size()
         )
-        _tell("recv_object_list", sender)
+        own = pickle.loads(pickle.dumps(_sent)) if len(_sent) == len(object_list) else None
+        _fill(object_list, "recv_object_list", sender, dist.get_rank(), own)
         return sender
 
     return recv_object_list
+
+
+def _send(torchs: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(torchs)
+    def send_object_list(
+        object_list: list[Any],
+        dst: int | None = None,
+        group: Any = None,
+        *arguments: Any,
+        **named: Any,
+    ) -> None:
+        receiver = _sender(group, dst, named.get("group_dst"), None)
+        if receiver is not None:
+            _lone_mail.post("recv_object_list", dist.get_rank(), receiver, object_list)
+        _sent[:] = object_list
+        torchs(object_list, dst, group, *arguments, **named)
+
+    return send_object_list
 
 
 def _gather(torchs: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,6 +196,7 @@ _CALLS = {
     "broadcast_object_list": _broadcast,
     "scatter_object_list": _scatter,
     "recv_object_list": _receive,
+    "send_object_list": _send,
     "gather_object": _gather,
     "monitored_barrier": _monitored,
 }

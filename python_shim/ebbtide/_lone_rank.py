@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as groups
 
-from . import _lone_calls
+from . import _lone_calls, _lone_checkpoint
 from ._lone_store import LonePrefixStore, LoneStore, answer_nccl, refuse
 from ._rest import rest
 
@@ -136,3 +136,4 @@ def install() -> None:
     # TORCH_DISTRIBUTED_DEBUG=DETAIL compares what the ranks do.
     groups._create_process_group_wrapper = lambda wrapped_pg, **_named: wrapped_pg
     _lone_calls.install()
+    _lone_checkpoint.install()

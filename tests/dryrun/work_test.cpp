@@ -43,6 +43,13 @@ TEST(Work, NothingIsShorterThanTheShortestKernels) {
   EXPECT_DOUBLE_EQ(seconds_of({.bytes = 1000, .launches = 3}, speed), 6e-6);
 }
 
+TEST(Work, StepsOfFewThreadsComeOnTopOfOperationsAtTheirShare) {
+  DeviceSpeed speed = example_speed();
+  speed.kernel_seconds = 2e-6;
+  // 1e12 operations at a tenth of 100 TFLOP/s
+  EXPECT_DOUBLE_EQ(seconds_of({.flops = 1e12, .share = 0.1, .steps = 1000}, speed), 0.102);
+}
+
 TEST(Work, SingleElementsTakeTheirTimeWhereTheirBytesTakeLess) {
   DeviceSpeed speed = example_speed();
   speed.element_seconds = 5e-12;

@@ -7,13 +7,10 @@ itself has called ebbtide.offload for is left to the program.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import sys
-from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
+
+from .._when_imported import when_imported
 
 _MODULE = "transformers.modeling_utils"
 
@@ -26,34 +23,7 @@ def install() -> None:
     device_budget(), host_budget()
     if share is None:
         return
-    if _MODULE in sys.modules:
-        _watch(sys.modules[_MODULE], share)
-    else:
-        sys.meta_path.insert(0, _WhenImported(lambda module: _watch(module, share)))
-
-
-class _WhenImported(importlib.abc.MetaPathFinder):
-    """Calls `then(module)` once, after the module has been imported."""
-
-    def __init__(self, then: Callable[[ModuleType], None]) -> None:
-        self._then = then
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != _MODULE:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            load, then = spec.loader.exec_module, self._then
-
-            def exec_module(module: ModuleType) -> None:
-                load(module)
-                then(module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    when_imported(_MODULE, lambda module: _watch(module, share))
 
 
 def _watch(module: ModuleType, share: float | str) -> None:
