@@ -32,10 +32,8 @@ def test_where_there_is_room_a_short_sequence_is_one_piece():
 
 
 def test_longer_ones_are_cut_into_pieces_that_are_alike():
-    piece = piece_of_8b(65536, spare=40 * GIB)
-    assert piece < 65536
-    assert piece % 64 == 0
-    assert 65536 % piece in range(piece - 64 * (65536 // piece), piece) or 65536 % piece == 0
+    # Their number is a power of two: lengths that vary bring few numbers.
+    assert [piece_of_8b(tokens, spare=40 * GIB) for tokens in (65536, 50000)] == [8192, 12544]
 
 
 def test_the_room_is_that_beside_all_whole_tensors():
@@ -93,4 +91,4 @@ def test_a_head_with_room_has_one_piece_and_else_what_its_gradient_weighs(monkey
     most = wished or 1 << 20
     assert piece(4096, 0) == min(most, 1024)
     assert piece(4096, 100 * GIB) == min(most, 4096)
-    assert piece(32768, 100 * GIB) == min(most, 5632)  # six, of up to 11.75 GiB
+    assert piece(32768, 100 * GIB) == min(most, 4096)  # eight, of up to 11.75 GiB

@@ -35,6 +35,16 @@ def part_of(tokens: int, parts: int, tile: int) -> int:
     return -(-tokens // parts // tile) * tile
 
 
+def even_part(tokens: int, most: int, tile: int) -> int:
+    """Of parts that are alike and have at most so many tokens, or tiles.
+
+    Their number is a power of two: steps whose numbers of pieces are the same are planned as one, and lengths that vary
+    bring few numbers this way.
+    """
+    parts = -(-tokens // most)
+    return part_of(tokens, 1 << (parts - 1).bit_length(), tile)
+
+
 def head_piece(
     words: int,
     hidden: int,
@@ -55,7 +65,7 @@ def head_piece(
     least = _in_tiles(max(4 * words * hidden, device_bytes(device) // _DEVICE_SHARE) // per_token)
     most = _in_tiles(spare_of_a_piece(spare_bytes, tokens * hidden * itemsize) // per_token)
     if most > least:
-        most = max(least, part_of(tokens, -(-tokens // most), _TILE))
+        most = max(least, even_part(tokens, most, _TILE))
     else:
         most = least
     return most if wished is None else min(most, wished)

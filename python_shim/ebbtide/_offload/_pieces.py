@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from ._piece_size import part_of, spare_of_a_piece
+from ._piece_size import even_part, part_of, spare_of_a_piece
 
 _TILE = 64  # tokens: matrix products run best on multiples of it
 
@@ -77,7 +77,7 @@ def choose_piece(
     least = _in_tiles(max(weight_bytes, whole_bytes_per_token * tokens // 2) // rest)
     spare = spare_of_a_piece(spare_bytes, whole_bytes_per_token * tokens)
     most = min(_in_tiles(spare // rest), part_of(tokens, fewest, _TILE))
-    return min(tokens, max(least, part_of(tokens, -(-tokens // most), _TILE)))
+    return min(tokens, max(least, even_part(tokens, most, _TILE)))
 
 
 def _in_tiles(tokens: int) -> int:
