@@ -25,7 +25,7 @@ def offload(
     hbm: int | str | None = None,
     host: int | str | None = None,
     keep_last: int = 1,
-    attention: str = "save",
+    attention: str = AUTO,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logits: bool | None = None,
@@ -52,7 +52,9 @@ def offload(
                    do not hold attention's outputs, its forward runs twice in as many layers as must
                    be; where they do not hold the layers' inputs, EbbtideError names both
     keep_last      last layers whose saved tensors stay on the device
-    attention      "save" its output, or "recompute" it where neither memory can hold it
+    attention      "auto": its forward runs once, or again in backward where what it saves beside q, k, v and
+                   its output weighs far more than these (eager attention's scores). "save": once, whatever
+                   it saves. "recompute": not even its output is saved, where neither memory can hold it
     label_smoothing, z_loss   terms of the loss, which would otherwise need whole logits
     logits         whether evaluation with labels returns whole logits; None: where they are small
     strict         None: EBBTIDE_STRICT; True: what cannot be done raises EbbtideError before the

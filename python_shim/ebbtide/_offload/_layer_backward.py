@@ -61,6 +61,8 @@ class _Backward:
         previous = self._previous()
         if previous is None or not self._fetches_early(previous):
             record.prefetch_before()
+        if record.attention.runs_again and not record.repeats_attention:
+            record.tally.attention_forwards += 1
         dparts, attention = record.attention.backward(dout, self._stand_ins, out)
         del out, dout
         record.drop_out()

@@ -103,7 +103,7 @@ def _attention(record: LayerRecord, attend: Attend, parts: Parts) -> torch.Tenso
     if record.repeats_attention:
         record.attention = RepeatedAttention(attend, record.externals, record.random)
         return record.attention.forward(parts)
-    record.attention = make_attention(attend, parts, record.externals)
+    record.attention = make_attention(attend, parts, record.externals, record.random, record.saves_attention)
     out, record.out_landing = record.attention.forward(parts, record.stores.inputs)
     record.out = SavedRows.of(record.stores.inputs, out)
     record.tally.tell_always(record.always_bytes(), record.call.tokens)

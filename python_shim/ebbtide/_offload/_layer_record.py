@@ -117,6 +117,7 @@ class LayerRecord:
         tally: Tally,
         externals: Externals,
         repeats_attention: bool,
+        saves_attention: bool,
         fetches_early: bool,
         rest_allowance: float,
         rest_per_token: float,
@@ -126,6 +127,7 @@ class LayerRecord:
         self.cut, self.call, self.parameters = cut, call, parameters
         self.pieces, self.stores, self.tally = pieces, stores, tally
         self.externals, self.repeats_attention = externals, repeats_attention
+        self.saves_attention = saves_attention  # all that its backward needs, however much that is
         self.fetches_early = fetches_early  # the layer before gets its input back as soon as there is room
         self.autocast = Autocast(device)
         self.random = RandomStates(device)
