@@ -10,7 +10,16 @@ from torch import nn
 
 def find_causal_lm(model: nn.Module) -> Any | None:
     """The causal language model in `model`: itself, or inside of DDP, PEFT and the like. Or None."""
-    return next((part for part in model.modules() if _is_causal_lm(part)), None)
+    return next(iter(find_causal_lms(model)), None)
+
+
+def find_causal_lms(model: nn.Module) -> list[Any]:
+    """All of them, in order; of nested ones the outermost."""
+    found: dict[str, Any] = {}
+    for name, part in model.named_modules():
+        if not any(outer == "" or name.startswith(outer + ".") for outer in found) and _is_causal_lm(part):
+            found[name] = part
+    return list(found.values())
 
 
 def _is_causal_lm(module: nn.Module) -> bool:
