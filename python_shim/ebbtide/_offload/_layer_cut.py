@@ -15,10 +15,10 @@ from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
 from ._layer_ambient import Parameters, generator_of
-from ._layer_arguments import CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
+from ._layer_arguments import NO_BATCH, CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
-from ._layer_find import width_of
+from ._layer_find import learns, takes_packed, width_of
 from ._layer_function import LayerFunction
 from ._layer_record import LayerRecord, Piece, Stores
 from ._layer_saving import storage_of
@@ -40,6 +40,7 @@ class CutLayer(Unpickled):
         self.tally = Tally(name)
         self._budget = LayerBudget(layer, index, shared.options)
         self._input = width_of(layer)  # until one is seen
+        self._is_whole_untrained = False
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
         self._cut = self._make_cut()
@@ -73,6 +74,10 @@ class CutLayer(Unpickled):
             raise EbbtideError(line)
         self._shared.tell_once(kind, reason, line)
 
+    def refuse_packed(self) -> None:
+        if self._shared.options.strict and takes_packed(self._layer) and learns(self._layer):
+            self.treat_whole(NO_BATCH)
+
     def _tell(self, what: str) -> None:
         """Of calls that are not cut, though the layer is. Said once for each class."""
         kind = type(self._layer).__name__
@@ -85,9 +90,7 @@ class CutLayer(Unpickled):
         x = input_of(args, kwargs)
         if not isinstance(x, torch.Tensor):
             return self._own(*args, **kwargs)
-        trains = torch.is_grad_enabled() and (
-            x.requires_grad or any(p.requires_grad for p in self._layer.parameters())
-        )
+        trains = torch.is_grad_enabled() and (x.requires_grad or learns(self._layer))
         args, kwargs = self._moved_here(args, kwargs)
         x = input_of(args, kwargs)
         caches = [value for value in (*args, *kwargs.values()) if is_cache(value)]
@@ -121,14 +124,17 @@ class CutLayer(Unpickled):
         if trains:
             self.tally.device = x.get_device()
             self.tally.trace()  # the call before, whose backward is over
-        if self.tally.whole_because is None:
+        if self.tally.whole_because is None and (trains or not self._is_whole_untrained):
             generator = generator_of(x.device)
             state = generator.get_state()
             try:
                 return self._run_cut(LayerCall(args, kwargs), x, trains)
             except CannotCut as reason:
                 generator.set_state(state)
-                self.treat_whole(str(reason))
+                if trains:
+                    self.treat_whole(str(reason))
+                else:  # nothing is saved: nobody needs to know
+                    self._is_whole_untrained = True
         return self._run_whole(x, args, kwargs) if trains else self._own(*args, **kwargs)
 
     def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:

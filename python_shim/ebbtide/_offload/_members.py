@@ -6,7 +6,7 @@ import torch
 
 from .._errors import EbbtideError, print_line
 from ._causal_lm import find_causal_lms
-from ._layer_find import find_layers
+from ._layer_find import find_layers, learns
 
 
 def members(model: torch.nn.Module) -> list[torch.nn.Module]:
@@ -16,7 +16,7 @@ def members(model: torch.nn.Module) -> list[torch.nn.Module]:
     """
     found = find_causal_lms(model)
     if len(found) > 1:
-        found = [one for one in found if _learns(one)] or found
+        found = [one for one in found if learns(one)] or found
     apart: list[torch.nn.Module] = []
     cut: set[torch.nn.Module] = set()
     for one in found:
@@ -37,7 +37,7 @@ def tell_left_out(model: torch.nn.Module, taken: list[torch.nn.Module], strict: 
 
 
 def _heads_left(model: torch.nn.Module, taken: list[torch.nn.Module]) -> str:
-    left = [type(one).__name__ for one in find_causal_lms(model) if one not in taken and _learns(one)]
+    left = [type(one).__name__ for one in find_causal_lms(model) if one not in taken and learns(one)]
     return f"the head of {left[0]} stays whole: its layers belong to another model, too" if left else ""
 
 
@@ -46,12 +46,8 @@ def _layers_left(model: torch.nn.Module, taken: list[torch.nn.Module]) -> str:
     left = [
         name
         for name, layer in find_layers(model).items()
-        if layer not in inside and _learns(layer) and not hasattr(layer.forward, "tally")
+        if layer not in inside and learns(layer) and not hasattr(layer.forward, "tally")
     ]
     more = f" and {len(left) - 1} more" if len(left) > 1 else ""
     remedy = "call ebbtide.offload on the module that holds them, too"
     return f"layers outside of the language model ({left[0]}{more}) are not offloaded; {remedy}" if left else ""
-
-
-def _learns(module: torch.nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())

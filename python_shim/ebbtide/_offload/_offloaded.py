@@ -166,6 +166,7 @@ class Offloaded(Unpickled):
         self.options = options
         for tally in self.layers.counts():
             tally.whole_because = self._whole_because.get(tally.name)
+        self.layers.refuse_packed()
 
     def _choose_cuts(self) -> None:
         if self.lm is None:
