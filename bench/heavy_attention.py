@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A step of a model with eager attention, without and with offload. To be run on a simulated device:
 
     ebbtide dryrun --device h200 -- python bench/heavy_attention.py gemma2 4096 auto
@@ -11,10 +10,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import ebbtide
 import torch
 import transformers
-
-import ebbtide
 
 LAYERS, WIDTH, WORDS, STEPS = 6, 2048, 2048, 30
 CLASSES: dict[str, tuple[str, dict[str, Any]]] = {

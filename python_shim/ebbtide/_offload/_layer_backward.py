@@ -61,7 +61,7 @@ class _Backward:
         previous = self._previous()
         if previous is None or not self._fetches_early(previous):
             record.prefetch_before()
-        if record.attention.runs_again and not record.repeats_attention:
+        if record.runs_attention_again:
             record.tally.attention_forwards += 1
         dparts, attention = record.attention.backward(dout, self._stand_ins, out)
         del out, dout

@@ -143,6 +143,11 @@ class LayerRecord:
         self.used = False
         self.previous: weakref.ref[LayerRecord] | None = None  # the layer whose backward comes next
 
+    @property
+    def runs_attention_again(self) -> bool:
+        """In backward, behind the after parts, with its output saved. Not what repeats_attention says."""
+        return self.attention is not None and self.attention.runs_again and not self.repeats_attention
+
     def save_input(self, x: torch.Tensor) -> None:
         """`x` and the other arguments may not be changed in place from now on."""
         self.x = SavedRows.of(self.stores.inputs, x)
