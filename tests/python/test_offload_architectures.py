@@ -104,3 +104,28 @@ def test_the_final_norm_is_not_a_norm_of_something_narrower():
     assert list(model.model._modules)[-1] == "per_layer_projection_norm"
     assert_same_training(model)
     assert offloaded_of(model).head.norm == "norm"
+
+
+def make_clip():
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text, vision = {**tower, "vocab_size": 61, "eos_token_id": 2}, {**tower, "image_size": 28, "patch_size": 4}
+    torch.manual_seed(7)
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).train()
+
+
+def test_a_model_whose_embeddings_transformers_does_not_find_is_cut_by_its_layers(capsys):
+    model = make_clip()
+    pixels = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(2))
+
+    def gradients():
+        model.zero_grad()
+        model(input_ids=om.tokens(40, 2), pixel_values=pixels, return_loss=True).loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if "k_proj.bias" not in name}
+
+    expected = gradients()
+    ebbtide.offload(model, mini_sequence=16, host=0, strict=True)
+    assert om.worst_error(gradients(), expected) < 1e-3
+    assert [(t.calls, t.whole_because) for t in offloaded_of(model).layers.counts()] == [(1, None)] * 4
+    assert our_lines(capsys.readouterr().err) == []

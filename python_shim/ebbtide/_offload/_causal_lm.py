@@ -26,7 +26,10 @@ def find_causal_lms(model: nn.Module) -> list[Any]:
 def _is_causal_lm(module: nn.Module) -> bool:
     if not hasattr(type(module), "loss_function") or not hasattr(module, "get_output_embeddings"):
         return False
-    return base_place(module) is not None and module.get_output_embeddings() is not None
+    try:
+        return module.get_output_embeddings() is not None and base_place(module) is not None
+    except NotImplementedError:  # transformers, of models (CLIP, wav2vec 2.0) whose embeddings it does not find
+        return False
 
 
 def base_place(model: Any) -> tuple[nn.Module, str] | None:
