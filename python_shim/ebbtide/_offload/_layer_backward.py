@@ -155,8 +155,7 @@ class _Backward:
             dim, tokens = self._record.cut.parts_dim, self._record.call.tokens
             self._parts = [Rows(dim, tokens) for _ in parts]
         with torch.no_grad():
-            for row, part in zip(self._parts, parts, strict=True):
-                row.put(piece.span, part, is_ours)
+            Rows.put_all(self._parts, piece.span, parts, is_ours)
 
     def _take_parts(self) -> Parts:
         rows, self._parts = self._parts, []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ._attention import RepeatedAttention, make_attention
 from ._attention_call import Attend, Parts
 from ._layer_record import LayerRecord, Piece, SavedRows
-from ._layer_saving import dense_like
+from ._layer_saving import dense_like, storage_of
 from ._layer_tape import Tape
 from ._pieces import Span
 
@@ -18,6 +20,15 @@ class Rows:
     def __init__(self, dim: int, tokens: int) -> None:
         self._dim, self._tokens = dim, tokens
         self.tensor: torch.Tensor | None = None
+
+    @staticmethod
+    def put_all(rows: Sequence[Rows], span: Span, parts: Parts, is_ours: bool = True) -> None:
+        """The same piece of several tensors. Views of one storage (a fused projection's q, k and v) are copied:
+        each whole tensor has its own, by which views of it are known (Landing)."""
+        storages = [storage_of(part) for part in parts]
+        for row, part, storage in zip(rows, parts, storages, strict=True):
+            is_alone = storages.count(storage) == 1 and part.untyped_storage().nbytes() == part.nbytes
+            row.put(span, part, is_ours and is_alone)
 
     def put(self, span: Span, piece: torch.Tensor, is_ours: bool = True) -> None:
         """`is_ours`: nobody else needs the piece, so that whoever takes the whole may write to it."""
@@ -71,8 +82,7 @@ def _before(record: LayerRecord, x: torch.Tensor) -> tuple[Attend, Parts]:
         attend = attend or attends
         if not rows:
             rows = [Rows(record.cut.parts_dim, record.call.tokens) for _ in parts]
-        for row, part in zip(rows, parts, strict=True):
-            row.put(piece.span, part)
+        Rows.put_all(rows, piece.span, parts)
     assert attend is not None
     return attend, tuple(row.take() for row in rows)
 
