@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from .._errors import EbbtideError
-from .._report import size_text
 from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
@@ -27,7 +26,7 @@ from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
 from ._native_saving import Externals
 from ._pickling import Unpickled, former_attribute
-from ._options import AUTO, SAVE
+from ._options import SAVE
 from ._pieces import Policy, Span, choose_policies
 from ._store import KeepStore
 
@@ -163,7 +162,7 @@ class CutLayer(Unpickled):
         result = LayerFunction.apply(record, x, *record.parameters.originals)
         self.tally.calls += 1
         self.tally.pieces = len(spans)
-        self._tell_heavy(record)
+        self._shared.tell_heavy(type(self._layer).__name__, record)
         self._shared.always_per_token = max(
             self._shared.always_per_token, self.tally.always_bytes_per_token
         )
@@ -221,18 +220,6 @@ class CutLayer(Unpickled):
             rest_per_token=0.0 if share is None else share.rest_per_token,
             at_attention=place.store.layer_ended if place and self._is_quick else _nothing,
         )
-
-    def _tell_heavy(self, record: LayerRecord) -> None:
-        attention = record.attention
-        if attention is None or not attention.is_heavy or not record.saves_attention:
-            return
-        place = "on the device" if record.stores.inputs is record.stores.kept else "on the host"
-        kind = type(self._layer).__name__
-        self._shared.tell_once(kind, "attention", (
-            f'attention="{SAVE}": attention of {self.tally.name} ({kind}) saves {size_text(attention.saved_bytes)} of scores {place} '
-            f"at {record.call.tokens} tokens, whatever alpha is, and that grows with their square; "
-            f'attention="{AUTO}" makes them again in backward instead'
-        ))
 
     def _link(self, record: LayerRecord) -> None:
         """Backward of this call is followed by that of the call before it, if that is another layer's."""
