@@ -170,7 +170,7 @@ def main() -> None:
     add("--in-backward", action="store_true", help="the optimizer's step inside of backward")
     add("--alpha", type=float, default=0.0)
     add("--host", default="128GiB", help="host budget")
-    add("--attention", default="save", choices=["save", "recompute"])
+    add("--attention", default="auto", choices=["auto", "save", "recompute"])
     add("--keep-last", type=int, default=1)
     print(json.dumps(measure(parser.parse_args())))
 

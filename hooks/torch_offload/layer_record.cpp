@@ -17,7 +17,9 @@ SavedRows::SavedRows(Store& store, const at::Tensor& tensor) {
 }
 
 void Rows::put(Span span, const at::Tensor& piece, bool is_ours) {
-  if (span.tokens() == tokens_ && is_ours) {
+  // A view of more than itself (a fused projection's q) is copied: a Landing tells whole tensors by storage.
+  const bool is_alone = piece.storage().nbytes() == piece.nbytes();
+  if (span.tokens() == tokens_ && is_ours && is_alone) {
     tensor_ = piece.detach();
     return;
   }

@@ -79,3 +79,53 @@ def test_what_cannot_be_cut_is_whole_with_a_reason(architecture, capsys):
     assert offloaded_of(model).head.calls == 1
     (line,) = our_lines(capsys.readouterr().err)
     assert "is not cut into pieces but saved and run whole" in line
+
+
+GEMMA4 = {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"], "vocab_size": om.VOCABULARY,
+          "hidden_size": om.HIDDEN, "intermediate_size": om.MLP, "num_hidden_layers": 2, "num_attention_heads": om.HEADS,
+          "num_key_value_heads": om.KV_HEADS, "num_kv_shared_layers": 0, "sliding_window": 24, "use_cache": False,
+          "vocab_size_per_layer_input": om.VOCABULARY}  # fmt: skip
+
+
+def test_a_body_with_a_single_part_is_called_by_the_class_that_names_the_body():
+    """Gemma 4 without towers: its body does more than its one part. OPT's class calls the part itself."""
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+    config = Gemma4Config(text_config={**GEMMA4, "hidden_size_per_layer_input": 0}, vision_config=None, audio_config=None)
+    torch.manual_seed(7)
+    model = Gemma4ForConditionalGeneration(config).train()
+    assert list(model.model._modules) == ["language_model"]
+    assert assert_same_training(model, strict=True) == [None, None]
+    assert offloaded_of(model).head.calls == 1
+
+
+def test_the_final_norm_is_not_a_norm_of_something_narrower():
+    model = om.make("gemma4_text", torch.float32, extra={**GEMMA4, "hidden_size_per_layer_input": 8})
+    assert list(model.model._modules)[-1] == "per_layer_projection_norm"
+    assert_same_training(model)
+    assert offloaded_of(model).head.norm == "norm"
+
+
+def make_clip():
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text, vision = {**tower, "vocab_size": 61, "eos_token_id": 2}, {**tower, "image_size": 28, "patch_size": 4}
+    torch.manual_seed(7)
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).train()
+
+
+def test_a_model_whose_embeddings_transformers_does_not_find_is_cut_by_its_layers(capsys):
+    model = make_clip()
+    pixels = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(2))
+
+    def gradients():
+        model.zero_grad()
+        model(input_ids=om.tokens(40, 2), pixel_values=pixels, return_loss=True).loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if "k_proj.bias" not in name}
+
+    expected = gradients()
+    ebbtide.offload(model, mini_sequence=16, host=0, strict=True)
+    assert om.worst_error(gradients(), expected) < 1e-3
+    assert [(t.calls, t.whole_because) for t in offloaded_of(model).layers.counts()] == [(1, None)] * 4
+    assert our_lines(capsys.readouterr().err) == []

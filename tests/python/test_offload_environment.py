@@ -71,3 +71,18 @@ def test_the_report_goes_where_the_setting_says(run_python, native, tmp_path):
         assert "ebbtide offload" in (tmp_path / f"{engine}.txt").read_text()
         (model,) = json.loads((tmp_path / f"{engine}.json").read_text())["offload"]["models"]
         assert model["model"] == "LlamaForCausalLM" and len(model["layers"]) == 2
+
+
+def test_the_environment_lets_models_be_that_are_no_language_models(run_python, native):
+    program = """
+        import sys
+        sys.path.insert(0, "tests/python")
+        import torch
+        from test_offload_architectures import make_clip
+        model = make_clip()
+        ids, pixels = torch.ones(2, 20, dtype=torch.long), torch.zeros(2, 3, 28, 28)
+        model(input_ids=ids, pixel_values=pixels, return_loss=True).loss.backward()
+        print("trained")
+    """
+    done = run_python(program, EBBTIDE_OFFLOAD="auto", EBBTIDE="0", EBBTIDE_NATIVE_DIR=str(native))
+    assert done.returncode == 0 and done.stdout == "trained\n", done.stderr

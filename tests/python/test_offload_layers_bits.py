@@ -181,3 +181,63 @@ def test_policies_follow_tokens():
 def test_half_of_single_pieces_is_every_other_layers():
     (whole,) = cut(100, 100)
     assert [choose_policies([whole], 0.5, layer) for layer in range(4)] == [(RECOMPUTE,), (SWAP,)] * 2
+
+
+class Fused(torch.nn.Module):
+    """Layers of one projection whose parts are views of what it returns, interleaved or one behind the other."""
+
+    def __init__(self, lies):
+        super().__init__()
+        torch.manual_seed(5)
+        self.lies = lies
+        self.qkv = torch.nn.ModuleList(torch.nn.Linear(32, 96) for _ in range(2))
+
+        def layer(qkv):
+            module = torch.nn.Module()
+            module.qkv = qkv
+            module.before_attention = lambda x: self.split(qkv(x))
+            module.attention = lambda *qkv: attend(*qkv)
+            module.after_attention = lambda x, out: x + out
+            module.forward = lambda x: x + attend(*self.split(qkv(x)))
+            return module
+
+        self.layers = torch.nn.ModuleList(map(layer, self.qkv))
+
+    def split(self, rows):
+        rows = rows.unflatten(-1, (3, 4, 8))
+        return rows.unbind(2) if self.lies == "interleaved" else rows.movedim(2, 0).contiguous().unbind(0)
+
+
+def attend(*parts):
+    parts = [part.transpose(1, 2) for part in parts]
+    return torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("lies", ["interleaved", "behind"])
+@pytest.mark.parametrize("store", [om.CopyStore, KeepStore])
+def test_a_single_piece_of_a_fused_projection(lies, store):
+    model = Fused(lies)
+    x = torch.randn(2, 40, 32, generator=torch.Generator().manual_seed(2))
+
+    def gradients(policy):
+        cuts = wrap_layers(model, Options(mini_sequence=64, keep_last=0), store(), om.all_of(policy))
+        model.zero_grad()
+        y = x.clone().requires_grad_()
+        out = y
+        for layer in model.layers:
+            out = layer(out)
+        out.pow(2).mean().backward()
+        cuts.undo()
+        return {"x": y.grad} | {name: p.grad.clone() for name, p in model.named_parameters()}
+
+    again = gradients(RECOMPUTE)
+    for policy in (SWAP, KEEP):
+        om.assert_same_bits(gradients(policy), again)
+
+
+def test_a_short_sequence_of_gpt2_is_swapped_whole():
+    """Its q, k and v are views of one projection; a piece is all of it."""
+    model = om.make("gpt2", torch.float32)
+    again, _ = train(model, om.CopyStore(), om.all_of(RECOMPUTE), mini_sequence=64)
+    swapped, _ = train(model, om.CopyStore(), om.all_of(SWAP), mini_sequence=64)
+    om.assert_same_bits(swapped, again)

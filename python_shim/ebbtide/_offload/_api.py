@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 
 from .._errors import EbbtideError, print_line
-from ._causal_lm import find_causal_lm
+from ._causal_lm import find_causal_lms
 from ._environment import device_budget, host_budget, is_strict
-from ._offloaded import Offloaded, offloaded_of
+from ._members import members, tell_left_out
+from ._offloaded import Offloaded, all_offloaded_of
 from ._options import AUTO, MEMO, Options, alpha_of, bytes_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -26,7 +28,7 @@ def offload(
     hbm: int | str | None = None,
     host: int | str | None = None,
     keep_last: int = 1,
-    attention: str = "save",
+    attention: str = AUTO,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logits: bool | None = None,
@@ -37,7 +39,8 @@ def offload(
 
     model: a causal language model of transformers, as it is or inside of DDP, PEFT and the like; or
     any module with layers that offer before_attention, attention and after_attention
-    (docs/offload.md). Its class, parameters and optimizer stay what they are.
+    (docs/offload.md). Its class, parameters and optimizer stay what they are. Of several language models in
+    it, each that learns is offloaded, and they share the budgets alike.
 
     alpha          share of each layer's tokens whose activations are swapped; the others are computed
                    again in backward (MEMO, arXiv 2407.12117, 4.1). Layer inputs and attention's
@@ -53,7 +56,9 @@ def offload(
                    do not hold attention's outputs, its forward runs twice in as many layers as must
                    be; where they do not hold the layers' inputs, EbbtideError names both
     keep_last      last layers whose saved tensors stay on the device
-    attention      "save" its output, or "recompute" it where neither memory can hold it
+    attention      "auto": its forward runs once, or again in backward where what it saves beside q, k, v and
+                   its output weighs far more than these (eager attention's scores). "save": once, whatever
+                   it saves. "recompute": not even its output is saved, where neither memory can hold it
     label_smoothing, z_loss   terms of the loss, which would otherwise need whole logits
     logits         whether evaluation with labels returns whole logits; None: where they are small
     strict         None: EBBTIDE_STRICT; True: what cannot be done raises EbbtideError before the
@@ -66,9 +71,10 @@ def offload(
     """
     if not isinstance(model, torch.nn.Module):
         raise EbbtideError(f"offload({model!r}): allowed is a torch.nn.Module")
-    setattr(find_causal_lm(model) or model, DECIDED, True)
-    found = offloaded_of(model)
-    if found is not None:
+    taken = members(model)
+    for one in find_causal_lms(model) or [model]:
+        setattr(one, DECIDED, True)
+    for found in all_offloaded_of(model) if off else [found for one in taken for found in all_offloaded_of(one)]:
         found.undo()
     if off:
         return model
@@ -89,9 +95,28 @@ def offload(
             strict=must,
         )
         options.check()
-        Offloaded(model, options, share if isinstance(share, str) else None).enable()
+        chosen = share if isinstance(share, str) else None
+        tell_left_out(model, taken, must)
+        _enable([Offloaded(one, options, chosen, model, len(taken)) for one in taken], must)
     except EbbtideError as error:
         if must:
             raise
         print_line("warning", f"offload: {error}; training goes on without offload")
     return model
+
+
+def _enable(models: Sequence[Offloaded], strict: bool) -> None:
+    """All of them, or, if it is `strict`, none. EbbtideError if it is none."""
+    done, reasons = [], []
+    for one in models:
+        try:
+            one.enable()
+            done.append(one)
+        except EbbtideError as error:
+            reasons.append(error)
+    if reasons and (strict or not done):
+        for one in done:
+            one.undo()
+        raise reasons[0]
+    for reason in reasons:
+        print_line("warning", f"offload: {reason}; it trains on without offload")

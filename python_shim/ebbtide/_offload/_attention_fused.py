@@ -16,6 +16,9 @@ from ._store import Saved, Store
 class FusedAttention:
     """One attention of one call. Saves its log-sum-exp; q, k, v and the output come back from others."""
 
+    is_heavy = False
+    runs_again = False
+
     def __init__(self, call: FusedCall, kernel: Kernel) -> None:
         self._call, self._kernel = call, kernel
         self._lse: Saved | None = None

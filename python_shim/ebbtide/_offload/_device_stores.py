@@ -24,10 +24,11 @@ class DeviceStores:
     """The host budget is shared alike by the devices that a model lies on. A copy of the model saves to the
     same stores."""
 
-    def __init__(self, model: torch.nn.Module, host: int | None, strict: bool) -> None:
+    def __init__(self, model: torch.nn.Module, host: int | None, strict: bool, models: int) -> None:
+        """`models`: how many share the budget."""
         # The parts: while its head runs, a model does not know all of them.
         self._parts = [weakref.ref(part) for part in model.modules()]
-        self._host, self._strict = host, strict
+        self._host, self._strict, self._models = host, strict, models
         self._stores: dict[torch.device, Store] = {}
 
     def __call__(self, device: torch.device) -> Store:
@@ -36,7 +37,7 @@ class DeviceStores:
             # Nothing more is saved where the model was before: what is left there goes with its graphs.
             self._stores = {place: store for place, store in self._stores.items() if place in places}
             sharing = len({device, *(place for place in places if place.type == device.type)})
-            self._stores[device] = make_store(device, self._host, self._strict, sharing)
+            self._stores[device] = make_store(device, self._host, self._strict, sharing * self._models)
         return self._stores[device]
 
     def _places(self) -> set[torch.device]:

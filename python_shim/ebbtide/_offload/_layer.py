@@ -32,6 +32,11 @@ class LayerCuts:
             layer.take_out()
         self._layers = []
 
+    def refuse_packed(self) -> None:
+        """EbbtideError, under options.strict, for a layer that learns and of which it is known that it cannot be cut."""
+        for layer in self._layers:
+            layer.refuse_packed()
+
     def counts(self) -> list[Tally]:
         """One for each layer, in order; they go on counting."""
         return [layer.tally for layer in self._layers]

@@ -18,6 +18,9 @@ from ._pieces import Span
 _INPUT = "hidden_states"  # the input's name where it is not the first positional argument
 
 
+NO_BATCH = "its input is not a tensor of batch x tokens x width"
+
+
 class CannotCut(Exception):
     """Why a layer has to be treated whole, in a few words."""
 
@@ -85,7 +88,7 @@ class LayerCall:
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = input_of(args, kwargs)
         if not isinstance(x, torch.Tensor) or x.dim() != 3:
-            raise CannotCut("its input is not a tensor of batch x tokens x width")
+            raise CannotCut(NO_BATCH)
         self.batch, self.tokens = x.shape[0], x.shape[1]
         self._is_named = not args
         self._args = args[1:]

@@ -61,6 +61,8 @@ class _Backward:
         previous = self._previous()
         if previous is None or not self._fetches_early(previous):
             record.prefetch_before()
+        if record.runs_attention_again:
+            record.tally.attention_forwards += 1
         dparts, attention = record.attention.backward(dout, self._stand_ins, out)
         del out, dout
         record.drop_out()
@@ -153,8 +155,7 @@ class _Backward:
             dim, tokens = self._record.cut.parts_dim, self._record.call.tokens
             self._parts = [Rows(dim, tokens) for _ in parts]
         with torch.no_grad():
-            for row, part in zip(self._parts, parts, strict=True):
-                row.put(piece.span, part, is_ours)
+            Rows.put_all(self._parts, piece.span, parts, is_ours)
 
     def _take_parts(self) -> Parts:
         rows, self._parts = self._parts, []

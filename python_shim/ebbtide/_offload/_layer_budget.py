@@ -19,7 +19,7 @@ import torch
 
 from .._errors import EbbtideError
 from ._layer_find import bytes_per_token, weight_bytes
-from ._options import Options, gib
+from ._options import REPEAT, Options, gib
 from ._pieces import Span, choose_piece, cut
 from ._swap_engine import ALIGNMENT
 
@@ -82,7 +82,7 @@ class LayerBudget:
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
         wanted = self._options.alpha_of_layer(self._index) * rest * x.shape[1]
-        repeats = self._options.attention == "recompute"
+        repeats = self._options.attention == REPEAT
         if later * always > room.host + room.device:
             self._give_up_attention(x, later, room, warn)
             repeats = True
@@ -115,13 +115,13 @@ class LayerBudget:
                 f"and {left}: {remedy}, or train on shorter sequences"
             )
         line = f"attention's outputs of {later} layers do not fit: {left} for {x.shape[1]} tokens"
-        if options.strict and options.attention == "save":
+        if options.strict and options.attention != REPEAT:
             raise EbbtideError(f'{line}; {remedy}, or allow attention="recompute"')
-        if options.attention == "save":
+        if options.attention != REPEAT:
             warn(f"{line}; its forward runs twice in some layers. To save it, {remedy}")
 
     def _always(self, x: torch.Tensor, measured: float) -> float:
-        if self._options.attention == "recompute":
+        if self._options.attention == REPEAT:
             return x.nbytes + ALIGNMENT
         return (measured * x.shape[1] or (2 + _STATISTICS) * x.nbytes) + 4 * ALIGNMENT
 

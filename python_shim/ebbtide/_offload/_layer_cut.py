@@ -14,10 +14,10 @@ from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
 from ._layer_ambient import Parameters, generator_of
-from ._layer_arguments import CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
+from ._layer_arguments import NO_BATCH, CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
-from ._layer_find import width_of
+from ._layer_find import learns, takes_packed, width_of
 from ._layer_function import LayerFunction
 from ._layer_products import UnneededProducts
 from ._layer_record import LayerRecord, Piece, Stores
@@ -26,6 +26,7 @@ from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import run_whole
 from ._native_saving import Externals
+from ._options import SAVE
 from ._pickling import Unpickled, former_attribute
 from ._piece_size import spare_of_a_piece
 from ._pieces import Policy, Span, choose_policies
@@ -42,6 +43,7 @@ class CutLayer(Unpickled):
         self.tally = Tally(name)
         self._budget = LayerBudget(layer, index, shared.options)
         self._input = width_of(layer)  # until one is seen
+        self._is_whole_untrained = False
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
         self._cut = self._make_cut()
@@ -84,6 +86,10 @@ class CutLayer(Unpickled):
             raise EbbtideError(line)
         self._shared.tell_once(kind, reason, line)
 
+    def refuse_packed(self) -> None:
+        if self._shared.options.strict and takes_packed(self._layer) and learns(self._layer):
+            self.treat_whole(NO_BATCH)
+
     def _tell(self, what: str) -> None:
         """Of calls that are not cut, though the layer is. Said once for each class."""
         kind = type(self._layer).__name__
@@ -96,9 +102,7 @@ class CutLayer(Unpickled):
         x = input_of(args, kwargs)
         if not isinstance(x, torch.Tensor):
             return self._own(*args, **kwargs)
-        trains = torch.is_grad_enabled() and (
-            x.requires_grad or any(p.requires_grad for p in self._layer.parameters())
-        )
+        trains = torch.is_grad_enabled() and (x.requires_grad or learns(self._layer))
         args, kwargs = self._moved_here(args, kwargs)
         x = input_of(args, kwargs)
         caches = [value for value in (*args, *kwargs.values()) if is_cache(value)]
@@ -132,14 +136,17 @@ class CutLayer(Unpickled):
         if trains:
             self.tally.device = x.get_device()
             self.tally.trace()  # the call before, whose backward is over
-        if self.tally.whole_because is None:
+        if self.tally.whole_because is None and (trains or not self._is_whole_untrained):
             generator = generator_of(x.device)
             state = generator.get_state()
             try:
                 return self._run_cut(LayerCall(args, kwargs), x, trains)
             except CannotCut as reason:
                 generator.set_state(state)
-                self.treat_whole(str(reason))
+                if trains:
+                    self.treat_whole(str(reason))
+                else:  # nothing is saved: nobody needs to know
+                    self._is_whole_untrained = True
         return self._run_whole(x, args, kwargs) if trains else self._own(*args, **kwargs)
 
     def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:
@@ -170,6 +177,7 @@ class CutLayer(Unpickled):
         result = LayerFunction.apply(record, x, *record.parameters.originals)
         self.tally.calls += 1
         self.tally.pieces = len(spans)
+        self._shared.tell_heavy(type(self._layer).__name__, record)
         self._shared.always_per_token = max(
             self._shared.always_per_token, self.tally.always_bytes_per_token
         )
@@ -221,6 +229,7 @@ class CutLayer(Unpickled):
             tally=Tally(self.tally.name) if share is None else self.tally,
             externals=self._externals(call),
             repeats_attention=repeats,
+            saves_attention=self._shared.options.attention == SAVE,
             fetches_early=self._shared.options.fetches_early,
             rest_allowance=math.inf if share is None else share.rest_allowance,
             rest_per_token=0.0 if share is None else share.rest_per_token,

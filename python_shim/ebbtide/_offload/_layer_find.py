@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
 from ._attention_interface import is_decoder_layer
@@ -20,6 +22,16 @@ def find_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
         if not any(name.startswith(outer + ".") for outer in found):
             found[name] = module
     return found
+
+
+def learns(module: torch.nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def takes_packed(layer: torch.nn.Module) -> bool:
+    """Whether its forward must be told where sequences end in its input: that has no batch then, only rows of all."""
+    parameter = inspect.signature(type(layer).forward).parameters.get("cu_seqlens")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def bytes_per_token(layer: torch.nn.Module, itemsize: int) -> int:

@@ -22,9 +22,8 @@ from ._pieces import Span
 def run_after(
     record: LayerRecord, piece: Piece, span: Span, x: torch.Tensor, out: torch.Tensor
 ) -> tuple[torch.Tensor, Parts | None]:
-    """The after part of a piece, or of some tokens of it. Random numbers go on from `piece.begin`, or from where they are if that
-    is `piece.middle`; from attention on, from `piece.middle`."""
-
+    """The after part of a piece, or of some tokens of it. Random numbers go on from `piece.begin`, or from where they
+    are if that is `piece.middle`; from attention on, from `piece.middle`."""
     return record.cut.after(record.call.piece(x, span), out, lambda: record.go_on(piece))
 
 
@@ -64,8 +63,7 @@ def _in_one_run(record: LayerRecord, x: torch.Tensor, trains: bool) -> torch.Ten
 
 def _whole(record: LayerRecord, piece: Piece, parts: Parts) -> Parts:
     rows = [Rows(record.cut.parts_dim, record.call.tokens) for _ in parts]
-    for row, part in zip(rows, parts, strict=True):
-        row.put(piece.span, part)
+    Rows.put_all(rows, piece.span, parts)
     return tuple(row.take() for row in rows)
 
 
@@ -103,8 +101,7 @@ def _before(record: LayerRecord, x: torch.Tensor) -> tuple[Attend, Parts]:
         attend = attend or attends
         if not rows:
             rows = [Rows(record.cut.parts_dim, record.call.tokens) for _ in parts]
-        for row, part in zip(rows, parts, strict=True):
-            row.put(piece.span, part)
+        Rows.put_all(rows, piece.span, parts)
     assert attend is not None
     return attend, tuple(row.take() for row in rows)
 
@@ -141,7 +138,7 @@ def _attention(record: LayerRecord, attend: Attend, parts: Parts) -> torch.Tenso
     if record.repeats_attention:
         record.attention = RepeatedAttention(attend, record.externals, record.random)
         return record.attention.forward(parts)
-    record.attention = make_attention(attend, parts, record.externals)
+    record.attention = make_attention(attend, parts, record.externals, record.random, record.saves_attention)
     out, record.out_landing = record.attention.forward(parts, record.stores.inputs)
     record.out = SavedRows.of(record.stores.inputs, out)
     record.tally.tell_always(record.always_bytes(), record.call.tokens)

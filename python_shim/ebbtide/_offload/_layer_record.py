@@ -123,6 +123,7 @@ class LayerRecord:
         tally: Tally,
         externals: Externals,
         repeats_attention: bool,
+        saves_attention: bool,
         fetches_early: bool,
         rest_allowance: float,
         rest_per_token: float,
@@ -133,6 +134,7 @@ class LayerRecord:
         self.cut, self.call, self.parameters = cut, call, parameters
         self.pieces, self.stores, self.tally = pieces, stores, tally
         self.externals, self.repeats_attention = externals, repeats_attention
+        self.saves_attention = saves_attention  # all that its backward needs, however much that is
         self.fetches_early = fetches_early  # the layer before gets its input back as soon as there is room
         self.autocast = Autocast(device)
         self.random = RandomStates(device)
@@ -149,6 +151,11 @@ class LayerRecord:
         self.keeps_before = False  # in backward, what all before parts save: there is room
         self.used = False
         self.previous: weakref.ref[LayerRecord] | None = None  # the layer whose backward comes next
+
+    @property
+    def runs_attention_again(self) -> bool:
+        """In backward, behind the after parts, with its output saved. Not what repeats_attention says."""
+        return self.attention is not None and self.attention.runs_again and not self.repeats_attention
 
     def save_input(self, x: torch.Tensor) -> None:
         """`x` and the other arguments may not be changed in place from now on."""

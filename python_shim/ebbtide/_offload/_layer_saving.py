@@ -34,13 +34,12 @@ def storage_of(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def span_of(tensor: torch.Tensor) -> int:
-    """Elements of its storage from the first to the last that `tensor` covers."""
+def span_of(tensor: torch.Tensor, strides: Sequence[int] | None = None) -> int:
+    """Elements of its storage from the first to the last that `tensor` covers, or would with other strides."""
     if tensor.numel() == 0:
         return 0
-    return 1 + sum(
-        (size - 1) * stride for size, stride in zip(tensor.size(), tensor.stride(), strict=True)
-    )
+    strides = tensor.stride() if strides is None else strides
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.size(), strides, strict=True))
 
 
 def dense_like(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
@@ -51,28 +50,29 @@ def dense_like(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
     return dense.permute([order.index(d) for d in range(tensor.dim())])
 
 
+def laid_out(tensor: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
+    """`tensor`, or a copy that lies in memory with these strides."""
+    own = zip(tensor.size(), tensor.stride(), strides, strict=True)
+    if all(size == 1 or stride == wanted for size, stride, wanted in own):
+        return tensor
+    room = torch.empty(span_of(tensor, strides), dtype=tensor.dtype, device=tensor.device)
+    return room.as_strided(tensor.size(), strides).copy_(tensor)
+
+
 class Landing:
     """A whole-length tensor that is put back for backward: saved views of it need no bytes of their own."""
 
-    __slots__ = ("_offset", "_size", "_span", "_stride", "_tensor", "storage")
+    __slots__ = ("_offset", "_size", "_stride", "_tensor", "storage")
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.storage = storage_of(tensor)
         self._offset = tensor.storage_offset()
         self._size, self._stride = tensor.size(), tensor.stride()
-        self._span = span_of(tensor)
         self._tensor: torch.Tensor | None = tensor
 
     def put(self, tensor: torch.Tensor) -> None:
         """Put back these values, in the layout that the views were taken of."""
-        lies_alike = all(
-            size == 1 or stride == other
-            for size, stride, other in zip(self._size, self._stride, tensor.stride(), strict=True)
-        )
-        if not lies_alike:
-            room = torch.empty(self._span, dtype=tensor.dtype, device=tensor.device)
-            tensor = room.as_strided(self._size, self._stride).copy_(tensor)
-        self._tensor = tensor
+        self._tensor = laid_out(tensor, self._stride)
 
     def drop(self) -> None:
         self._tensor = None

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from .._errors import print_line
+from .._report import size_text
 from ._device_stores import Place, Stores
 from ._layer_record import LayerRecord
-from ._options import Options
+from ._options import AUTO, SAVE, Options
 from ._pieces import Policy, Span
 from ._spare import Spare
 
@@ -55,6 +56,19 @@ class Shared:
         if (kind, reason) not in self.said:
             self.said.add((kind, reason))
             print_line("warning", line)
+
+    def tell_heavy(self, kind: str, record: LayerRecord) -> None:
+        """What it costs to save all of such an attention, to a program that asked for it."""
+        attention = record.attention
+        if attention is None or not attention.is_heavy or not record.saves_attention:
+            return
+        place = "on the device" if record.stores.inputs is record.stores.kept else "on the host"
+        self.tell_once(
+            kind, "heavy attention",
+            f'attention="{SAVE}": attention of {record.tally.name} ({kind}) saves {size_text(attention.saved_bytes)} of '
+            f"scores {place} at {record.call.tokens} tokens, whatever alpha is, and that grows with their square; "
+            f'attention="{AUTO}" makes them again in backward instead',
+        )  # fmt: skip
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
         return self

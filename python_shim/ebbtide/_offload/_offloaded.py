@@ -28,9 +28,13 @@ _ATTRIBUTE = "_ebbtide_offloaded"
 
 
 def offloaded_of(model: torch.nn.Module) -> Offloaded | None:
-    """The offload of this model, or of a model inside of it. None if it has none."""
+    """The offload of this model, or of the first one inside of it. None if it has none."""
+    return next(iter(all_offloaded_of(model)), None)
+
+
+def all_offloaded_of(model: torch.nn.Module) -> list[Offloaded]:
     parts = (part.__dict__.get(_ATTRIBUTE) for part in model.modules())
-    return next((found for found in parts if found is not None), None)
+    return [found for found in parts if found is not None]
 
 
 class _LayersCut:
@@ -59,17 +63,22 @@ class _LayersCut:
 class Offloaded(Unpickled):
     """Made by enable(). Until undo() the model runs in pieces."""
 
-    def __init__(self, model: torch.nn.Module, options: Options, chosen: str | None = None) -> None:
+    def __init__(
+        self, model: torch.nn.Module, options: Options, chosen: str | None, around: torch.nn.Module, sharing: int
+    ) -> None:
+        """`around`: what the model is in. `sharing`: how many models share the budgets alike."""
         self.lm = _causal_lm.find_causal_lm(model)
         self.root = self.lm if self.lm is not None else model
         # Of what is around it, too: prompts that are learned pass through a model that is frozen itself.
-        self._is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
+        self._is_frozen = not any(parameter.requires_grad for parameter in around.parameters())
         if chosen == AUTO and options.hbm is None:
             options = dataclasses.replace(options, fetches_early=True)
+        if options.hbm is not None:
+            options = dataclasses.replace(options, hbm=options.hbm // sharing)
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
-        self.stores = DeviceStores(self.root, options.host, options.strict)
+        self.stores = DeviceStores(self.root, options.host, options.strict, sharing)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
         self._said: set[tuple[str, str]] = set()  # of layers, however often they are cut again
@@ -157,6 +166,7 @@ class Offloaded(Unpickled):
         self.options = options
         for tally in self.layers.counts():
             tally.whole_because = self._whole_because.get(tally.name)
+        self.layers.refuse_packed()
 
     def _choose_cuts(self) -> None:
         if self.lm is None:

@@ -14,7 +14,8 @@ from ._simulation import is_simulated
 _SIMULATED_BYTES = 1 << 46
 AUTO = "auto"  # alpha: choose the share from what was measured and from the budgets
 MEMO = "memo"  # alpha: MEMO's closed form
-_ATTENTION = ("save", "recompute")
+SAVE, REPEAT = "save", "recompute"  # attention: all that it saves, or nothing. AUTO: what is worth it
+_ATTENTION = (AUTO, SAVE, REPEAT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Options:
     host           most bytes of pinned host memory; None: what is free
     keep_last      last layers whose saved tensors stay on the device. MEMO keeps two; a copy that
                    hides behind one layer's forward is back in time for all but the last
-    attention      "save" its output, or "recompute" it in backward
+    attention      "auto": its output is saved, and its forward runs again in backward where what it saves beside
+                   is far more; "save": once, whatever it saves; "recompute": not even the output is saved
     label_smoothing, z_loss   terms of the loss, for programs that would need whole logits for them
     logits         whether an evaluation with labels returns whole logits; None: where they are small
     fetches_early  in backward a layer's input and attention's output come back before the attention of the
@@ -46,7 +48,7 @@ class Options:
     hbm: int | None = None
     host: int | None = None
     keep_last: int = 1
-    attention: str = "save"
+    attention: str = AUTO
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     logits: bool | None = None
@@ -65,7 +67,7 @@ class Options:
         if not _is_count(self.keep_last, 0):
             _refuse("keep_last", self.keep_last, "a number of layers from 0")
         if self.attention not in _ATTENTION:
-            _refuse("attention", repr(self.attention), " or ".join(map(repr, _ATTENTION)))
+            _refuse("attention", repr(self.attention), ", ".join(map(repr, _ATTENTION)))
         if not _is_number(self.z_loss) or not 0 <= self.z_loss < math.inf:
             _refuse("z_loss", self.z_loss, "a weight from 0, such as 1e-4")
         if self.logits not in (None, True, False):

@@ -76,6 +76,8 @@ def _per_call(layer: LayerStats) -> str:
         "recomputed": layer.recomputed_bytes,
     }
     line = ", ".join(f"{word} {size_text(total // calls)}" for word, total in parts.items())
+    if layer.attention_forwards > layer.calls:
+        line += "; attention's forward runs again in backward"
     return line if layer.whole_because is None else f"{line} (whole: {layer.whole_because})"
 
 

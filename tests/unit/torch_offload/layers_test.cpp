@@ -76,6 +76,14 @@ TEST(Layers, EveryAlphaGivesTheBitsOfKeepingEverythingForTwentySteps) {
   }
 }
 
+TEST(Layers, ASinglePieceOfAFusedProjectionGivesTheSameBits) {
+  const Training recomputed = train(options(0, 64));
+  EXPECT_GT(recomputed.stats.layers[0].recomputed_bytes, 0);
+  const Training swapped = train(options(1, 64));
+  EXPECT_EQ(swapped.stats.layers[0].recomputed_bytes, 0);
+  expect_same_bits(swapped, recomputed);
+}
+
 TEST(Layers, AChosenAlphaGivesTheSameBits) {
   const int steps = 40;  // more than any search takes, whatever it measures
   const auto train_alike = [](const Options& options) {
