@@ -36,6 +36,9 @@ const Names kAttentionOperators{"aten::_flash_attention_forward", "aten::_flash_
                                 "aten::_efficient_attention_forward", "aten::_efficient_attention_backward",
                                 "aten::_cudnn_attention_forward", "aten::_cudnn_attention_backward"};
 
+const Names kCudnnAskingOperators{"aten::_use_cudnn_ctc_loss", "aten::_batch_norm_with_update",
+                                  "aten::_batch_norm_with_update_functional", "aten::batch_norm_backward"};
+
 const std::unordered_map<std::string_view, RowKernel> kRowKernels{
     {"aten::_softmax", RowKernel::kSoftmax},
     {"aten::_log_softmax", RowKernel::kSoftmax},
@@ -79,7 +82,8 @@ AttentionArguments attention_arguments(const c10::FunctionSchema& schema, std::s
 
 void read_costs(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.is_embedding = base == "aten::embedding";
-  facts.is_convolution = base.starts_with("aten::convolution");
+  facts.is_left_by_cudnn = base.starts_with("aten::cudnn_batch_norm") || base.starts_with("aten::cudnn_grid_sampler");
+  facts.asks_for_cudnn = kCudnnAskingOperators.contains(base);
   facts.joins = base == "aten::cat";
   facts.is_foreach = base.starts_with("aten::_foreach_");
   const auto rows = kRowKernels.find(base);

@@ -75,7 +75,8 @@ struct OperatorFacts {
   bool joins_places = false;        // of a sparse tensor: those that are the same
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
-  bool is_convolution = false;      // forward or backward, which one of several kernels does
+  bool is_left_by_cudnn = false;    // cuDNN's on a device, torch's own here
+  bool asks_for_cudnn = false;      // by itself, for what cuDNN does not do here
   int trains = -1;                  // argument of a batch norm that says whether it does; -1: no such
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results
