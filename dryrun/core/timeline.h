@@ -113,6 +113,7 @@ class EBBTIDE_DRYRUN_API Timeline {
 
  private:
   double begin_of(StreamClock& stream);
+  double in_step(double begin, double end) const;
   void occupy(StreamClock& stream, Activity activity, double begin, double end, const char* name);
   void note(const Span& span);
   double end_of_all() const;
