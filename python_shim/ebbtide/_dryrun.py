@@ -18,6 +18,7 @@ import tempfile
 from typing import Any
 
 from . import _devices, _foresight, _native, _ranks, _timeline, _typical
+from ._sizes import forgotten_unit
 
 DEFAULT_DEVICE = "h200"
 
@@ -77,6 +78,8 @@ def environment(
             f"--capacity {capacity}: not a size; write bytes with a unit, "
             "e.g. 141GB, 80GiB or 512MiB"
         )
+    if capacity is not None and (hint := forgotten_unit(capacity)):
+        raise DryrunError(f"--capacity {capacity}: {hint}")
     if count not in _ALLOWED_COUNT:
         raise DryrunError(
             f"--count {count}: allowed is {_ALLOWED_COUNT.start} to {_ALLOWED_COUNT.stop - 1}"

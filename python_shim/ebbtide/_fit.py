@@ -17,7 +17,7 @@ from typing import Any
 from . import _devices, _dryrun
 from ._fit_runs import PLACE, FitError, Run, Runner, Setting
 from ._fit_search import Search
-from ._sizes import parse_size
+from ._sizes import forgotten_unit, parse_size
 
 _ANY_SIZE = "2TiB"
 _FIRST_LENGTHS = (8192, 32768, 131072)
@@ -95,6 +95,8 @@ def check(plan: Plan) -> None:
         )
     if plan.host is not None and not parse_size(plan.host):
         raise FitError(f"--host {plan.host}: not a size; write e.g. 128GiB")
+    if plan.host is not None and (hint := forgotten_unit(plan.host)):
+        raise FitError(f"--host {plan.host}: {hint}")
     for option, number in (("--most", plan.most), ("--step", plan.step), ("--timeout", plan.timeout)):
         if number <= 0:
             raise FitError(f"{option} {number}: write a number above 0")

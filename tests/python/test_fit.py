@@ -137,6 +137,7 @@ def test_what_became_of_a_run_is_told_by_its_words():
         (Plan(["python", "train.py"], ["h200"]), "names no length"),
         (Plan(["train", "{}"], ["h300"]), "--device h300: unknown device"),
         (Plan(["train", "{}"], ["h200"], host="much"), "--host much: not a size"),
+        (Plan(["train", "{}"], ["h200"], host="128"), "--host 128: that is 128 bytes; did you mean 128GiB"),
         (Plan(["train", "{}"], ["h200"], host="0GiB"), "--host 0GiB: not a size"),
         (Plan(["train", "{}"], ["h200"], step=0), "--step 0: write a number above 0"),
         (Plan(["train", "{}"], ["h200"], most=100), "--step 1024 is more than --most 100"),

@@ -102,6 +102,8 @@ TEST(Settings, BudgetsAreSizes) {
   EXPECT_EQ(allowed({{"EBBTIDE_HBM", "4096"}}).device_budget, Bytes{4096});
   for (const char* name : {"EBBTIDE_HBM", "EBBTIDE_HOST"}) {
     for (const char* wrong : {"lots", "-1GiB", "12 apples", "GiB"}) expect_refused(name, wrong, {"120GiB"});
+    expect_refused(name, "110", {"110 bytes", "110GiB"});
+    EXPECT_TRUE(allowed({{name, "0"}}).device_budget == Bytes{0} || allowed({{name, "0"}}).host_budget == Bytes{0});
   }
 }
 
