@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "dryrun/core/stream_clock.h"
 
@@ -291,6 +292,15 @@ Step Timeline::unfinished() {
 Step Timeline::total() {
   const std::lock_guard lock(mutex_);
   return since(0, {}, {});
+}
+
+int Timeline::devices_at_work() {
+  const std::lock_guard lock(mutex_);
+  std::set<int> devices;
+  for (const auto& stream : streams_) {
+    if (computing_seconds(stream->use) > 0) devices.insert(stream->device);
+  }
+  return std::max(1, static_cast<int>(devices.size()));
 }
 
 std::vector<Span> Timeline::spans() {

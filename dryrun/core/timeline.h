@@ -108,6 +108,8 @@ class EBBTIDE_DRYRUN_API Timeline {
   // All that happened since the last step's end, and since the beginning.
   Step unfinished();
   Step total();
+  // Devices that have computed something; at least 1.
+  int devices_at_work();
   // Those of the last two whole steps, where they are kept.
   std::vector<Span> spans();
 

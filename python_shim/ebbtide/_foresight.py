@@ -111,8 +111,8 @@ def time_lines(report: dict[str, Any]) -> list[str]:
         )
     if time.get("hfu", 0) > 1:
         lines.append(
-            f"streams or devices compute at the same time, {_percent(time['hfu'], 1)} of one device's peak together: "
-            "on one device the step takes longer, since each is given all of it here"
+            f"streams compute at the same time, {_percent(time['hfu'], 1)} of the device's peak together: "
+            "a real step takes longer, since each of them is given the whole device here"
         )
     if time["unknown_launches"]:
         lines.append(
