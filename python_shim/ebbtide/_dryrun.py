@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -157,6 +158,13 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def check_program(name: str) -> None:
+    """Raises DryrunError for a script that was written without its interpreter."""
+    file = pathlib.Path(name)
+    if file.suffix == ".py" and file.is_file() and shutil.which(name) is None:
+        raise DryrunError(f"{name}: not a program by itself; write python {name}")
+
+
 def _check_writable(setting: str, path: str | None) -> None:
     """Before the program runs, and not an hour later. Raises DryrunError."""
     folder = pathlib.Path(path or ".").absolute().parent
@@ -273,6 +281,7 @@ def run(
             raise DryrunError("no command given: ebbtide dryrun -- python train.py")
         if command[0].startswith("-"):
             raise DryrunError(f"{command[0]}: no such option (ebbtide dryrun --help); the program comes after --")
+        check_program(command[0])
         check_torch()
         _check_writable("--json", json_path)
         _check_writable("--timeline", timeline_path)

@@ -172,6 +172,12 @@ def test_a_capacity_without_its_unit_is_told(tmp_path):
     assert environment(capacity="10MiB")["EBBTIDE_DRYRUN_CAPACITY"] == "10MiB"
 
 
+def test_a_device_that_is_not_there_is_told_with_the_option_that_adds_it(tmp_path):
+    done = simulate("torch.zeros(1, device='cuda:3')", tmp_path, count=2)
+    assert done.status != 0
+    assert "the program asks for device 3, and there are 2: give --count 4 or more" in done.stderr
+
+
 def test_programs_that_log_the_device_are_told_of_it(tmp_path):
     done = simulate(
         """

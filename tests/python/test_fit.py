@@ -134,6 +134,8 @@ def test_what_became_of_a_run_is_told_by_its_words():
     ("plan", "said"),
     [
         (Plan([], ["h200"]), "no command given"),
+        (Plan(["--capacity", "1GiB", "--", "python", "{}"], ["h200"]), "--capacity: no such option"),
+        (Plan([__file__, "{}"], ["h200"]), "test_fit.py: not a program by itself; write python"),
         (Plan(["python", "train.py"], ["h200"]), "names no length"),
         (Plan(["train", "{}"], ["h300"]), "--device h300: unknown device"),
         (Plan(["train", "{}"], ["h200"], host="much"), "--host much: not a size"),
