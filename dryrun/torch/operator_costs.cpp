@@ -44,7 +44,10 @@ const std::unordered_map<std::string_view, Sorting> kSortingOperators{
     {"aten::median", Sorting::kChoice},       {"aten::nanmedian", Sorting::kChoice},
     {"aten::histc", Sorting::kCount},         {"aten::bincount", Sorting::kCount},
     {"aten::searchsorted", Sorting::kSearch}, {"aten::bucketize", Sorting::kSearch},
-    {"aten::nonzero", Sorting::kPlaces}};
+    {"aten::nonzero", Sorting::kPlaces},      {"aten::cumsum", Sorting::kScan},
+    {"aten::cumsum_", Sorting::kScan},        {"aten::cumprod", Sorting::kScan},
+    {"aten::_cummax_helper", Sorting::kScan}, {"aten::_cummin_helper", Sorting::kScan},
+    {"aten::_logcumsumexp", Sorting::kScan},  {"aten::logcumsumexp", Sorting::kScan}};
 
 const Names kCudnnAskingOperators{"aten::_use_cudnn_ctc_loss", "aten::_batch_norm_with_update",
                                   "aten::_batch_norm_with_update_functional", "aten::batch_norm_backward"};

@@ -51,7 +51,7 @@ enum class RowKernel {
 enum class Placing { kNone, kSource, kElements, kSlices, kIndices };
 
 // Operators that go over their keys more than once, or by one element at a time (sorting_work.h).
-enum class Sorting { kNone, kSort, kPermute, kUnique, kChoice, kCount, kSearch, kPlaces };
+enum class Sorting { kNone, kSort, kPermute, kUnique, kChoice, kCount, kSearch, kPlaces, kScan };
 
 // Convolutions of each channel by itself that are torch's own kernels (operator_work.cpp). Backward: if it is one.
 enum class Depthwise { kNone, kForward, kBackward };

@@ -14,6 +14,7 @@ constexpr double kDigitBits = 8, kChoiceDigitBits = 2;
 constexpr double kLongRow = 4096;  // longer ones are chosen from by several blocks of threads
 constexpr double kFewestThreads = 64, kMostThreads = 1024, kThreadsOfBlock = 128;
 constexpr double kNearTable = 16 * 1024;  // elements that are searched without leaving the multiprocessor's own cache
+constexpr double kThreadsOfScan = 512, kStretch = 1024, kRoundsOfStretch = 2;
 constexpr double kScansOfUnique = 4;  // over its keys: differences, their sum, places, the keys that remain
 
 // Rows along a dimension; of all elements as one row where none is named.
@@ -62,6 +63,17 @@ void add_search(const Rows& rows, const at::Tensor& table, Work& work) {
   work.single_elements += rows.elements() * (1 + std::max(0.0, halves));
 }
 
+// Along the last dimension a block of threads goes through a row in stretches; along another one a thread goes through
+// each column, and waits for device memory at each step. A single row is done by all multiprocessors.
+void add_scan(const at::Tensor& tensor, int dim_argument, const c10::IValue* arguments, Work& work) {
+  const Rows rows(tensor, dim_argument, arguments);
+  if (rows.count <= 1) return;
+  const std::int64_t dim = arguments[dim_argument].toInt();
+  const bool is_last = dim == -1 || dim == tensor.dim() - 1;
+  work.rows.blocks = rows.count * (is_last ? kThreadsOfScan : 1) / kThreadsOfBlock;
+  work.rows.rounds = is_last ? kRoundsOfStretch * std::ceil(rows.length / kStretch) : rows.length;
+}
+
 }  // namespace
 
 void add_sorting(const OperatorFacts& facts, const c10::IValue* arguments, std::size_t count, Work& work) {
@@ -92,6 +104,9 @@ void add_sorting(const OperatorFacts& facts, const c10::IValue* arguments, std::
       break;
     case Sorting::kSearch:
       add_search(rows, arguments[1 - keys].toTensor(), work);
+      break;
+    case Sorting::kScan:
+      add_scan(tensor, facts.sorted_dim, arguments, work);
       break;
     case Sorting::kPlaces:  // counted first, then written
       work.bytes += rows.elements() * key;

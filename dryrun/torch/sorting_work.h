@@ -13,7 +13,7 @@ namespace ebbtide::dryrun {
 // and then by their row's number. Rows short enough for a block of threads are assumed to take as long. A choice (topk,
 // median, kthvalue) goes over the rows digit by digit: long rows from device memory by 8 bits, others by 2 bits, with
 // a block of threads for each, all of which wait for each other after each digit. Counts and searches take an element
-// at a time, searches again for each half that the multiprocessor's own cache does not have.
+// at a time, sums along a dimension (cumsum) a stretch of a row or a row of columns, searches again for each half that the multiprocessor's own cache does not have.
 //
 // `arguments`: before the operator runs.
 void add_sorting(const OperatorFacts& facts, const c10::IValue* arguments, std::size_t count, Work& work);
