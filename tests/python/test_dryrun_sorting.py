@@ -25,7 +25,10 @@ print(json.dumps([timed_behind(work) for work in (
 """,
         tmp_path,
     )
-    passes = lambda key, digits, begin=1: begin * key + digits * 2 * (key + 8)  # noqa: E731
+
+    def passes(key: int, digits: int) -> int:
+        return key + digits * 2 * (key + 8)
+
     bytes_of_key = [passes(4, 4), passes(2, 2), passes(8, 8), passes(4, 4) + passes(4, 1), passes(4, 4), passes(8, 8) + 8]
     # and an index for each, or a copy, before it
     for time, needed in zip(found, bytes_of_key, strict=True):
