@@ -80,6 +80,9 @@ struct Unit {
   std::string_view name;
   double bytes;
 };
+// Less than a page is no budget: a unit was forgotten.
+constexpr double kLeastBareBytes = 4096;
+
 constexpr std::array<Unit, 10> kUnits{{{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
                                        {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
                                        {"TiB", 1099511627776.0}}};
@@ -94,6 +97,10 @@ Result<std::optional<Bytes>> size_of(const char* name, const char* text) {
   while (!suffix.empty() && suffix.front() == ' ') suffix.remove_prefix(1);
   for (const Unit& unit : kUnits) {
     if (code == std::errc{} && suffix == unit.name && number >= 0 && number * unit.bytes < 1e18) {
+      if (suffix.empty() && number > 0 && number < kLeastBareBytes) {
+        return Error{ErrorCode::kInvalidArgument,
+                     std::string(name) + "=" + text + ": that is " + text + " bytes; did you mean " + text + "GiB?"};
+      }
       return std::optional<Bytes>{Bytes{static_cast<std::int64_t>(number * unit.bytes)}};
     }
   }

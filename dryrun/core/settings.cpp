@@ -33,13 +33,24 @@ const char* variable(const char* name) {
   return value == nullptr || *value == '\0' ? nullptr : value;
 }
 
-Status read_size(const char* name, Bytes& size) {
+// As much as a number without a unit must be, or its unit was forgotten.
+constexpr std::int64_t kLeastBare = std::int64_t{64} << 20, kPage = 4096;
+
+bool has_no_unit(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+Status read_size(const char* name, Bytes& size, std::int64_t least_bare, const char* meant) {
   const char* text = variable(name);
   if (text == nullptr) return Nothing{};
   Result<Bytes> parsed = parse_size(text);
   if (!parsed)
     return Error{ErrorCode::kInvalidArgument,
                  std::string(name) + "=" + text + ": " + parsed.error().message};
+  if (has_no_unit(text) && parsed.value().value < least_bare) {
+    return Error{ErrorCode::kInvalidArgument, std::string(name) + "=" + text + ": that is " + text +
+                                                  " bytes; did you mean " + text + meant + "?"};
+  }
   size = parsed.value();
   return Nothing{};
 }
@@ -74,9 +85,9 @@ Result<Settings> read_settings() {
   }
   settings.model = std::move(model.value());
   settings.capacity = settings.model.memory;
-  Status status = read_size("EBBTIDE_DRYRUN_CAPACITY", settings.capacity);
-  if (status) status = read_size("EBBTIDE_DRYRUN_COMPUTE_LIMIT", settings.compute_limit);
-  if (status) status = read_size("EBBTIDE_DRYRUN_PINNED", settings.pinnable);
+  Status status = read_size("EBBTIDE_DRYRUN_CAPACITY", settings.capacity, kLeastBare, "GiB");
+  if (status) status = read_size("EBBTIDE_DRYRUN_COMPUTE_LIMIT", settings.compute_limit, kPage, "MiB");
+  if (status) status = read_size("EBBTIDE_DRYRUN_PINNED", settings.pinnable, kLeastBare, "GiB");
   if (!status) return status.error();
   if (const char* count = variable("EBBTIDE_DRYRUN_COUNT")) {
     settings.device_count = std::atoi(count);

@@ -46,6 +46,7 @@ std::string time_report(Timeline& timeline) {
       steps.empty() ? 1 : static_cast<double>(std::max<std::size_t>(steps.size() - 1, 1));
   const Step sum = steps.empty() ? total : sum_of(steps);
   const double seconds = sum.seconds;
+  const double device_seconds = seconds * timeline.devices_at_work();
   Json json;
   json["total_seconds"] = total.seconds;
   json["steps"] = steps.size();
@@ -55,8 +56,8 @@ std::string time_report(Timeline& timeline) {
   json["tokens_per_second"] = seconds > 0 ? sum.machine.tokens / seconds : 0;
   json["flops"] = sum.machine.flops / count;
   json["forward_flops"] = sum.machine.forward_flops / count;
-  json["mfu"] = seconds > 0 ? kForwardsInStep * sum.machine.forward_peak_seconds / seconds : 0;
-  json["hfu"] = seconds > 0 ? sum.machine.peak_seconds / seconds : 0;
+  json["mfu"] = seconds > 0 ? kForwardsInStep * sum.machine.forward_peak_seconds / device_seconds : 0;
+  json["hfu"] = seconds > 0 ? sum.machine.peak_seconds / device_seconds : 0;
   json["busy_seconds"] = by_activity(sum.use.busy, count);
   json["stalled_seconds"] = by_activity(sum.use.stalled, count);
   json["waiting_for_host_seconds"] = sum.use.starved / count;

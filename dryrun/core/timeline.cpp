@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "dryrun/core/stream_clock.h"
 
@@ -97,15 +98,21 @@ double Timeline::begin_of(StreamClock& stream) {
   // Had the host come later than what was waited for, that was no wait.
   const double unstalled = std::max(stream.now, host_);
   const double stalled = std::max(0.0, begin - unstalled);
-  stream.use.stalled[static_cast<std::size_t>(stream.awaited.cause)] += stalled;
-  stream.use.starved += unstalled - stream.now;
+  stream.use.stalled[static_cast<std::size_t>(stream.awaited.cause)] += in_step(begin - stalled, begin);
+  stream.use.starved += in_step(stream.now, unstalled);
   if (stalled > 0) note({stream.index, stream.awaited.cause, true, unstalled, begin, ""});
   return begin;
 }
 
+// A stream that had less to do may begin a step's work while another still has the last step's: that part is no
+// share of this step's time.
+double Timeline::in_step(double begin, double end) const {
+  return std::max(0.0, end - std::max(begin, step_begin_));
+}
+
 void Timeline::occupy(StreamClock& stream, Activity activity, double begin, double end,
                       const char* name) {
-  stream.use.busy[static_cast<std::size_t>(activity)] += end - begin;
+  stream.use.busy[static_cast<std::size_t>(activity)] += in_step(begin, end);
   stream.now = end;
   stream.last = activity;
   polls_ = 0;
@@ -157,7 +164,7 @@ void Timeline::copy(StreamClock& stream, Direction direction, double bytes, bool
   const Interval carried = link.carry(direction, bytes, ready, is_pinned);
   const bool is_out = direction == Direction::kOut;
   const Activity activity = is_out ? Activity::kCopyOut : Activity::kCopyIn;
-  stream.use.stalled[static_cast<std::size_t>(activity)] += carried.begin - ready;
+  stream.use.stalled[static_cast<std::size_t>(activity)] += in_step(ready, carried.begin);
   occupy(stream, activity, carried.begin, carried.end, "");
   (is_out ? machine_.out_bytes : machine_.in_bytes) += bytes;
   if (blocks) host_ = std::max(host_, carried.end);
@@ -170,7 +177,7 @@ void Timeline::communicate(StreamClock& stream, const CollectiveCost& cost, cons
   const double ready = begin_of(stream);
   const double begin = std::max(ready, is_free);
   if (begin > ready) {
-    stream.use.stalled[static_cast<std::size_t>(Activity::kCollective)] += begin - ready;
+    stream.use.stalled[static_cast<std::size_t>(Activity::kCollective)] += in_step(ready, begin);
     note({stream.index, Activity::kCollective, true, ready, begin, ""});
   }
   is_free = begin + cost.transfer;
@@ -285,6 +292,15 @@ Step Timeline::unfinished() {
 Step Timeline::total() {
   const std::lock_guard lock(mutex_);
   return since(0, {}, {});
+}
+
+int Timeline::devices_at_work() {
+  const std::lock_guard lock(mutex_);
+  std::set<int> devices;
+  for (const auto& stream : streams_) {
+    if (computing_seconds(stream->use) > 0) devices.insert(stream->device);
+  }
+  return std::max(1, static_cast<int>(devices.size()));
 }
 
 std::vector<Span> Timeline::spans() {

@@ -108,11 +108,14 @@ class EBBTIDE_DRYRUN_API Timeline {
   // All that happened since the last step's end, and since the beginning.
   Step unfinished();
   Step total();
+  // Devices that have computed something; at least 1.
+  int devices_at_work();
   // Those of the last two whole steps, where they are kept.
   std::vector<Span> spans();
 
  private:
   double begin_of(StreamClock& stream);
+  double in_step(double begin, double end) const;
   void occupy(StreamClock& stream, Activity activity, double begin, double end, const char* name);
   void note(const Span& span);
   double end_of_all() const;

@@ -44,11 +44,12 @@ double reread_bytes(const RowPasses& rows, const DeviceSpeed& speed) {
 constexpr double kNarrowBlocksPerMultiprocessor = 16;  // of 128 threads, at once
 constexpr double kBlockSeconds = 1.3e-6, kColumnSeconds = 2.4e-9;
 constexpr double kSerialRowSeconds = 2.2e-9;
+constexpr double kRoundSeconds = 5e-7;  // assumed
 
 double seconds_of_rows(const RowPasses& rows, const DeviceSpeed& speed) {
   const double at_once = kNarrowBlocksPerMultiprocessor * std::max(speed.multiprocessors, 1);
   const double waves = rows.blocks > 0 ? std::max(1.0, rows.blocks / at_once) : 0;
-  const double of_block = kBlockSeconds + rows.columns * kColumnSeconds;
+  const double of_block = kBlockSeconds + rows.columns * kColumnSeconds + rows.rounds * kRoundSeconds;
   return waves * of_block + rows.serial * kSerialRowSeconds;
 }
 

@@ -33,6 +33,7 @@ struct RowPasses {
   double reread = 0;  // bytes of all of them that are read again, from device memory if rows are long
   double blocks = 0;  // of 128 threads, one for each row
   double columns = 0;  // that each of these goes through
+  double rounds = 0;  // over each row, at the end of which all threads of its block wait for each other
   double serial = 0;  // rows that one block goes through, one after the other
 };
 

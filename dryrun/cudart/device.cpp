@@ -1,4 +1,5 @@
 // Devices: which there are, which is current, what they answer about themselves.
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 
@@ -55,6 +56,15 @@ void fill_abilities(cudaDeviceProp& prop, const DeviceModel& model) {
   prop.clusterLaunch = model.major >= 9 ? 1 : 0;
 }
 
+// Once: the program's own error names no option.
+void tell_missing(int device) {
+  const int count = Simulator::instance().device_count();
+  static std::atomic<bool> is_told = false;
+  if (count == 0 || device < count || is_told.exchange(true)) return;
+  std::fprintf(stderr, "ebbtide dryrun: the program asks for device %d, and there %s %d: give --count %d or more\n", device,
+               count == 1 ? "is" : "are", count, device + 1);
+}
+
 }  // namespace
 
 extern "C" {
@@ -73,7 +83,10 @@ cudaError_t cudaGetDevice(int* device) {
 }
 
 cudaError_t cudaSetDevice(int device) {
-  if (!is_device(device)) return note(cudaErrorInvalidDevice);
+  if (!is_device(device)) {
+    tell_missing(device);
+    return note(cudaErrorInvalidDevice);
+  }
   enter();
   current_device() = device;
   return cudaSuccess;

@@ -40,12 +40,12 @@ std::vector<int> members_of(const ncclConfig_t* config, int otherwise) {
   return members;
 }
 
-ncclResult_t make(ncclComm_t* made, int rank, std::vector<int> members) {
+ncclResult_t make(ncclComm_t* made, int rank, std::vector<int> members, int device = current_device()) {
   Simulator& simulator = Simulator::instance();
   if (rank < 0 || rank >= static_cast<int>(members.size())) return ncclInvalidArgument;
   ++simulator.counters().communicators;
   const GroupPlace place = place_of(members, simulator.model().speed.devices_per_node);
-  *made = new ncclComm{rank, current_device(), std::move(members), place};
+  *made = new ncclComm{rank, device, std::move(members), place};
   return ncclSuccess;
 }
 
@@ -74,6 +74,16 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int 
 ncclResult_t ncclCommInitRankScalable(ncclComm_t* comm, int ranks, int rank, int, ncclUniqueId* ids,
                                       ncclConfig_t* config) {
   return ncclCommInitRankConfig(comm, ranks, *ids, rank, config);
+}
+// All of them in this process, one for each device (torch.nn.DataParallel).
+ncclResult_t ncclCommInitAll(ncclComm_t* comms, int count, const int* devices) {
+  for (int rank = 0; rank < count; ++rank) {
+    const int device = devices == nullptr ? rank : devices[rank];
+    if (const ncclResult_t status = make(&comms[rank], rank, members_of(nullptr, count), device); status != ncclSuccess) {
+      return status;
+    }
+  }
+  return ncclSuccess;
 }
 // How many ranks have this colour only the others could tell: without a list it is all of them.
 ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* made,

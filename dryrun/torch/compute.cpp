@@ -24,8 +24,8 @@ void forget_returned(const Call& call) {
 
 // Counts an operator that counts or chooses among integers, and was too large to be: what reads as zero
 // then may lead a program astray (experts without a token) though it reads no value itself.
-void note_large_integers(const CallTensors& tensors) {
-  if (tensors.has_large_integers) ++Simulator::instance().counters().large_integers;
+void note_large_integers(const OperatorFacts& facts, const CallTensors& tensors) {
+  if (tensors.has_large_integers && !facts.fails_on_cpu) ++Simulator::instance().counters().large_integers;
 }
 
 // Whether a result's values are wanted, given what the inputs are worth.
@@ -99,7 +99,7 @@ void run_functional(const Call& call, const CallTensors& tensors) {
   if (!facts.choice && !facts.compares && (!tensors.is_computable || facts.fails_on_cpu)) {
     call.run();
     forget_returned(call);
-    note_large_integers(tensors);
+    note_large_integers(call.facts, tensors);
     return;
   }
   const Stack arguments = call.arguments();
@@ -162,7 +162,7 @@ void run_writing(const Call& call, const CallTensors& tensors, ContextScope& sco
   if (!results) {
     call.run();
     forget_written(tensors);
-    note_large_integers(tensors);
+    note_large_integers(call.facts, tensors);
     if (call.facts.checks_finite) put_found_inf(tensors.written.back());
     return;
   }

@@ -4,16 +4,12 @@
 // It stands on a dispatch key that torch reserves for out-of-tree use, switched on per thread;
 // autograd's threads inherit it. Which blocks a device operator allocates, and in which order,
 // stays torch's own.
-#include <ATen/Context.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/cuda/CUDAStream.h>
-#include <dlfcn.h>
 #include <torch/library.h>
 
-#include <atomic>
 #include <functional>
 #include <memory>
-#include <string_view>
 
 #include "dryrun/core/capture.h"
 #include "dryrun/core/report.h"
@@ -23,6 +19,7 @@
 #include "dryrun/torch/agreement.h"
 #include "dryrun/torch/captured_call.h"
 #include "dryrun/torch/compute.h"
+#include "dryrun/torch/cudnn_use.h"
 #include "dryrun/torch/operator_call.h"
 #include "dryrun/torch/operator_work.h"
 #include "dryrun/torch/python_dispatch.h"
@@ -106,42 +103,6 @@ void run_operator(const Call& call) {
   carry_out(call, tensors, scope, work, nullptr);
 }
 
-std::string_view folder_of(const void* code) {
-  Dl_info info{};
-  if (code == nullptr || dladdr(code, &info) == 0) return {};
-  const std::string_view path = info.dli_fname;
-  return path.substr(0, path.rfind('/') + 1);
-}
-
-// Whether the process has this function from a library beside this one.
-bool is_stand_in(const char* function) {
-  return folder_of(dlsym(RTLD_DEFAULT, function)) == folder_of(reinterpret_cast<const void*>(&is_stand_in));
-}
-
-// Whether cuDNN's stand-in could be built.
-bool has_cudnn() {
-  static const bool has = is_stand_in("cudnnCreate");
-  return has;
-}
-
-// Torch asks when a convolution begins, forward or backward, whether cuDNN may do it. The answer is the process's: it
-// is yes while any thread is in one.
-class CudnnForConvolution {
- public:
-  explicit CudnnForConvolution(const OperatorFacts& facts) : is_on_(facts.is_convolution && has_cudnn()) {
-    if (is_on_ && inside_++ == 0) at::globalContext().setUserEnabledCuDNN(true);
-  }
-  ~CudnnForConvolution() {
-    if (is_on_ && --inside_ == 0) at::globalContext().setUserEnabledCuDNN(false);
-  }
-  CudnnForConvolution(const CudnnForConvolution&) = delete;
-  CudnnForConvolution& operator=(const CudnnForConvolution&) = delete;
-
- private:
-  static inline std::atomic<int> inside_ = 0;
-  bool is_on_;
-};
-
 void run_telling(const Call& call) {
   try {
     run_operator(call);
@@ -159,11 +120,12 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   const c10::DispatchKeySet below =
       keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey);
   OperatorFacts& facts = facts_of(op);
+  const CudnnAbsent cudnn(facts.asks_for_cudnn);
   // A meta tensor may say that it is on a device (FakeTensor).
-  const CudnnForConvolution cudnn(facts);
   const bool is_host_only =
       keys.has_backend(c10::BackendComponent::MetaBit) ||
       (facts.has_tensor_arguments && !keys.has_backend(c10::BackendComponent::CUDABit));
+  if (!is_host_only && facts.is_left_by_cudnn && run_without_cudnn(op, stack)) return;
   if (!is_host_only && (facts.is_embedding || facts.kind != OperatorKind::kTransparent) &&
       operator_context().name == nullptr) {
     watch_step(facts, *stack, is_in_backward());
@@ -178,11 +140,9 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   if (answer) stack->back() = *answer;
 }
 
-// Of cuDNN, attention and convolutions are simulated; torch has other kernels for all else.
 struct Setup {
   Setup() {
-    at::globalContext().setUserEnabledCuDNN(false);
-    if (!has_cudnn()) at::globalContext().setSDPUseCuDNN(false);
+    set_up_cudnn();
     set_report_section(&torch_report);
     set_live_bytes(&torch_live_bytes);
   }

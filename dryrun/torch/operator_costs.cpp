@@ -36,6 +36,22 @@ const Names kAttentionOperators{"aten::_flash_attention_forward", "aten::_flash_
                                 "aten::_efficient_attention_forward", "aten::_efficient_attention_backward",
                                 "aten::_cudnn_attention_forward", "aten::_cudnn_attention_backward"};
 
+const std::unordered_map<std::string_view, Sorting> kSortingOperators{
+    {"aten::sort", Sorting::kSort},           {"aten::mode", Sorting::kSort},
+    {"aten::randperm", Sorting::kPermute},    {"aten::_unique", Sorting::kUnique},
+    {"aten::_unique2", Sorting::kUnique},     {"aten::unique_dim", Sorting::kUnique},
+    {"aten::topk", Sorting::kChoice},         {"aten::kthvalue", Sorting::kChoice},
+    {"aten::median", Sorting::kChoice},       {"aten::nanmedian", Sorting::kChoice},
+    {"aten::histc", Sorting::kCount},         {"aten::bincount", Sorting::kCount},
+    {"aten::searchsorted", Sorting::kSearch}, {"aten::bucketize", Sorting::kSearch},
+    {"aten::nonzero", Sorting::kPlaces},      {"aten::cumsum", Sorting::kScan},
+    {"aten::cumsum_", Sorting::kScan},        {"aten::cumprod", Sorting::kScan},
+    {"aten::_cummax_helper", Sorting::kScan}, {"aten::_cummin_helper", Sorting::kScan},
+    {"aten::_logcumsumexp", Sorting::kScan},  {"aten::logcumsumexp", Sorting::kScan}};
+
+const Names kCudnnAskingOperators{"aten::_use_cudnn_ctc_loss", "aten::_batch_norm_with_update",
+                                  "aten::_batch_norm_with_update_functional", "aten::batch_norm_backward"};
+
 const std::unordered_map<std::string_view, RowKernel> kRowKernels{
     {"aten::_softmax", RowKernel::kSoftmax},
     {"aten::_log_softmax", RowKernel::kSoftmax},
@@ -62,6 +78,14 @@ int argument_named(const c10::FunctionSchema& schema, std::initializer_list<cons
   return -1;
 }
 
+void read_sorting(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
+  const auto found = kSortingOperators.find(base);
+  if (found == kSortingOperators.end()) return;
+  facts.sorting = found->second;
+  facts.sorted_dim = argument_named(schema, {"dim"});
+  facts.searched = base == "aten::searchsorted" ? 1 : 0;
+}
+
 AttentionArguments attention_arguments(const c10::FunctionSchema& schema, std::string_view base) {
   AttentionArguments at;
   at.query = static_cast<std::size_t>(argument_named(schema, {"query"}));
@@ -79,7 +103,11 @@ AttentionArguments attention_arguments(const c10::FunctionSchema& schema, std::s
 
 void read_costs(const c10::FunctionSchema& schema, std::string_view base, OperatorFacts& facts) {
   facts.is_embedding = base == "aten::embedding";
-  facts.is_convolution = base.starts_with("aten::convolution");
+  read_sorting(schema, base, facts);
+  if (base == "aten::_conv_depthwise2d" || base == "aten::conv_depthwise3d") facts.depthwise = Depthwise::kForward;
+  if (base == "aten::convolution_backward") facts.depthwise = Depthwise::kBackward;
+  facts.is_left_by_cudnn = base.starts_with("aten::cudnn_batch_norm") || base.starts_with("aten::cudnn_grid_sampler");
+  facts.asks_for_cudnn = kCudnnAskingOperators.contains(base);
   facts.joins = base == "aten::cat";
   facts.is_foreach = base.starts_with("aten::_foreach_");
   const auto rows = kRowKernels.find(base);

@@ -113,6 +113,7 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   facts->draws_random = op.hasTag(at::Tag::nondeterministic_seeded);
   std::string_view base = op.operator_name().name;
   read_costs(op.schema(), base, *facts);
+  if (base.starts_with("aten::_cudnn_")) facts->fails_on_cpu = true;  // and what it keeps as bytes are no integers
   read_values(op.schema(), base, *facts);
   read_outcomes(op.schema(), *facts);
   facts->overwrites = kOverwritingOperators.contains(base);

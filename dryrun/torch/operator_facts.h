@@ -50,6 +50,12 @@ enum class RowKernel {
 // What says how much of a tensor is written that an operator changes here and there (placed_bytes.cpp).
 enum class Placing { kNone, kSource, kElements, kSlices, kIndices };
 
+// Operators that go over their keys more than once, or by one element at a time (sorting_work.h).
+enum class Sorting { kNone, kSort, kPermute, kUnique, kChoice, kCount, kSearch, kPlaces, kScan };
+
+// Convolutions of each channel by itself that are torch's own kernels (operator_work.cpp). Backward: if it is one.
+enum class Depthwise { kNone, kForward, kBackward };
+
 struct OperatorFacts {
   std::string name;  // with overload: "aten::add_.Tensor"
   OperatorKind kind = OperatorKind::kTransparent;
@@ -75,7 +81,12 @@ struct OperatorFacts {
   bool joins_places = false;        // of a sparse tensor: those that are the same
   bool joins = false;               // puts a list of tensors into one
   RowKernel rows = RowKernel::kNone;
-  bool is_convolution = false;      // forward or backward, which one of several kernels does
+  Sorting sorting = Sorting::kNone;
+  int sorted_dim = -1;              // argument that names the dimension of what is sorted; -1: all of it is one row
+  std::size_t searched = 0;         // argument whose elements are looked for, of the first two
+  Depthwise depthwise = Depthwise::kNone;
+  bool is_left_by_cudnn = false;    // cuDNN's on a device, torch's own here
+  bool asks_for_cudnn = false;      // by itself, for what cuDNN does not do here
   int trains = -1;                  // argument of a batch norm that says whether it does; -1: no such
   bool is_grouped_product = false;  // as many matrix products as its groups are, of two arguments
   bool compares = false;            // element by element, with booleans as results

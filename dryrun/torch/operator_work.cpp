@@ -1,10 +1,13 @@
 #include "dryrun/torch/operator_work.h"
 
+#include <algorithm>
+
 #include "dryrun/torch/attention_work.h"
 #include "dryrun/torch/element_loop.h"
 #include "dryrun/torch/number_kind.h"
 #include "dryrun/torch/placed_bytes.h"
 #include "dryrun/torch/row_passes.h"
+#include "dryrun/torch/sorting_work.h"
 
 namespace ebbtide::dryrun {
 
@@ -88,6 +91,23 @@ Work grouped_product(const c10::IValue* arguments) {
           .numbers = numbers_of(a.scalar_type())};
 }
 
+// Each number of the result sums up a window of one channel, on no tensor cores.
+void make_depthwise(const at::Tensor& result, const at::Tensor& weight, double times, Work& work) {
+  const double window = static_cast<double>(weight.numel()) / static_cast<double>(std::max<std::int64_t>(1, weight.size(0)));
+  work.activity = Activity::kMatrix;
+  work.flops = times * 2 * static_cast<double>(result.numel()) * window;
+  work.numbers = result.scalar_type() == at::kDouble ? NumberKind::kFloat64 : NumberKind::kFloat32;
+}
+
+// Where torch's own kernels do the whole of a convolution's backward, it is one of each channel by itself: as many sums
+// again for each gradient. (Others are made of operators that are seen one by one, or cuDNN's.)
+void make_depthwise_backward(const c10::IValue* arguments, Work& work) {
+  const at::Tensor &gradient = arguments[0].toTensor(), &weight = arguments[2].toTensor();
+  if (!gradient.defined() || !weight.defined() || weight.dim() < 3 || weight.size(1) != 1) return;
+  const c10::List<bool> wanted = arguments[10].toBoolList();
+  make_depthwise(gradient, weight, static_cast<double>(wanted.get(0)) + static_cast<double>(wanted.get(1)), work);
+}
+
 }  // namespace
 
 OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
@@ -96,7 +116,10 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
   const c10::IValue* arguments = stack.data() + (stack.size() - argument_count);
   if (facts.attention) work_ = attention_work(*facts.attention, arguments);
   if (facts.is_grouped_product) work_ = grouped_product(arguments);
+  if (facts.depthwise == Depthwise::kBackward) make_depthwise_backward(arguments, work_);
+  if (facts.depthwise == Depthwise::kForward) depthwise_weight_ = arguments[1].toTensor();
   add_row_passes(facts, arguments, work_);
+  add_sorting(facts, arguments, argument_count, work_);
   takes_single_elements_ = takes_single_elements(facts, arguments, argument_count);
   if (facts.is_foreach && is_of_narrow(arguments[0])) byte_factor_ = kNarrowForeachBytes;
   for (std::size_t i = 0; i < argument_count; ++i) {
@@ -125,6 +148,7 @@ void OperatorWork::add_written(const c10::IValue& value, Work& work) const {
 Work OperatorWork::with_results(const Stack& stack, std::size_t result_count, int launches) const {
   Work work = work_;
   work.launches = launches;
+  if (depthwise_weight_.defined()) make_depthwise(stack[stack.size() - result_count].toTensor(), depthwise_weight_, 1, work);
   if (facts_.writes || facts_.scatters) return work;
   for (std::size_t i = stack.size() - result_count; i < stack.size(); ++i) {
     work.bytes += byte_factor_ * bytes_of(stack[i]);

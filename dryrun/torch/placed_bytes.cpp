@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "dryrun/core/simulator.h"
+
 namespace ebbtide::dryrun {
 
 namespace {
@@ -53,12 +55,18 @@ double placed_elements(Placing placing, const at::Tensor& self, const c10::IValu
   return elements(self);
 }
 
+double l2_bytes() { return Simulator::instance().timeline().speed().l2_bytes; }
+
 }  // namespace
 
 double placed_bytes(const OperatorFacts& facts, const c10::IValue* arguments) {
   const at::Tensor& self = arguments[0].toTensor();
-  const double placed = std::min(elements(self), placed_elements(facts.placing, self, arguments));
-  return placed * static_cast<double>(self.element_size());
+  const auto size = static_cast<double>(self.element_size());
+  const double placed = placed_elements(facts.placing, self, arguments);
+  // What is added to the same places many times comes from device memory each time, unless all of it stays near. (With
+  // indices of several dimensions torch sorts them before.)
+  const bool comes_again = facts.placing != Placing::kIndices && elements(self) * size > l2_bytes();
+  return size * (comes_again ? placed : std::min(elements(self), placed));
 }
 
 double bag_bytes(const c10::IValue* arguments) {

@@ -14,6 +14,7 @@
 namespace ebbtide::offload {
 namespace {
 
+constexpr std::int64_t kLeastBareBytes = 4096;  // without a unit; less than a page is no budget
 constexpr double kShareOfFree = 0.75;  // the program's own host memory grows, too
 constexpr std::int64_t kSimulatedBytes = std::int64_t{1} << 46;
 
@@ -69,6 +70,8 @@ std::optional<std::int64_t> size_in_environment(const char* name) {
   }
   const auto bytes = parse_size(value);
   if (!bytes) refuse(name, value, "a size, such as 110GiB or a number of bytes");
+  const bool has_no_unit = std::string(value).find_first_not_of("0123456789. \t\n") == std::string::npos;
+  if (has_no_unit && *bytes > 0 && *bytes < kLeastBareBytes) refuse(name, value, "a size with a unit, such as 110GiB");
   return bytes;
 }
 

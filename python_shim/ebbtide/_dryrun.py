@@ -12,12 +12,14 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from typing import Any
 
 from . import _devices, _foresight, _lone_mail, _native, _ranks, _timeline, _typical
+from ._sizes import forgotten_unit
 
 DEFAULT_DEVICE = "h200"
 
@@ -80,6 +82,8 @@ def environment(
             f"--capacity {capacity}: not a size; write bytes with a unit, "
             "e.g. 141GB, 80GiB or 512MiB"
         )
+    if capacity is not None and (hint := forgotten_unit(capacity)):
+        raise DryrunError(f"--capacity {capacity}: {hint}")
     if count not in _ALLOWED_COUNT:
         raise DryrunError(
             f"--count {count}: allowed is {_ALLOWED_COUNT.start} to {_ALLOWED_COUNT.stop - 1}"
@@ -155,6 +159,13 @@ def summary(report: dict[str, Any]) -> str:
     lines += [f"ebbtide dryrun: {line}" for line in _foresight.time_lines(report)]
     lines += [f"ebbtide dryrun: {line}" for line in [_typical.line(report), *_typical.large_line(report)]]
     return "\n".join(lines)
+
+
+def check_program(name: str) -> None:
+    """Raises DryrunError for a script that was written without its interpreter."""
+    file = pathlib.Path(name)
+    if file.suffix == ".py" and file.is_file() and shutil.which(name) is None:
+        raise DryrunError(f"{name}: not a program by itself; write python {name}")
 
 
 def _check_writable(setting: str, path: str | None) -> None:
@@ -276,6 +287,7 @@ def run(
             raise DryrunError("no command given: ebbtide dryrun -- python train.py")
         if command[0].startswith("-"):
             raise DryrunError(f"{command[0]}: no such option (ebbtide dryrun --help); the program comes after --")
+        check_program(command[0])
         check_torch()
         _check_writable("--json", json_path)
         _check_writable("--timeline", timeline_path)

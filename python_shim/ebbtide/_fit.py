@@ -17,7 +17,7 @@ from typing import Any
 from . import _devices, _dryrun
 from ._fit_runs import PLACE, FitError, Run, Runner, Setting
 from ._fit_search import Search
-from ._sizes import parse_size
+from ._sizes import forgotten_unit, parse_size
 
 _ANY_SIZE = "2TiB"
 _FIRST_LENGTHS = (8192, 32768, 131072)
@@ -88,6 +88,8 @@ def check(plan: Plan) -> None:
     """Raises FitError for what cannot be searched."""
     if not plan.command:
         raise FitError("no command given: ebbtide fit -- python train.py --seq {}")
+    if plan.command[0].startswith("-"):
+        raise FitError(f"{plan.command[0]}: no such option (ebbtide fit --help); the program comes after --")
     if not any(PLACE in part for part in plan.command):
         raise FitError(
             "the command names no length: write {} where it belongs, e.g. "
@@ -95,6 +97,12 @@ def check(plan: Plan) -> None:
         )
     if plan.host is not None and not parse_size(plan.host):
         raise FitError(f"--host {plan.host}: not a size; write e.g. 128GiB")
+    if plan.host is not None and (hint := forgotten_unit(plan.host)):
+        raise FitError(f"--host {plan.host}: {hint}")
+    try:
+        _dryrun.check_program(plan.command[0])
+    except _dryrun.DryrunError as error:
+        raise FitError(str(error)) from None
     for option, number in (("--most", plan.most), ("--step", plan.step), ("--timeout", plan.timeout)):
         if number <= 0:
             raise FitError(f"{option} {number}: write a number above 0")

@@ -78,6 +78,9 @@ def _where(time: dict[str, Any], seconds: float) -> str:
             text += f"; stalled for {_NAMES[name]} {_percent(spent, seconds)}"
     if time["waiting_for_host_seconds"] >= 0.001 * seconds:
         text += f"; waiting for the host {_percent(time['waiting_for_host_seconds'], seconds)}"
+    told = sum(time["busy_seconds"].values()) + stalled_seconds(time) + time["waiting_for_host_seconds"]
+    if seconds - told >= 0.005 * seconds:  # it is the stream that computes most of which the rest is told
+        text += f"; at its end while others go on {_percent(seconds - told, seconds)}"
     return text
 
 
@@ -105,6 +108,11 @@ def time_lines(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"host memory pinned at most {pinned / _GIB:.2f} GiB; a step copies "
             f"{time['out_bytes'] / _GIB:.2f} GiB out and {time['in_bytes'] / _GIB:.2f} GiB in"
+        )
+    if time.get("hfu", 0) > 1:
+        lines.append(
+            f"streams compute at the same time, {_percent(time['hfu'], 1)} of the device's peak together: "
+            "a real step takes longer, since each of them is given the whole device here"
         )
     if time["unknown_launches"]:
         lines.append(

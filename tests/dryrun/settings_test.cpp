@@ -62,5 +62,20 @@ TEST_F(SettingsTest, AWrongValueNamesItsVariableAndWhatIsAllowed) {
   EXPECT_EQ(count.error().message, "EBBTIDE_DRYRUN_COUNT=0: allowed is 1 to 16");
 }
 
+TEST_F(SettingsTest, ANumberWithoutAUnitThatIsNoSizeThatAnybodyMeansIsTold) {
+  const auto told = [](const char* name, const char* value) {
+    setenv(name, value, 1);
+    const auto settings = read_settings();
+    unsetenv(name);
+    return settings.ok() ? "" : settings.error().message;
+  };
+  EXPECT_EQ(told("EBBTIDE_DRYRUN_CAPACITY", "80"), "EBBTIDE_DRYRUN_CAPACITY=80: that is 80 bytes; did you mean 80GiB?");
+  EXPECT_EQ(told("EBBTIDE_DRYRUN_PINNED", "512"), "EBBTIDE_DRYRUN_PINNED=512: that is 512 bytes; did you mean 512GiB?");
+  EXPECT_EQ(told("EBBTIDE_DRYRUN_COMPUTE_LIMIT", "256"),
+            "EBBTIDE_DRYRUN_COMPUTE_LIMIT=256: that is 256 bytes; did you mean 256MiB?");
+  EXPECT_EQ(told("EBBTIDE_DRYRUN_CAPACITY", "10MiB"), "");
+  EXPECT_EQ(told("EBBTIDE_DRYRUN_CAPACITY", "85899345920"), "");
+}
+
 }  // namespace
 }  // namespace ebbtide::dryrun

@@ -221,6 +221,18 @@ TEST_F(TimelineTest, AStepIsWhatHappenedSinceTheOneBefore) {
   EXPECT_DOUBLE_EQ(steps[1].use.busy[0], 1);
 }
 
+TEST_F(TimelineTest, WorkThatBeganBesideTheLastStepIsNoShareOfTheNext) {
+  // GIVEN a step of 10 s, and another stream that begins the next step's 11 s beside it
+  work(compute, 10);
+  timeline.end_step();
+  work(out, 11);
+  // WHEN that step ends a second after the one before THEN this second is all that it had
+  timeline.end_step();
+  EXPECT_DOUBLE_EQ(timeline.steps()[1].seconds, 1);
+  EXPECT_DOUBLE_EQ(busy(timeline.steps()[1].use, Activity::kMatrix), 1);
+  EXPECT_DOUBLE_EQ(end(out), 11);
+}
+
 TEST_F(TimelineTest, SpansOfOneKindAreOneAndStallsAreAmongThem) {
   copy_out(20);
   timeline.wait(compute, timeline.record(out));

@@ -38,6 +38,7 @@ def test_help_shows_an_example_or_what_it_does(run_python, arguments):
         (["report"], "file"),
         (["report", "--what", "x"], "--what"),
         (["dryrun"], "command"),
+        (["dryrun", "--", __file__], "test_cli.py: not a program by itself; write python"),
         (["dryrun", "--devcie", "h200", "--", "python"], "--devcie: no such option"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dryrun_run import simulate
+from dryrun_run import dryrun_module, simulate
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,20 @@ def test_wrong_settings_of_the_library_simulate_no_device(tmp_path):
     )
     assert done.answer() is False
     assert "EBBTIDE_DRYRUN_CAPACITY=many: not a size" in done.stderr
+
+
+def test_a_capacity_without_its_unit_is_told(tmp_path):
+    environment = dryrun_module().environment
+    for capacity, meant in (("10", "10GiB"), ("80000", "80000MiB")):
+        with pytest.raises(dryrun_module().DryrunError, match=f"--capacity {capacity}: .*did you mean {meant}"):
+            environment(capacity=capacity)
+    assert environment(capacity="10MiB")["EBBTIDE_DRYRUN_CAPACITY"] == "10MiB"
+
+
+def test_a_device_that_is_not_there_is_told_with_the_option_that_adds_it(tmp_path):
+    done = simulate("torch.zeros(1, device='cuda:3')", tmp_path, count=2)
+    assert done.status != 0
+    assert "the program asks for device 3, and there are 2: give --count 4 or more" in done.stderr
 
 
 def test_programs_that_log_the_device_are_told_of_it(tmp_path):

@@ -282,6 +282,30 @@ def test_steps_and_tokens_are_recognised(tmp_path, optimizer, micro, clip, zero)
     assert sum(time["each_step_seconds"]) <= time["total_seconds"]
 
 
+def test_shares_of_streams_that_take_turns_add_up_to_the_step(tmp_path):
+    """One stream's work is queued while another still has the last step's."""
+    done = simulate(
+        """
+        weight = torch.nn.Parameter(torch.empty(4096, 4096, device="cuda"))
+        optimizer, big = torch.optim.SGD([weight], 0.1), torch.empty(8192, 8192, device="cuda")
+        streams = [torch.cuda.Stream() for _ in range(2)]
+        for step in range(6):
+            with torch.cuda.stream(streams[step % 2]):
+                for _ in range(20):
+                    big @ big
+                (weight @ weight).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        """,
+        tmp_path,
+    )
+    assert done.status == 0, done.stderr
+    time = done.report["time"]
+    shares = sum(time["busy_seconds"].values()) + sum(time["stalled_seconds"].values()) + time["waiting_for_host_seconds"]
+    assert time["steps"] == 6
+    assert shares <= 1.0001 * time["step_seconds"]
+
+
 def test_a_training_step_counts_its_operations(tmp_path, needs_transformers):
     done = simulate(
         """

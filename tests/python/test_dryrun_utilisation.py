@@ -69,3 +69,23 @@ print("null")
     time = done.report["time"]
     assert time["steps"] == 3
     assert time["forward_flops"] == pytest.approx(2 * 4 * 2 * 512 * 1024**2)
+
+
+def test_replicas_on_several_devices_share_a_batch_and_their_peaks(tmp_path):
+    program = """
+model = torch.nn.Sequential(*(torch.nn.Linear(4096, 4096, bias=False) for _ in range(4))).cuda()
+model = torch.nn.DataParallel(model)  # one device: the model itself
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for _ in range(3):
+    out = model(torch.empty(4096 * torch.cuda.device_count(), 4096, device="cuda"))
+    out.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print(json.dumps([list(out.shape), all(weight.grad is None for weight in model.parameters())]))
+"""
+    alone, together = (simulate(program, tmp_path, count=count) for count in (1, 4))
+    assert (alone.answer(), together.answer()) == ([[4096, 4096], True], [[16384, 4096], True])
+    first, second = alone.report["time"], together.report["time"]
+    assert second["forward_flops"] == pytest.approx(4 * first["forward_flops"])
+    assert 0.3 * first["mfu"] < second["mfu"] < first["mfu"]
+    assert second["collectives"] > 0

@@ -134,9 +134,12 @@ def test_what_became_of_a_run_is_told_by_its_words():
     ("plan", "said"),
     [
         (Plan([], ["h200"]), "no command given"),
+        (Plan(["--capacity", "1GiB", "--", "python", "{}"], ["h200"]), "--capacity: no such option"),
+        (Plan([__file__, "{}"], ["h200"]), "test_fit.py: not a program by itself; write python"),
         (Plan(["python", "train.py"], ["h200"]), "names no length"),
         (Plan(["train", "{}"], ["h300"]), "--device h300: unknown device"),
         (Plan(["train", "{}"], ["h200"], host="much"), "--host much: not a size"),
+        (Plan(["train", "{}"], ["h200"], host="128"), "--host 128: that is 128 bytes; did you mean 128GiB"),
         (Plan(["train", "{}"], ["h200"], host="0GiB"), "--host 0GiB: not a size"),
         (Plan(["train", "{}"], ["h200"], step=0), "--step 0: write a number above 0"),
         (Plan(["train", "{}"], ["h200"], most=100), "--step 1024 is more than --most 100"),

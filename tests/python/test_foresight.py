@@ -54,6 +54,13 @@ def test_a_step_is_told_with_where_its_time_goes():
     assert lines[-1].startswith("assumed: a roofline")
 
 
+def test_what_is_left_of_a_step_and_more_than_one_device_could_do_are_told():
+    lines = _foresight.time_lines(report(step_seconds=5.0, hfu=1.5))
+    assert lines[1].endswith("; waiting for the host 2.0 %; at its end while others go on 20.0 %")
+    assert any("150.0 % of the device's peak together" in line for line in lines)
+    assert not any("peak together" in line for line in _foresight.time_lines(report(hfu=0.9)))
+
+
 def test_short_steps_are_told_in_milliseconds():
     first = _foresight.time_lines(report(step_seconds=0.0004219))[0]
     assert first.startswith("a step takes 0.422 ms (predicted")

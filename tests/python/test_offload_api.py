@@ -81,6 +81,8 @@ WRONG = [
     ({"alpha": "half"}, ["alpha=half", "auto", "0 to 1"]),
     ({"mini_sequence": 0}, ["mini_sequence=0", "tokens"]),
     ({"host": "1000TiB"}, ["host=", "this machine has", "EBBTIDE_HOST"]),
+    ({"host": 110}, ["host=110: that is 110 bytes; did you mean 110GiB"]),
+    ({"hbm": "40"}, ["hbm=40: that is 40 bytes; did you mean 40GiB"]),
     ({"host": "plenty"}, ["host=plenty", "120GiB"]),
     ({"hbm": -1}, ["hbm=-1", "120GiB"]),
     ({"keep_last": -1}, ["keep_last=-1"]),
@@ -335,7 +337,7 @@ def test_the_self_check_knows_nothing_of_a_simulated_device(monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("120GiB", 120 << 30), ("1.5 GB", 1_500_000_000), ("512", 512), (7, 7), ("", None), (None, None)],
+    [("120GiB", 120 << 30), ("1.5 GB", 1_500_000_000), ("8192", 8192), (8192, 8192), (0, 0), ("", None), (None, None)],
 )
 def test_sizes_are_numbers_or_have_units(text, size):
     assert _options.bytes_of("host", text) == size

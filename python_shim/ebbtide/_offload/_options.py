@@ -8,10 +8,11 @@ import os
 import pathlib
 
 from .._errors import EbbtideError
-from .._sizes import parse_size
+from .._sizes import forgotten_unit, parse_size
 from ._simulation import is_simulated
 
 _SIMULATED_BYTES = 1 << 46
+_LEAST_BARE = 4096  # a test may have a small budget, but none of less than a page
 AUTO = "auto"  # alpha: choose the share from what was measured and from the budgets
 MEMO = "memo"  # alpha: MEMO's closed form
 SAVE, REPEAT = "save", "recompute"  # attention: all that it saves, or nothing. AUTO: what is worth it
@@ -113,6 +114,9 @@ def bytes_of(name: str, value: object) -> int | None:
     """From a number of bytes or a text such as "120GiB" or "1.5TB"; None and "" are no limit."""
     if value is None or value == "":
         return None
+    is_whole = isinstance(value, str) or _is_count(value, 0)
+    if is_whole and (hint := forgotten_unit(str(value), _LEAST_BARE)):
+        raise EbbtideError(f"{name}={value}: {hint}")
     if isinstance(value, str) and (size := parse_size(value)) is not None:
         return size
     if not _is_count(value, 0):

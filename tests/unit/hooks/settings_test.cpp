@@ -105,6 +105,13 @@ TEST(Settings, BudgetsAreSizes) {
   }
 }
 
+TEST(Settings, ABudgetOfLessThanAPageHasLostItsUnit) {
+  const auto refused = Settings::read([](const char* name) { return std::string_view(name) == "EBBTIDE_HOST" ? "110" : nullptr; });
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().message, "EBBTIDE_HOST=110: that is 110 bytes; did you mean 110GiB?");
+  EXPECT_EQ(allowed({{"EBBTIDE_HBM", "0"}}).device_budget, Bytes{0});
+}
+
 TEST(Settings, StrictIsZeroOrOne) {
   EXPECT_FALSE(allowed({{"EBBTIDE_STRICT", "0"}}).strict);
   EXPECT_TRUE(allowed({{"EBBTIDE_STRICT", "1"}}).strict);

@@ -157,6 +157,9 @@ TEST(Layers, BudgetsThatAProgramLeavesOpenAreReadFromTheEnvironment) {
               ThrowsMessage<std::invalid_argument>(
                   "ebbtide offload: EBBTIDE_HOST=much: allowed is a size, such as 110GiB or a "
                   "number of bytes"));
+  EXPECT_THAT([&] { budget("110"); },
+              ThrowsMessage<std::invalid_argument>(
+                  "ebbtide offload: EBBTIDE_HOST=110: allowed is a size with a unit, such as 110GiB"));
 }
 
 TEST(Layers, WhatFindsNoRoomOnTheHostStaysOrIsRecomputedWithTheSameBits) {
