@@ -353,6 +353,7 @@ def test_copies_of_swapped_tensors_take_their_bytes_over_the_link(tmp_path, need
         ids = torch.randint(0, 1000, (1, 65536), device="cuda")
         for _ in range(3):
             model(input_ids=ids, labels=ids).loss.backward()
+        torch.cuda.synchronize()  # copies are timed once they have ended
         stats = ebbtide.stats().offload.models[0].host
         print(json.dumps([stats.swapped_out_bytes, stats.copying_out_ns, stats.swapped_in_bytes,
                           stats.copying_in_ns]))

@@ -14,11 +14,12 @@ _STATE_BYTES = 8  # of an optimizer, for each element: two moments in float32
 class Spare:
     """Of one model. As it was when a device was first asked about, so that pieces stay as they are.
 
-    Of a copied model it is the original's.
+    Of a copied model it is the original's. Its modules are those that it has when this is made: while a cut head
+    runs, something else stands in the place of the model below it.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._model = weakref.ref(model)
+        self._modules = [weakref.ref(module) for module in model.modules()]
         self._found: dict[torch.device, int] = {}
 
     def __deepcopy__(self, memo: object) -> Spare:
@@ -32,17 +33,17 @@ class Spare:
         found on.
         """
         if device not in self._found:
-            model = self._model()
-            self._found[device] = 0 if model is None or device.type != "cuda" else _spare_bytes(model, device)
+            self._found[device] = self._spare_bytes(device) if device.type == "cuda" else 0
         return self._found[device]
 
-
-def _spare_bytes(model: torch.nn.Module, device: torch.device) -> int:
-    spare = int(device_bytes(device) * torch.cuda.get_per_process_memory_fraction(device))
-    for parameter in model.parameters():
-        if parameter.device == device:
-            here = getattr(parameter, "_local_tensor", parameter)  # a rank's own part
-            spare -= here.nbytes
-            if parameter.requires_grad:
-                spare -= here.nbytes + _STATE_BYTES * here.numel()
-    return spare
+    def _spare_bytes(self, device: torch.device) -> int:
+        modules = [module for reference in self._modules if (module := reference()) is not None]
+        parameters = {id(one): one for module in modules for one in module._parameters.values() if one is not None}
+        spare = int(device_bytes(device) * torch.cuda.get_per_process_memory_fraction(device))
+        for parameter in parameters.values():
+            if parameter.device == device:
+                here = getattr(parameter, "_local_tensor", parameter)  # a rank's own part
+                spare -= here.nbytes
+                if parameter.requires_grad:
+                    spare -= here.nbytes + _STATE_BYTES * here.numel()
+        return spare
