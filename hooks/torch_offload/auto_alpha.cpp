@@ -47,6 +47,7 @@ double Moment::seconds_after(const Moment& other) const {
 
 void AutoAlpha::begin(State& state, std::int64_t elements) {
   if (is_settled_) return;
+  note_waits(state);
   if (confirming_ > 0) {
     confirm(state);
   } else if (search_) {
@@ -54,7 +55,14 @@ void AutoAlpha::begin(State& state, std::int64_t elements) {
   } else if (begun_.size() >= kObserved && ended_ && ended_->is_known()) {
     choose(state);
   }
-  if (!is_settled_) begun_.push_back({Moment(state.device), elements, part_, waited_ns(state)});
+  if (!is_settled_) begun_.push_back({Moment(state.device), elements, part_});
+}
+
+void AutoAlpha::note_waits(const State& state) {
+  const std::int64_t waited = waited_ns(state);
+  for (Begun& begun : begun_) {
+    if (!begun.waited_ns && begun.moment.is_known()) begun.waited_ns = waited;
+  }
 }
 
 void AutoAlpha::end(const State& state) {
@@ -105,7 +113,7 @@ void AutoAlpha::measure(State& state) {
     if (begun.part == part_) here.push_back(&begun);
   }
   if (!std::all_of(here.begin(), here.end(),
-                   [](const Begun* begun) { return begun->moment.is_known(); })) {
+                   [](const Begun* begun) { return begun->waited_ns.has_value(); })) {
     return;
   }
   std::vector<double> seconds;
@@ -121,7 +129,7 @@ void AutoAlpha::measure(State& state) {
   if (is_refused(state)) {
     search_->refuse(part_);
   } else {
-    const auto waited = static_cast<double>(here.back()->waited_ns - here[1]->waited_ns);
+    const auto waited = static_cast<double>(*here.back()->waited_ns - *here[1]->waited_ns);
     const auto steps = static_cast<double>(here.size() - 2);
     search_->note(part_, *std::min_element(seconds.begin(), seconds.end()), waited / steps / 1e9);
   }

@@ -59,8 +59,11 @@ class AutoAlpha {
     Moment moment;
     std::int64_t elements;
     double part;
-    std::int64_t waited_ns;  // for copies, by all steps until then, as far as it was known
+    // For copies, by all steps, when this moment was known to be over: the host is ahead of the device, and knows of no
+    // later waits.
+    std::optional<std::int64_t> waited_ns = {};
   };
+  void note_waits(const State& state);
   void choose(State& state);
   void stay_within(std::optional<std::int64_t> room, const State& state);
   void measure(State& state);

@@ -10,7 +10,8 @@ namespace ebbtide::offload {
 namespace {
 
 constexpr double kWorth = 0.005;         // a gain below this share is not looked for
-constexpr double kLate = 0.01;           // part of a step that may be waited for copies
+// Part of a step that may be waited for copies, as the engine counts it; streams stood still for up to 1.4 times that.
+constexpr double kLate = 0.007;
 constexpr double kRounding = 1 + 1e-12;  // a rounding error does not cost a part
 
 int parts_of(double part) { return static_cast<int>(std::lround(part * kShareParts)); }

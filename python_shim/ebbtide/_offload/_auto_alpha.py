@@ -75,15 +75,15 @@ class _Moment:
         return float(other._event.elapsed_time(self._event)) / 1e3
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Begun:
     """A training forward's begin: when, for how many elements of input, at which share, and how long steps had
-    waited for copies by then, as far as it was known."""
+    waited for copies when it was known to have begun: the host is ahead of the device, and knows of no later waits."""
 
     moment: _Moment
     elements: int
     alpha: float
-    waited_ns: int
+    waited_ns: int | None = None
 
 
 class AutoAlpha:
@@ -137,6 +137,7 @@ class AutoAlpha:
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._ended, self._search = device, [], None, None
             self._layers_begun, self._plans, self._settled = None, {}, None
+        self._note_waits()
         if self._settled is not None:
             self._confirm()
         elif self._search is not None:
@@ -148,11 +149,14 @@ class AutoAlpha:
         self._layers_begun, self._ended, self._last, self._ran = None, None, -1, 0
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
-        self._begun.append(_Begun(_Moment(self._device), elements, alpha, self._waited_ns()))
+        self._begun.append(_Begun(_Moment(self._device), elements, alpha))
 
-    def _waited_ns(self) -> int:
+    def _note_waits(self) -> None:
         stats = getattr(self._offloaded.stores(self._device), "stats", lambda: None)()
-        return 0 if stats is None else stats.exposed_out_ns + stats.exposed_in_ns
+        waited = 0 if stats is None else stats.exposed_out_ns + stats.exposed_in_ns
+        for begun in self._begun:
+            if begun.waited_ns is None and begun.moment.is_known:
+                begun.waited_ns = waited
 
     def _begin_layer(self, module: torch.nn.Module, *_: Any) -> None:
         if module.training and torch.is_grad_enabled() and self._search is None and self._layers_begun is None:
@@ -230,7 +234,8 @@ class AutoAlpha:
         alpha = self._offloaded.options.alpha
         part = alpha / max(self._most)
         here = [begun for begun in self._begun if begun.alpha == alpha]
-        if not all(begun.moment.is_known for begun in here):
+        waits = [begun.waited_ns for begun in here if begun.waited_ns is not None]
+        if len(waits) < len(here):
             return
         # The first step at a share also finds room for it.
         lengths = [
@@ -246,7 +251,7 @@ class AutoAlpha:
         if self._is_refused():
             self._search.refuse(part)
         else:
-            waited = (here[-1].waited_ns - here[1].waited_ns) / (len(here) - 2)  # a step, in the mean
+            waited = (waits[-1] - waits[1]) / (len(here) - 2)  # a step, in the mean
             self._search.note(part, min(seconds), waited / 1e9)
         following = self._search.following()
         if following is not None:

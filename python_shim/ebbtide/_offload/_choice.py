@@ -119,7 +119,7 @@ class AlphaSearch:
     _GRID = 64
     _MOST_PROBES = 6
     _WORTH = 0.005  # a gain below this is not looked for, nor paid for with more copies
-    _LATE = 0.01  # part of a step that may be waited for copies
+    _LATE = 0.007  # part of a step that may be waited for copies, as the engine counts it; streams stood still for up to 1.4 times that
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # of shares that were not refused
