@@ -26,11 +26,10 @@ _GIB = 1 << 30
 
 def child(way: str, model_name: str, length: int) -> None:
     """Trains; the steps' times come out of the dry run's report."""
+    import ebbtide
     import models
     import scenarios
     import torch
-
-    import ebbtide
 
     row = scenarios.Scenario("beside", (length, length), model=model_name, layers=_LAYERS, checkpointing=False)
     model = models.make_model(row, torch.device("cuda"), real_values=False)

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed here")
 
 import offload_models  # noqa: F401 -- finds ebbtide
 from ebbtide._offload import _piece_size, _spare
-from ebbtide._offload._pieces import choose_piece
 from ebbtide._offload._piece_size import head_piece
+from ebbtide._offload._pieces import choose_piece
 from ebbtide._offload._spare import Spare
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

@@ -77,7 +77,7 @@ class UnneededProducts:
 class _Instead(TorchDispatchMode):
     """Products are not computed: their results have this value everywhere."""
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float | None) -> None:
         super().__init__()
         self._value = value
 
@@ -130,7 +130,7 @@ def _watched(modules: Iterable[torch.nn.Linear], instead: float | None) -> Itera
     met: Met = []
 
     def watch(module: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-        def forward(input: torch.Tensor) -> torch.Tensor:  # noqa: A002 -- torch's own name
+        def forward(input: torch.Tensor) -> torch.Tensor:
             is_left_out = instead is not None and _is_dense(input, module)
             with _Instead(instead) if is_left_out else contextlib.nullcontext():
                 result = torch.nn.functional.linear(input, module.weight, module.bias)

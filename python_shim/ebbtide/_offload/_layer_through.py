@@ -12,7 +12,6 @@ tapes tells.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import torch
