@@ -171,7 +171,9 @@ class CutLayer(Unpickled):
         if swaps_first:
             place.reserve(live + share.expected)
         record = self._record(call, x, spans, place, share)
-        record.keeps_before = _BEFORE_TENSORS * x.nbytes <= spare_of_a_piece(spare, x.nbytes)
+        # Who says how long pieces are wants no more memory than these need.
+        is_roomy = _BEFORE_TENSORS * x.nbytes <= spare_of_a_piece(spare, x.nbytes)
+        record.keeps_before = is_roomy and self._shared.options.mini_sequence is None
         self._link(record)
         place.store.layer_ended()
         result = LayerFunction.apply(record, x, *record.parameters.originals)
