@@ -7,8 +7,6 @@ using namespace ebbtide::dryrun;
 
 namespace {
 
-bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECTOR; }
-
 Method batched_method(double n) {
   constexpr double kMostInBlock = 32;
   return n <= kMostInBlock ? Method::kSmall : Method::kReduction;
@@ -21,7 +19,7 @@ cusolverStatus_t note_symmetric(cusolverDnHandle_t handle, cusolverEigMode_t mod
 
 }  // namespace
 
-#define EBBTIDE_REDUCTION(L, MAKE, APPLY, SY, T, R, TYPE)                                           \
+#define EBBTIDE_SYMMETRIC(L, MAKE, APPLY, SY, T, R, TYPE)                                           \
   cusolverStatus_t cusolverDn##L##SY##evd_bufferSize(cusolverDnHandle_t, cusolverEigMode_t mode,    \
                                                      cublasFillMode_t, int n, const T*, int,        \
                                                      const R*, int* size) {                         \
@@ -32,7 +30,7 @@ cusolverStatus_t note_symmetric(cusolverDnHandle_t handle, cusolverEigMode_t mod
     return note_symmetric(handle, mode, Method::kReduction, TYPE, n);                               \
   }
 
-#define EBBTIDE_JACOBI(L, MAKE, APPLY, SY, T, R, TYPE)                                              \
+#define EBBTIDE_SYMMETRIC_JACOBI(L, MAKE, APPLY, SY, T, R, TYPE)                                              \
   cusolverStatus_t cusolverDn##L##SY##evj_bufferSize(cusolverDnHandle_t, cusolverEigMode_t,         \
                                                      cublasFillMode_t, int n, const T*, int,        \
                                                      const R*, int* size, syevjInfo_t) {            \
@@ -56,8 +54,8 @@ cusolverStatus_t note_symmetric(cusolverDnHandle_t handle, cusolverEigMode_t mod
 
 extern "C" {
 
-EBBTIDE_EACH_TYPE(EBBTIDE_REDUCTION)
-EBBTIDE_EACH_TYPE(EBBTIDE_JACOBI)
+EBBTIDE_EACH_TYPE(EBBTIDE_SYMMETRIC)
+EBBTIDE_EACH_TYPE(EBBTIDE_SYMMETRIC_JACOBI)
 
 cusolverStatus_t cusolverDnXsyevd_bufferSize(cusolverDnHandle_t, cusolverDnParams_t,
                                              cusolverEigMode_t mode, cublasFillMode_t,

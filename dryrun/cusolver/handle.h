@@ -14,6 +14,8 @@ namespace ebbtide::dryrun {
 // Matrices of a type that cuSOLVER is given.
 Matrices matrices_of(cudaDataType type, double rows, double columns, double batch = 1);
 
+inline bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECTOR; }
+
 // Charges the work. That it succeeded is written by the companion, where torch hands it out.
 cusolverStatus_t note(cusolverDnHandle_t handle, const Work& work);
 

@@ -12,11 +12,9 @@ cusolverStatus_t note_singular(cusolverDnHandle_t handle, bool has_vectors, Meth
   return note(handle, singular_work(matrices, method, has_vectors));
 }
 
-bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECTOR; }
-
 }  // namespace
 
-#define EBBTIDE_REDUCTION(L, MAKE, APPLY, SY, T, R, TYPE)                                           \
+#define EBBTIDE_SINGULAR(L, MAKE, APPLY, SY, T, R, TYPE)                                           \
   cusolverStatus_t cusolverDn##L##gesvd_bufferSize(cusolverDnHandle_t, int m, int n, int* size) {   \
     return answer(size, singular_elements(m, n));                                                   \
   }                                                                                                 \
@@ -26,7 +24,7 @@ bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECT
     return note_singular(handle, jobs != 'N', Method::kReduction, matrices_of(TYPE, m, n));         \
   }
 
-#define EBBTIDE_JACOBI(L, MAKE, APPLY, SY, T, R, TYPE)                                              \
+#define EBBTIDE_SINGULAR_JACOBI(L, MAKE, APPLY, SY, T, R, TYPE)                                              \
   cusolverStatus_t cusolverDn##L##gesvdj_bufferSize(                                                \
       cusolverDnHandle_t, cusolverEigMode_t, int, int m, int n, const T*, int, const R*, const T*,  \
       int, const T*, int, int* size, gesvdjInfo_t) {                                                \
@@ -65,8 +63,8 @@ bool has_vectors(cusolverEigMode_t mode) { return mode == CUSOLVER_EIG_MODE_VECT
 
 extern "C" {
 
-EBBTIDE_EACH_TYPE(EBBTIDE_REDUCTION)
-EBBTIDE_EACH_TYPE(EBBTIDE_JACOBI)
+EBBTIDE_EACH_TYPE(EBBTIDE_SINGULAR)
+EBBTIDE_EACH_TYPE(EBBTIDE_SINGULAR_JACOBI)
 EBBTIDE_EACH_TYPE(EBBTIDE_TALL)
 
 }  // extern "C"

@@ -144,6 +144,7 @@ TEST_F(SwapApi, AForkedChildFindsNothingAndEnds) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+  EXPECT_EQ(ebbtide_swap_await_out(swap_, ticket, 0), EBBTIDE_OK);  // or the copy would read what was `byte`
   EXPECT_EQ(ebbtide_swap_release(swap_, ticket), EBBTIDE_OK);
 }
 
