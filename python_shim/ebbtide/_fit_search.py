@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ._fit_runs import Run
 
 _MOST_GROWTH = 4  # from a length that ran to the next: budgets and thresholds bend the curve
+_CAREFUL_GROWTH = 3  # where two near lengths are all that is known
 _SETTLED = 0.03  # a fit and a failure as near as this end the search
 _BELOW, _ABOVE = 0.995, 1.005  # of a predicted length: tried together
 _APART = 1.06  # lengths that show a slope between them
@@ -103,11 +104,13 @@ class Search:
         self._most, self._step = most, step
         self._compacts, self._known = compacts, list(known)
         self._rounds = 0
+        self._here: list[Run] = []  # that ran with the device's memory
         self.best: Run | None = None  # the longest that ran with the device's memory
         self.fails: Run | None = None  # the shortest that did not
 
     def tell(self, run: Run) -> None:
         if run.ok:
+            self._here.append(run)
             self._runs = sorted([r for r in self._runs if r.length != run.length] + [run], key=lambda r: r.length)
             if self.best is None or run.length > self.best.length:
                 self.best = run
@@ -152,6 +155,10 @@ class Search:
         need = Need(self._runs, self._budget, lambda run: run.live)
         likely = need.longest(self._capacity, self._most)
         fits = self._fits()
+        if len(self._here) > 1 and likely < fits * (1 + _SETTLED):
+            # Without a limit it needs more than it makes do with: a program may take what room there is.
+            need = Need(self._here, self._budget, lambda run: run.live)
+            likely = min(need.longest(self._capacity, self._most), _CAREFUL_GROWTH * fits)
         if self.fails is None:
             first, second = likely * _BELOW, likely * _ABOVE
             if not self._compacts and self.best is None:
