@@ -111,16 +111,7 @@ std::optional<Convolution> find_convolution(const Descriptor& operation_graph) {
 
 NumberKind numbers_of(const Convolution& convolution, bool uses_tensor_float) {
   if (convolution.is_depthwise()) return NumberKind::kFloat32;
-  switch (convolution.x.type) {
-    case CUDNN_DATA_DOUBLE:
-      return NumberKind::kFloat64;
-    case CUDNN_DATA_HALF:
-      return NumberKind::kFloat16;
-    case CUDNN_DATA_BFLOAT16:
-      return NumberKind::kBFloat16;
-    default:
-      return uses_tensor_float ? NumberKind::kTensorFloat32 : NumberKind::kFloat32;
-  }
+  return number_kind(convolution.x.type, uses_tensor_float);
 }
 
 // Rows, columns, and what is summed over, for each group.

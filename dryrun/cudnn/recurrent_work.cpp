@@ -11,25 +11,12 @@ namespace {
 constexpr int kLaunchesOfStep = 2;     // a product, and what the gates do
 constexpr double kStaysNear = 0.5;     // of the L2 cache, beside what else is there
 
-NumberKind numbers_of(const RecurrentLayer& layer) {
-  switch (layer.type) {
-    case CUDNN_DATA_DOUBLE:
-      return NumberKind::kFloat64;
-    case CUDNN_DATA_HALF:
-      return NumberKind::kFloat16;
-    case CUDNN_DATA_BFLOAT16:
-      return NumberKind::kBFloat16;
-    default:
-      return layer.uses_tensor_float ? NumberKind::kTensorFloat32 : NumberKind::kFloat32;
-  }
-}
-
 Work product(const RecurrentLayer& layer, double m, double n, double k, double batch) {
   const auto size = static_cast<double>(bytes_of_number(layer.type));
   return {.activity = Activity::kMatrix,
           .flops = 2 * m * n * k * batch,
           .bytes = (m * k + k * n + m * n) * batch * size,
-          .numbers = numbers_of(layer),
+          .numbers = number_kind(layer.type, layer.uses_tensor_float),
           .product = {m, n, k, batch}};
 }
 

@@ -50,6 +50,19 @@ def asked_for(work):
 """
 
 
+SECONDS = """
+def seconds(work, times=10):
+    work()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(times):
+        work()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000 / times
+"""
+
+
 @dataclasses.dataclass
 class Simulated:
     stdout: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from dryrun_run import ASKED_FOR, simulate
+from dryrun_run import ASKED_FOR, SECONDS, simulate
 
 # Batch, channels, height, width, channels of the result, window, stride, padding; numbers; channels last. cuDNN 9.19's
 # own plans for an H200 (built without a device, from its properties) want these bytes of workspace, forward and for the
@@ -30,21 +30,11 @@ def made(batch, channels, height, width, results, window, stride, padding, numbe
     layer = torch.nn.Conv2d(channels, results, window, stride, padding, bias=False, device="cuda", dtype=dtype, **options)
     image = torch.empty(batch, channels, height, width, device="cuda", dtype=dtype).to(memory_format=layout)
     return layer.to(memory_format=layout), image.requires_grad_()
-
-def seconds(work, times=10):
-    work()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(times):
-        work()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000 / times
 """
 
 
 def answer(tmp_path, program, device="h200"):
-    return simulate(ASKED_FOR + CONVOLUTION + textwrap.dedent(program), tmp_path, device=device).answer()
+    return simulate(ASKED_FOR + SECONDS + CONVOLUTION + textwrap.dedent(program), tmp_path, device=device).answer()
 
 
 def rounded(size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from dryrun_run import ASKED_FOR, simulate
+from dryrun_run import ASKED_FOR, SECONDS, simulate
 
 # Layer, inputs, size, layers, numbers, options; steps and batch. cuDNN 9.19 itself answers with these bytes for an H200:
 # weights, workspace of an evaluation, workspace of a training forward, what is kept for the backward.
@@ -30,21 +30,11 @@ def made(kind, inputs, size, layers, numbers, options, *_):
 def sequences(layer, steps, batch):
     weight = layer.weight_ih_l0
     return torch.empty(steps, batch, layer.input_size, device="cuda", dtype=weight.dtype, requires_grad=True)
-
-def seconds(work, times=5):
-    work()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(times):
-        work()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000 / times
 """
 
 
 def answer(tmp_path, program, device="h200"):
-    return simulate(ASKED_FOR + LAYER + textwrap.dedent(program), tmp_path, device=device).answer()
+    return simulate(ASKED_FOR + SECONDS + LAYER + textwrap.dedent(program), tmp_path, device=device).answer()
 
 
 def test_spaces_are_those_that_cudnn_asks_for(tmp_path):

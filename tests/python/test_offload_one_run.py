@@ -142,7 +142,7 @@ class Layer(torch.nn.Module):
         return self.after_attention(x, self.attention(*self.before_attention(x)))
 
 
-def gradients_of_steps(layer, ends, policy=None, mini_sequence=16):
+def gradients_of_steps(layer, ends, policy=None, mini_sequence=16, tokens=16):
     """Of each step, in which the layer ends like this."""
     model = torch.nn.Sequential(layer)
     cuts = policy and wrap_layers(
@@ -152,7 +152,7 @@ def gradients_of_steps(layer, ends, policy=None, mini_sequence=16):
     for end in ends:
         layer.end = end
         model.zero_grad()
-        x = torch.linspace(-1, 1, 6 * 16).view(1, 16, 6).requires_grad_()
+        x = torch.linspace(-1, 1, 6 * tokens).view(1, tokens, 6).requires_grad_()
         (model(x) ** 2).sum().backward()
         found.append([x.grad, *(parameter.grad for parameter in layer.parameters())])
     if cuts:
@@ -192,6 +192,40 @@ def test_a_layer_that_comes_to_need_its_last_product_gets_it():
     layer = Layer()
     ends = [ENDS[name] for name in ("a sum", "a sum", "a product with itself", "a sum", "a clamp")]
     torch.testing.assert_close(gradients_of_steps(layer, ends, RECOMPUTE), gradients_of_steps(layer, ends))
+
+
+def test_a_layer_that_needs_its_last_product_for_many_tokens_alone_gets_it():
+    # Few tokens show that it is not needed; the runs of all of them that it is, each time.
+    torch.manual_seed(3)
+    layer = Layer()
+    ends = [lambda x, rows: x + rows * rows if rows.shape[1] > 32 else x + rows] * 4
+    found = gradients_of_steps(layer, ends, RECOMPUTE, 40, tokens=40)
+    torch.testing.assert_close(found, gradients_of_steps(layer, ends, tokens=40))
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_what_a_layer_remembers_of_its_last_product_is_no_made_up_value(is_replaced):
+    layer = Layer()
+    layer.register_buffer("most", torch.zeros(()))
+
+    def end(x, rows):
+        most = torch.maximum(layer.most, rows.detach().abs().max())
+        layer.most = most if is_replaced else layer.most.copy_(most)
+        return x + rows
+
+    gradients_of_steps(layer, [end] * 3, RECOMPUTE)
+    assert 0 < layer.most.item() < 100
+
+
+def test_a_call_without_tokens_is_the_layers_own():
+    layer = Layer()
+    model = torch.nn.Sequential(layer)
+    cuts = wrap_layers(model, Options(), KeepStore(), om.all_of(RECOMPUTE))
+    empty = torch.zeros(1, 0, 6, requires_grad=True)
+    model(empty).sum().backward()
+    assert empty.grad.shape == (1, 0, 6)
+    assert cuts.form(1, 0) == ()
+    cuts.undo()
 
 
 def test_a_hook_on_the_last_product_sees_its_result():

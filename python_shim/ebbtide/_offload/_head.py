@@ -39,11 +39,13 @@ class HeadCut(Unpickled):
     the class's own, unchanged. Not for calls of one model from several threads at once.
     """
 
-    def __init__(self, model: Any, options: Options, defer_norm: bool = True) -> None:
+    def __init__(
+        self, model: Any, options: Options, defer_norm: bool = True, spare: Spare | None = None
+    ) -> None:
         self.model = model
         self.options = options
         self.enabled = False
-        self._spare = Spare(model)
+        self._spare = spare or Spare(model)
         self.calls = 0  # that were cut
         self._told: set[str] = set()  # lines that were printed
         self._has_seen_positions = False  # reading them waits for the device: once is enough

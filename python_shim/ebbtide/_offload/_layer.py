@@ -53,14 +53,18 @@ class LayerCuts:
 
 
 def wrap_layers(
-    model: torch.nn.Module, options: Options, store: Store | Stores, policies: Policies | None = None
+    model: torch.nn.Module,
+    options: Options,
+    store: Store | Stores,
+    policies: Policies | None = None,
+    spare: Spare | None = None,
 ) -> LayerCuts:
     """Cut every layer of `model` at its attention; from now on their forwards run in pieces.
 
     Layers are found in the order of named_modules(): those of transformers' models, and modules that offer
     before_attention, attention and after_attention (see _cut.py). `store`, or that of a layer's device,
     takes what is swapped; the last options.keep_last layers save on the device. `policies`, if given, decides instead of
-    options.alpha what becomes of each piece. Raises EbbtideError if no layer is found.
+    options.alpha what becomes of each piece. `spare` is the model's, if somebody has asked it before. Raises EbbtideError if no layer is found.
     """
     found = find_layers(model)
     if not found:
@@ -71,7 +75,7 @@ def wrap_layers(
     install()
     measure_references()
     stores = store if callable(store) else lambda _: store
-    shared = Shared(options, stores, policies, Spare(model), list(map(weakref.ref, found.values())))
+    shared = Shared(options, stores, policies, spare or Spare(model), list(map(weakref.ref, found.values())))
     layers = [
         CutLayer(layer, index, name, shared) for index, (name, layer) in enumerate(found.items())
     ]

@@ -62,7 +62,7 @@ class CutLayer(Unpickled):
 
     def form(self, batch: int, tokens: int) -> tuple[int, ...]:
         """Pieces of an input of this shape, and how many are swapped."""
-        if self.tally.whole_because is not None:
+        if self.tally.whole_because is not None or batch * tokens == 0:
             return ()
         width, dtype = self._input
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
@@ -100,7 +100,7 @@ class CutLayer(Unpickled):
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         x = input_of(args, kwargs)
-        if not isinstance(x, torch.Tensor):
+        if not isinstance(x, torch.Tensor) or x.numel() == 0:
             return self._own(*args, **kwargs)
         trains = torch.is_grad_enabled() and (x.requires_grad or learns(self._layer))
         args, kwargs = self._moved_here(args, kwargs)

@@ -6,7 +6,7 @@ the residual saves nothing. (torch's checkpointing stops at the last saved tenso
 graph itself is wanted, so the run goes on to its end, with zeros.) Which results these are, a few tokens tell:
 all nodes that take them save none of them, and with NaN in their places everything that is saved has the same
 bits, whatever way the values might have gone. Each later run looks at its graph again: where a layer computes
-otherwise by now, it runs once more, whole.
+otherwise by now, it runs once more, whole, and does from then on.
 """
 
 from __future__ import annotations
@@ -47,16 +47,20 @@ class UnneededProducts:
             return run()
         with _watched(self._found[part], 0.0) as met:
             tape = run()
-        if _needed(tape, met):
-            del self._found[part], tape, met
-            return self.left_out(part, run, sample)
+        if _needed(tape, met):  # for good: what depends on the number of tokens no few of them tell
+            self._found[part] = []
+            del tape, met
+            return run()
         return tape
 
     def _find(self, sample: Callable[[], Tape]) -> list[torch.nn.Linear]:
+        before = _versions(self._layer)
         with _watched(self._candidates(), None) as met, _Saved() as hooks:
             tape = sample()
         needed = _needed(tape, met)
         found = list(dict.fromkeys(module for module, _ in met if module not in needed))
+        if not found or _versions(self._layer) != before:  # NaN would stay in what it remembers
+            return []
         del met  # which held nodes that are in no tape
         saved = hooks.tensors()
         with _watched(found, math.nan), _Saved() as hooks:
@@ -111,6 +115,11 @@ class _Saved(saved_tensors_hooks):
     def tensors(self) -> list[torch.Tensor]:
         """Of the graphs that are still there, in order."""
         return [held.tensor for reference in self._held if (held := reference()) is not None]
+
+
+def _versions(layer: torch.nn.Module) -> list[tuple[int, int]]:
+    """Tells whether a run has changed a buffer, or put another one in its place."""
+    return [(id(buffer), buffer._version) for buffer in layer.buffers()]
 
 
 def _is_compiled(module: torch.nn.Module) -> bool:

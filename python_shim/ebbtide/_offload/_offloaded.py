@@ -20,6 +20,7 @@ from ._layer import LayerCuts, wrap_layers
 from ._offload_stats import OffloadStats
 from ._options import AUTO, Options
 from ._registry import registry
+from ._spare import Spare
 from ._pickling import Unpickled
 from ._report import at_exit
 from ._store import KeepStore
@@ -78,6 +79,7 @@ class Offloaded(Unpickled):
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
+        self._spare = Spare(self.root)
         self.stores = DeviceStores(self.root, options.host, options.strict, sharing)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
@@ -161,7 +163,7 @@ class Offloaded(Unpickled):
         device = _causal_lm.device_of(self.root)
         if device.type != "meta":
             self.stores(device)  # what cannot be had is said before the first step
-        self.layers = wrap_layers(self.root, options, self.stores)
+        self.layers = wrap_layers(self.root, options, self.stores, spare=self._spare)
         self.layers.shared.said = self._said
         self.options = options
         for tally in self.layers.counts():
@@ -173,7 +175,7 @@ class Offloaded(Unpickled):
             self.wrap_layers(self.options)
             return
         if _self_check.cannot_be_checked(self.root):
-            self.head = HeadCut(self.lm, self.options)
+            self.head = HeadCut(self.lm, self.options, spare=self._spare)
             self.wrap_layers(self.options)
         else:
             reference = _self_check.reference(self.lm)
@@ -191,7 +193,7 @@ class Offloaded(Unpickled):
             trial = HeadCut(self.lm, options, defer_norm)
             reason = _self_check.check(self.lm, reference, trial)
             if not reason:
-                self.head = HeadCut(self.lm, self.options, defer_norm)
+                self.head = HeadCut(self.lm, self.options, defer_norm, self._spare)
                 return
         self._fall_back(f"head and loss of {self.name} stay whole: over pieces, {reason}")
 
