@@ -11,7 +11,9 @@ import ebbtide
 import offload_models as om
 from conftest import our_lines
 from ebbtide import EbbtideError
+from ebbtide._offload import _offloaded
 from ebbtide._offload._offloaded import all_offloaded_of, offloaded_of
+from ebbtide._offload._spare import Spare
 
 pytestmark = pytest.mark.usefixtures("native")
 PIECES = {"mini_sequence": 16, "alpha": 0.5}
@@ -49,6 +51,14 @@ def test_each_that_learns_is_offloaded(capsys):
     ebbtide.offload(model, off=True)
     om.assert_same_bits(train(model), whole)
     assert not all_offloaded_of(model) and our_lines(capsys.readouterr().err) == []
+
+
+@pytest.mark.parametrize("frozen", [None, "second"])
+def test_what_a_device_has_to_spare_is_counted_beside_all_of_them(monkeypatch, frozen):
+    model, counted = Pair(frozen=frozen), []
+    monkeypatch.setattr(_offloaded, "Spare", lambda one: counted.append(one) or Spare(one))
+    ebbtide.offload(model, **PIECES)
+    assert counted and all(one is model for one in counted)
 
 
 @pytest.mark.parametrize("frozen, learning", [("first", "second"), ("second", "first")])

@@ -79,7 +79,7 @@ class Offloaded(Unpickled):
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
-        self._spare = Spare(self.root)
+        self._spare = Spare(around)
         self.stores = DeviceStores(self.root, options.host, options.strict, sharing)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
