@@ -4,7 +4,7 @@
     python bench/published.py --json out.json
 
 The rows with their sources are in published_rows.py, the programs in published_gpt.py, published_llama.py,
-published_mpt.py, published_hf.py and published_resnet.py. Predicted / published below 1: the prediction is too fast, or takes too little memory.
+published_mpt.py, published_nanogpt.py, published_hf.py and published_resnet.py. Predicted / published below 1: the prediction is too fast, or takes too little memory.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ def device_option(name: str, scratch: pathlib.Path) -> str:
     like, changes = VARIANTS[name]
     facts = json.loads((_HERE.parent / "dryrun" / "devices" / f"{like}.json").read_text())
     path = scratch / f"{name}.json"
-    path.write_text(json.dumps(facts | changes))
+    merged = {key: facts[key] | value if isinstance(value, dict) else value for key, value in changes.items()}
+    path.write_text(json.dumps(facts | merged))
     return str(path)
 
 
 def run(row: Row, timeout: float) -> dict[str, Any]:
     file, *arguments = row.program
-    # The torch of these figures took FlashAttention on H100s.
-    settings = {"PYTORCH_CUDA_ALLOC_CONF": f"expandable_segments:{row.segments}", "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"}
+    settings = {"PYTORCH_CUDA_ALLOC_CONF": f"expandable_segments:{row.segments}"}
+    if not row.cudnn:  # the torch of these figures took FlashAttention on H100s
+        settings |= {"TORCH_CUDNN_SDPA_DEPRIORITIZED": "1"}
     with tempfile.TemporaryDirectory() as scratch:
         device = device_option(row.device, pathlib.Path(scratch))
         done = dry_run([str(_HERE / file), *arguments], device, row.ranks, settings, timeout)

@@ -1,4 +1,7 @@
-"""Hugging Face's Llama 3.2 1B, forward and backward of one sequence, bfloat16, eager; prints one JSON object.
+"""Forward and backward of Hugging Face's classes, eager; prints one JSON object.
+
+`llama`: Llama 3.2 1B in bfloat16, its own loss. `opt` (350M) and `bert` (base, with its head) in float16: the sum of all
+logits, dropout, gradients given up first, as the scripts do with which attention was measured.
 
     ebbtide dryrun --device h100-80g -- python bench/published_hf.py --tokens 2048
 """
@@ -9,28 +12,49 @@ import argparse
 import json
 
 import torch
+import transformers
 from published_gpt import seconds_of
-from transformers import LlamaConfig, LlamaForCausalLM
 
 _WARM, _STEPS = 2, 2
 
 
+def make_model(name: str, attention: str) -> torch.nn.Module:
+    if name == "llama":
+        config = transformers.LlamaConfig(
+            hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
+            head_dim=64, vocab_size=128256, max_position_embeddings=131072, tie_word_embeddings=True,
+        )  # fmt: skip
+        kind = transformers.LlamaForCausalLM
+    elif name == "opt":
+        config = transformers.OPTConfig(
+            hidden_size=1024, ffn_dim=4096, num_hidden_layers=24, num_attention_heads=16, word_embed_proj_dim=512,
+            do_layer_norm_before=False,
+        )  # fmt: skip
+        kind = transformers.OPTForCausalLM
+    else:
+        config, kind = transformers.BertConfig(), transformers.BertForMaskedLM
+    config._attn_implementation = attention
+    return kind(config)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=("llama", "opt", "bert"), default="llama")
+    parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=2048)
     options = parser.parse_args()
-    config = LlamaConfig(
-        hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
-        head_dim=64, vocab_size=128256, max_position_embeddings=131072, tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(torch.bfloat16 if options.model == "llama" else torch.float16)
     with torch.device("cuda"):
-        model = LlamaForCausalLM(config)
+        model = make_model(options.model, options.attention)
         ids = torch.ones(options.batch, options.tokens, dtype=torch.long)
 
     def step() -> None:
-        model(input_ids=ids, labels=ids).loss.backward()  # gradients are added up, as where it was measured
+        if options.model == "llama":
+            model(input_ids=ids, labels=ids).loss.backward()  # gradients are added up, as where it was measured
+        else:
+            model.zero_grad()
+            model(input_ids=ids).logits.sum().backward()
 
     for _ in range(_WARM):
         step()

@@ -1,4 +1,5 @@
-"""Single operators on simulated GPUs beside what others measured on real ones (kernel_rows.py, kernel_rows_h200.py).
+"""Single operators on simulated GPUs beside what others measured on real ones (kernel_rows.py, kernel_rows_h200.py,
+kernel_rows_held_out.py).
 
     python bench/published_kernels.py                 half a minute; no figure of published.py's rows is among them
 
@@ -15,18 +16,26 @@ import pathlib
 from dry_run import dry_run
 from published import summary
 
-_DEVICES = {"a100": "a100-80g", "h100": "h100-80g", "h200": "h200"}
-_MODULES = {"h200": "kernel_rows_h200"}  # of what is not in kernel_rows
+# Of each group of rows: its module, the function there, the device's file.
+GROUPS = {
+    "a100": ("kernel_rows", "a100", "a100-80g"),
+    "h100": ("kernel_rows", "h100", "h100-80g"),
+    "h200": ("kernel_rows_h200", "h200", "h200"),
+    "held-out a100": ("kernel_rows_held_out", "a100", "a100-80g"),
+    "held-out h100": ("kernel_rows_held_out", "h100", "h100-80g"),
+    "held-out rtx4090": ("kernel_rows_held_out", "rtx4090", "rtx4090"),
+}
 _BAR = 0.15
 _REPEATS = 10  # so that kernels are timed, not the host
 
 
-def measure(rows: str) -> None:
+def measure(group: str) -> None:
     """Prints what the current device, a simulated one, takes for each row."""
     import torch
 
+    module, rows, _ = GROUPS[group]
     found = []
-    for kernel in getattr(importlib.import_module(_MODULES.get(rows, "kernel_rows")), rows)():
+    for kernel in getattr(importlib.import_module(module), rows)():
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         kernel.run()
         torch.cuda.synchronize()
@@ -42,21 +51,21 @@ def measure(rows: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", choices=_DEVICES, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=GROUPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         measure(options.measure)
         return
     print("| source | device | operator | measured | predicted | ratio |\n|---|---|---|---|---|---|")
     ratios: dict[str, list[float]] = {}
-    for rows, device in _DEVICES.items():
-        done = dry_run([str(pathlib.Path(__file__)), "--measure", rows], device)
+    for group, (_, _, device) in GROUPS.items():
+        done = dry_run([str(pathlib.Path(__file__)), "--measure", group], device)
         if done.error:
-            raise SystemExit(f"{device}: {done.error}")
+            raise SystemExit(f"{group}: {done.error}")
         for source, name, measured, predicted in done.printed["kernels"]:
-            ratios.setdefault(device, []).append(predicted / measured)
+            ratios.setdefault(group, []).append(predicted / measured)
             print(f"| {source} | {device} | {name} | {measured:.1f} us | {predicted:.1f} us | {predicted / measured:.2f} |")
-    print("", *(summary(device, of_device, _BAR) for device, of_device in ratios.items()), sep="\n")
+    print("", *(summary(group, of_group, _BAR) for group, of_group in ratios.items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Llama as torchtitan trains it, eager: FSDP2, checkpointing of chosen parts, foreach AdamW; prints one JSON object.
 
 Float32 parameters, bfloat16 products, float32 sums of gradients; the loss in float32 over whole logits; rotary positions
-as complex numbers; the norm spelt out or as one kernel (`--norm fused`).
+as complex numbers; the norm spelt out or as one kernel (`--norm fused`). `--narrow`: gradients are summed, and the loss is taken, in
+bfloat16, as fms-fsdp does; `--shards 8`: parameters are shared by 8 ranks, and their gradients summed among these groups (HSDP).
 
     ebbtide dryrun --device h100-80g --ranks 8 -- python bench/published_llama.py --model 8B --batch 2 --checkpointing op
 """
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from published_gpt import seconds_of
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional as F
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
@@ -45,6 +47,8 @@ class Shapes:
 
 
 MODELS = {
+    "7B": Shapes(32, 4096, 11008, 32, 32, 32000),  # Llama 2
+    "34B": Shapes(48, 8192, 22016, 64, 8, 32000),  # Llama 2
     "8B": Shapes(32, 4096, 14336, 32, 8, 128256),
     "70B": Shapes(80, 8192, 28672, 64, 8, 128256),
     "13B": Shapes(40, 5120, 13824, 40, 40, 32000),  # Llama 2
@@ -130,14 +134,17 @@ def make_model(options: argparse.Namespace) -> nn.Module:
     with torch.device("meta"):
         norm = functools.partial(nn.RMSNorm, eps=1e-5) if options.norm == "fused" else SpeltOutNorm
         model = Llama(shapes, options.tokens, norm)
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    summed = torch.bfloat16 if options.narrow else torch.float32
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=summed)
+    shape = (dist.get_world_size() // options.shards, options.shards) if options.shards else None
+    mesh = init_device_mesh("cuda", shape, mesh_dim_names=("replicate", "shard")) if shape else None
     for index, block in enumerate(model.blocks):
         if options.checkpointing == "op":
             block = checkpoint_wrapper(block, context_fn=keep_chosen, preserve_rng_state=False)
         elif options.checkpointing == "full" or (options.checkpointing == "layer" and index % 2 == 1):
             block = checkpoint_wrapper(block, preserve_rng_state=False)
-        model.blocks[index] = fully_shard(block, mp_policy=policy, reshard_after_forward=index + 1 < shapes.layers)
-    fully_shard(model, mp_policy=policy)
+        model.blocks[index] = fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=index + 1 < shapes.layers)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
     return model.to_empty(device="cuda")
 
 
@@ -145,13 +152,14 @@ class Trainer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.model = make_model(options)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 3e-4, betas=(0.9, 0.95), weight_decay=0.1, foreach=True)
-        self.batch = torch.zeros(options.batch, options.tokens, dtype=torch.long)
+        self.batch, self.narrow = torch.zeros(options.batch, options.tokens, dtype=torch.long), options.narrow
 
     def step(self) -> None:
         ids, wanted = self.batch.cuda(), self.batch.cuda()
         self.optimizer.zero_grad()
         logits = self.model(ids)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten())
+        logits = logits.flatten(0, 1)
+        loss = F.cross_entropy(logits if self.narrow else logits.float(), wanted.flatten())
         del logits
         loss.backward()
         gradients = [parameter.grad for parameter in self.model.parameters()]
@@ -167,6 +175,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--checkpointing", choices=("none", "op", "layer", "full"), default="none")
     parser.add_argument("--norm", choices=("spelt-out", "fused"), default="spelt-out")
+    parser.add_argument("--narrow", action="store_true")
+    parser.add_argument("--shards", type=int, default=0)
     options = parser.parse_args()
     dist.init_process_group("nccl")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
