@@ -46,14 +46,23 @@ def a100() -> Iterator[Kernel]:
     turned = [_turned(x.transpose(1, 2), angles) for x in (q, k)]
     grads = [torch.empty_like(x) for x in turned]
     yield Kernel("liger", "rotary embedding's backward, 16384 x (32 + 8) x 256", 4557, lambda: torch.autograd.grad(turned, (q, k), grads, retain_graph=True))
-    y, scale, shift = _leaf(4096, 16384, dtype=torch.float32), _leaf(16384, dtype=torch.float32), _leaf(16384, dtype=torch.float32)
-    dy = torch.empty_like(y)
-    yield Kernel("liger", "layer_norm with its backward, float32, 4096 x 16384", 1621, lambda: F.layer_norm(y, (16384,), scale, shift).backward(dy))
+    yield _normed()
     head, x = _leaf(_LABELS, 4096), _leaf(32768, 4096)
     labels = torch.zeros(32768, dtype=torch.long, device="cuda")
     yield Kernel("liger", "head and cross_entropy with their backward, 32768 x 4096", 452471, lambda: F.cross_entropy(F.linear(x, head), labels).backward())
     yield from _distilled_cosine()
     yield from _softcapped_head()
+
+
+def _normed() -> Kernel:
+    y, scale, shift = (_leaf(*shape, dtype=torch.float32) for shape in ((4096, 16384), (16384,), (16384,)))
+    dy = torch.empty_like(y)
+
+    def run() -> None:
+        y.grad = None
+        F.layer_norm(y, (16384,), scale, shift).backward(dy)
+
+    return Kernel("liger", "layer_norm with its backward, float32, 4096 x 16384", 1621, run)
 
 
 def _turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:

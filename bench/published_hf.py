@@ -1,7 +1,8 @@
 """Forward and backward of Hugging Face's classes, eager; prints one JSON object.
 
 `llama`: Llama 3.2 1B in bfloat16, its own loss. `opt` (350M) and `bert` (base, with its head) in float16: the sum of all
-logits, dropout, gradients given up first, as the scripts do with which attention was measured.
+logits, dropout, gradients given up first, as the scripts do with which attention was measured. Attention spelt out is OPT's
+of 2024 there, which had one operator more than today's.
 
     ebbtide dryrun --device h100-80g -- python bench/published_hf.py --tokens 2048
 """
@@ -14,8 +15,20 @@ import json
 import torch
 import transformers
 from published_gpt import seconds_of
+from transformers import masking_utils
 
 _WARM, _STEPS = 2, 2
+
+
+def attention_of_2024(
+    module: torch.nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, **_options: object
+) -> tuple[torch.Tensor, None]:
+    """OPT's, whose queries come scaled: masked scores are cut off at the least number, softmax is in float32."""
+    least = torch.tensor(torch.finfo(q.dtype).min, device=q.device)
+    scores = q @ k.transpose(-1, -2)
+    scores = torch.max(scores if mask is None else scores + mask, least)
+    shares = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+    return (shares @ v).transpose(1, 2).contiguous(), None
 
 
 def make_model(name: str, attention: str) -> torch.nn.Module:
@@ -31,6 +44,10 @@ def make_model(name: str, attention: str) -> torch.nn.Module:
             do_layer_norm_before=False,
         )  # fmt: skip
         kind = transformers.OPTForCausalLM
+        if attention == "eager":
+            attention = "of_2024"
+            transformers.AttentionInterface.register(attention, attention_of_2024)
+            masking_utils.AttentionMaskInterface.register(attention, masking_utils.eager_mask)
     else:
         config, kind = transformers.BertConfig(), transformers.BertForMaskedLM
     config._attn_implementation = attention

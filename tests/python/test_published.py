@@ -69,6 +69,25 @@ def test_a_variant_is_its_devices_file_with_what_differs(tmp_path):
     assert facts["memory_bandwidth"] == 2.4e12 and facts["efficiency"] == like["efficiency"]
 
 
+def test_what_a_variant_says_of_a_group_of_facts_leaves_the_others(tmp_path):
+    facts = json.loads(pathlib.Path(published.device_option("a100-80g-400", tmp_path)).read_text())
+    like = json.loads((ROOT / "dryrun" / "devices" / "a100-80g.json").read_text())
+    assert facts["node"] == like["node"] | {"network": 6.25e9} and facts["peak_flops"] == like["peak_flops"]
+
+
+@pytest.mark.parametrize("cudnn", [False, True])
+def test_a_row_of_an_older_torch_is_not_given_cudnns_attention(monkeypatch, cudnn):
+    seen = []
+
+    def dry_run_of(_program, _device, _ranks, settings, _timeout):
+        seen.append(settings)
+        return dry_run.DryRun({"seconds": 1.0, "tokens": 1, "reserved": GIB})
+
+    monkeypatch.setattr(published, "dry_run", dry_run_of)
+    published.run(row(seconds=1.0, cudnn=cudnn), 1)
+    assert ("TORCH_CUDNN_SDPA_DEPRIORITIZED" in seen[0]) != cudnn
+
+
 def test_what_a_dry_run_printed_or_how_it_failed():
     done = dry_run.read_output(0, 'x\n{"a": 1}\n{"a": 2}\n', "ebbtide dryrun: assumed: much\n", {"devices": []})
     assert done.printed == {"a": 2} and done.assumed == ("ebbtide dryrun: assumed: much",) and not done.error
