@@ -36,7 +36,7 @@ SOURCES = {
     "foundry-h100": "mosaicml/llm-foundry, scripts/train/benchmarking/README.md as of commit 5e85bd62d, settings in sweep.py",
     "foundry-a100": "the same file, on 8 A100s with eight 200 Gb/s adapters; settings in sweep.sh as of commit b2a43a147",
     "resnet": "NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/resnet50v1.5/README.md, one A100: 938 and 2470 images/s; settings in configs.yml",
-    "mojo": "gabrieldemarmiesse/torch-mojo-backend, pull requests 464 and 467, what they call stock CUDA torch (2.11) and torch-cuda; docs/distributed.md (32 H100s); programs: bench_nanogpt_train.py, profile_gpt2xl_ops.py, nanogpt_ddp.py",
+    "mojo": "gabrieldemarmiesse/torch-mojo-backend, pull requests 464 and 467, what they call stock CUDA torch (2.11) and torch-cuda (of 231.0 and 228.3 ms on one device the latter, by its ratio); docs/distributed.md (32 H100s); programs: bench_nanogpt_train.py, profile_gpt2xl_ops.py, nanogpt_ddp.py",
     "fms": "foundation-model-stack/fms-fsdp, README.md as of commit 0d319983 (the first three) and as it was published in March 2024; Llama 2, 4096 tokens; 400 and 800 Gb/s a node",
     "opt": "huggingface/transformers, docs/source/en/model_doc/opt.md as of v4.46: an L40S, PyTorch 2.4.0; program: gist fxmarty/7e75cc3942d6974e4849093ebea0a331",
     "bert": "huggingface/transformers, docs/source/en/model_doc/bert.md as of v4.46: an A100 of 80 GB, PyTorch 2.2.0; gist hackyon/2bfcfb59666fab23655f6e62bc0752ba",
@@ -63,6 +63,7 @@ _LECTURE = ("published_gpt.py", "--tied", "--qkv-bias", "--batch", "16")
 _NANO = ("published_gpt.py", "--qkv-bias", "--tf32", "--autocast", "--zeroes-late", "--waits", "--dropout", "0.1")
 _LLM_C = ("published_gpt.py", "--tied", "--qkv-bias", "--batch", "4", "--activation", "own", "--optimizer", "adam",
           "--zeroes-late", "--waits")  # fmt: skip
+_XL, _SMALL = ("--size", "xl", "--batch", "8", "--bias"), ("--size", "124M", "--batch")
 
 
 def _book(name: str, program: tuple[str, ...], speed: float, held: float) -> Row:
@@ -155,15 +156,13 @@ ROWS = (
     # Held out: chosen, and written down, before any was run, and nothing was taken from them. *mojo*: all that is published of
     # stock torch on NVIDIA's. *fms*: all but selective checkpointing, of which it is not said what was kept. *opt* and *bert*:
     # from 4096 tokens on, without those that are the line above again.
-    _nano("GPT-2 XL, 8 x 1024: bfloat16 autocast", "h100-80g", ("--size", "xl", "--batch", "8", "--bias"), seconds=0.2283),
-    _nano("the same, DDP over 16", "h100-80g", ("--size", "xl", "--batch", "8", "--bias"), 16, tokens_per_second=497e3 / 16),
-    _nano("GPT-2 XL, 16 x 1024: forward and backward", "h100-pcie-1410", ("--size", "xl", "--batch", "16", "--bias", "--no-update"),
-          seconds=0.599),  # fmt: skip
-    _nano("GPT-2 124M, 48 x 1024: bfloat16 autocast, DDP over 16", "h100-80g", ("--size", "124M", "--batch", "48"), 16,
-          tokens_per_second=5727e3 / 16),  # fmt: skip
-    _nano("the same, 32 x 1024", "h100-80g", ("--size", "124M", "--batch", "32"), 16, tokens_per_second=5623e3 / 16),
-    _nano("the same, 32 x 1024, over 32", "h100-80g", ("--size", "124M", "--batch", "32"), 32, tokens_per_second=11.16e6 / 32),
-    _nano("the same, 12 x 1024, over 16", "h100-80g", ("--size", "124M", "--batch", "12"), 16, tokens_per_second=4842e3 / 16),
+    _nano("GPT-2 XL, 8 x 1024: bfloat16 autocast", "h100-80g", _XL, seconds=0.2283),
+    _nano("the same, DDP over 16", "h100-80g", _XL, 16, tokens_per_second=497e3 / 16),
+    _nano("GPT-2 XL, 16 x 1024: forward and backward", "h100-pcie-1410", (*_XL[:3], "16", "--bias", "--no-update"), seconds=0.599),
+    _nano("GPT-2 124M, 48 x 1024: bfloat16 autocast, DDP over 16", "h100-80g", (*_SMALL, "48"), 16, tokens_per_second=5727e3 / 16),
+    _nano("the same, 32 x 1024", "h100-80g", (*_SMALL, "32"), 16, tokens_per_second=5623e3 / 16),
+    _nano("the same, 32 x 1024, over 32", "h100-80g", (*_SMALL, "32"), 32, tokens_per_second=11.16e6 / 32),
+    _nano("the same, 12 x 1024, over 16", "h100-80g", (*_SMALL, "12"), 16, tokens_per_second=4842e3 / 16),
     _fms("a100-80g-400", 128, "13B", 1, "HSDP", 1700),
     _fms("a100-80g-400", 128, "34B", 8, "checkpointing, FSDP", 772),
     _fms("a100-80g-400", 128, "70B-2", 6, "checkpointing, FSDP", 380),

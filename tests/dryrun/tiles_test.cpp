@@ -88,8 +88,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Measured{3456, 258.4}, Measured{3584, 265.2}, Measured{3712, 250.4},
                     Measured{3840, 250.8}, Measured{3968, 248.5}, Measured{4096, 264.2}));
 
-// Small ones, by the same benchmark on an A100 of 80 GB (Triton's documentation of 2024, tutorials 01 and 03): there an
-// addition of 4096 to 65536 numbers takes 6.14 us, which is the benchmark's own time and the shortest kernel.
+// Small ones, by the same benchmark on an A100 of 80 GB (Triton's documentation of 2024, tutorials
+// 01 and 03): there an addition of 4096 to 65536 numbers takes 6.14 us, which is the benchmark's
+// own time and the shortest kernel.
 constexpr double kSmallestMeasured = 6.14e-6;
 class SmallProducts : public testing::TestWithParam<Measured> {};
 
