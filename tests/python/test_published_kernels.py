@@ -25,7 +25,7 @@ def test_operators_take_what_was_measured(rows, device, count):
     assert sum(abs(ratio - 1) <= 0.15 for ratio in ratios) >= 0.7 * count
 
 
-# Nothing of the model was taken from these, and they were chosen before they ran. Two on the A100 are another torch's lookups.
+# Nothing of the model was taken from these, and they were chosen before they ran. Two on the A100 are an older torch's lookups.
 @pytest.mark.parametrize(
     ("rows", "device", "count", "off"),
     [("a100", "a100-80g", 14, 0.2), ("h100", "h100-80g", 10, 0.1), ("rtx4090", "rtx4090", 4, 0.06)],
