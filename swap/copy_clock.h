@@ -22,7 +22,9 @@ struct CopyTime {
 // Reads events when they are done and never waits for them. Serialised by its owner.
 //
 //   copy stream      |start ======= end|
-//   compute stream   ... work |reached .. |      exposed = end - reached, if positive
+//   compute stream   ... work |reached .. |      exposed = end - reached, if positive, and at most the copy
+//
+// Copies of a stream end in order: who waits for one has waited for those before it, and reached all of them there.
 //
 // For a log, where copies begin on the host's clock follows from an anchor: an event on an idle stream, and the host's
 // time when it was recorded. It is moved up to the present now and then, since drivers tell long times less exactly.

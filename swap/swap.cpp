@@ -203,6 +203,8 @@ Status Swap::swap_in(Ticket ticket, Offset from, void* target, Bytes bytes, Stre
     static_cast<void>(streams_->drain(streams_->in()));  // nothing may reach the target later
     return queued;
   }
+  while (!returning_.empty() && find(returning_.front()) == nullptr) returning_.pop_front();
+  if (returning_.empty() || returning_.back().value != ticket.value) returning_.push_back(ticket);
   log_.in(ticket.value, bytes);
   stats_.swapped_in += bytes;
   stats_.copies_in += 1;
@@ -240,9 +242,26 @@ Status Swap::await_in(Ticket ticket, StreamId compute) {
   if (entry == nullptr) return no_such_ticket(ticket);
   const EventId end = entry->in.end;
   if (end.value == 0) return Nothing{};
-  if (entry->in.reached.value == 0) entry->in.reached = reached(compute);
+  if (entry->in.reached.value == 0) reach_in(ticket, compute);
   lock.unlock();
   return streams_->hold_back(compute, end, streams_->in());
+}
+
+void Swap::reach_in(Ticket ticket, StreamId compute) {
+  const EventId here = reached(compute);
+  if (here.value == 0) return;
+  std::size_t users = 0;
+  const auto reach = [&](Entry* entry) {
+    if (entry == nullptr || entry->in.end.value == 0 || entry->in.reached.value != 0) return;
+    entry->in.reached = here;
+    users += 1;
+  };
+  for (bool is_found = false; !is_found && !returning_.empty(); returning_.pop_front()) {
+    is_found = returning_.front().value == ticket.value;
+    reach(find(returning_.front()));
+  }
+  reach(find(ticket));
+  events_.share(here, users);
 }
 
 Status Swap::release(Ticket ticket) {

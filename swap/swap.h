@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -130,6 +131,8 @@ class Swap {
                   bool is_first);
   // An event where `compute` is now; none if there is no such event to be had: then nothing is timed.
   EventId reached(StreamId compute);
+  // `compute` waits for this ticket's copy in, and with it for all that come before it on their stream.
+  void reach_in(Ticket ticket, StreamId compute);
   Result<CopyClock::Span> take_events();
   void give_back(const CopyClock::Span& span);
   Entry* find(Ticket ticket);
@@ -146,6 +149,7 @@ class Swap {
   SwapLog log_;
   CopyClock clock_;
   std::unordered_map<std::uint64_t, Entry> tickets_;
+  std::deque<Ticket> returning_;  // whose copies in nobody has waited for yet, in their order; of some, more than once
   std::uint64_t last_ticket_ = 0;
   std::uint64_t last_out_ = 0;   // copies out are numbered from 1
   std::uint64_t known_out_ = 0;  // the in-stream stands behind the copies out up to this one

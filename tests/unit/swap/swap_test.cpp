@@ -345,6 +345,29 @@ TEST_F(SwapTest, OfTicketsAwaitedTogetherTheTimeOfEachIsExposed) {
   EXPECT_EQ(stats.host_waits, 0);
 }
 
+TEST_F(SwapTest, WhoWaitsForACopyInHasWaitedForThoseBeforeIt) {
+  open(kGiB, {.most_steps_per_call = 0});
+  const auto source = bytes(512);
+  const Ticket first = swap_out(source).value(), second = swap_out(source).value();
+  device_->finish();
+  std::vector<std::uint8_t> targets[2] = {bytes(512), bytes(512)};
+  device_->hold(FakeCopyDevice::kIn);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(swap_->swap_in(i == 0 ? first : second, Offset{0}, targets[i].data(), size(targets[i]), kCompute).ok());
+  }
+  ASSERT_TRUE(swap_->await_in(second, kCompute).ok());  // what was asked for first is needed later
+  while (device_->step()) {
+  }
+  device_->finish();
+  ASSERT_TRUE(swap_->await_in(first, kCompute).ok());
+  device_->finish();
+  for (const Ticket ticket : {first, second}) ASSERT_TRUE(swap_->release(ticket).ok());
+  const SwapStats stats = swap_->stats();
+  EXPECT_GT(stats.in.copying_ns, 0);
+  EXPECT_EQ(stats.in.exposed_ns, stats.in.copying_ns);
+  EXPECT_EQ(stats.in.unmeasured, 0);
+}
+
 TEST_F(SwapTest, WhereReleasedBytesCannotBeOrderedTheHostWaits) {
   open(kMiB, {.most_steps_per_call = 0});
   const auto source = bytes(512, 1), other = bytes(512, 2);
