@@ -32,6 +32,7 @@ def operators():
     ("shape", "kv_heads", "calls"),
     [
         ((1, 32, 8192, 128), 8, 1),  # all heads at once
+        ((16, 16, 1025, 80), 16, 1),  # and not all but one
         ((1, 32, 65536, 128), 8, 8),
         ((1, 32, 65537, 128), 8, 32),  # three heads fit, four share one of k: single ones
         ((1, 32, 20000, 128), 8, 3),  # 3, 3 and 2 of k
@@ -85,6 +86,27 @@ def test_gradients_lie_in_the_memory_of_q_k_v(operators, name, is_causal, monkey
     found, _ = attention.backward(dout, [], out)
     assert [part.data_ptr() for part in found] == [part.data_ptr() for part in (q, k, v)]
     for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=ALGEBRA, atol=ALGEBRA)
+
+
+def test_groups_are_alike():
+    sizes = [of_k.stop - of_k.start for _, of_k in head_groups((16, 34, 1025, 80), 34)]  # 15 would be enough work
+    assert sizes == [12, 12, 10]
+
+
+def test_one_call_for_all_heads_leaves_q_k_v_alone(operators):
+    q, k, v = (torch.randn(2, heads, 20, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    leaves = [part.clone().requires_grad_() for part in (q, k, v)]
+    own = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True, enable_gqa=True)
+    attention = FusedAttention(FusedCall(True, None, True), KERNELS[FLASH])
+    out, _ = attention.forward((q, k, v), KeepStore())
+    dout = torch.randn_like(out)
+    before = [part.clone() for part in (q, k, v)]
+    attention.put_back((q, k, v))
+    assert not attention.writes_over((q, k, v))
+    found, _ = attention.backward(dout, [], out)
+    assert all(map(torch.equal, (q, k, v), before))
+    for one, other in zip(found, torch.autograd.grad(own, leaves, dout.transpose(1, 2)), strict=True):
         torch.testing.assert_close(one, other, rtol=ALGEBRA, atol=ALGEBRA)
 
 

@@ -147,6 +147,62 @@ def test_a_share_that_is_tried_fits_a_small_device(tmp_path, native, alpha):
     assert alpha == "memo" or told["alpha"] > 0.65
 
 
+ONLY_LAYER = "LAYERS, LENGTH = 1, 65536" + MODEL + """
+ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
+found = {}
+for alpha in (0.0, 1.0, "auto"):
+    torch.cuda.reset_peak_memory_stats()
+    ebbtide.offload(model, alpha=alpha, host="128GiB")
+    for _ in range(20 if alpha == "auto" else 3):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        model(input_ids=ids, labels=ids).loss.backward()
+        model.zero_grad()
+        end.record()
+    torch.cuda.synchronize()
+    found[str(alpha)] = begin.elapsed_time(end)
+told = ebbtide.stats().offload.models[-1]
+print(json.dumps({"seconds": found, "alpha": told.alpha, "limit": told.limit, "live": torch.cuda.max_memory_allocated()}))
+"""
+
+
+@pytest.mark.parametrize(("device", "alpha"), [("a100-40g", 1), ("rtx4090", None)])
+def test_a_models_only_layer_keeps_what_the_device_has_room_for(tmp_path, native, device, alpha):
+    # It stays on the device, so nothing is copied, whose time or room would say what to keep.
+    told = train(ONLY_LAYER, tmp_path, native, device, "0").answer()
+    assert told["seconds"]["auto"] <= 1.01 * min(told["seconds"].values())
+    assert told["seconds"]["auto"] < 0.95 * told["seconds"]["0.0"]
+    assert (told["alpha"], told["limit"]) == (1, "") if alpha else told["live"] < 23 << 30
+
+
+WHOLE_LAYERS = """
+import ebbtide
+import transformers
+config = transformers.FalconConfig(
+    vocab_size=4096, hidden_size=2048, num_hidden_layers=4, num_attention_heads=32, num_kv_heads=8,
+    new_decoder_architecture=True, alibi=False, use_cache=False, ffn_hidden_size=8192)
+with torch.device("cuda"):
+    model = transformers.FalconForCausalLM._from_config(config, dtype=torch.bfloat16)
+ebbtide.offload(model, host="16GiB")
+ids = torch.zeros(1, 8192, dtype=torch.long, device="cuda")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(8):
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+told = ebbtide.stats().offload.models[-1]
+print(json.dumps({"alpha": told.alpha, "limit": told.limit, "whole": [layer.whole_because for layer in told.layers]}))
+"""
+
+
+def test_inputs_of_layers_that_run_whole_are_back_in_time_and_no_share_is_chosen(tmp_path, native):
+    done = train(WHOLE_LAYERS, tmp_path, native, "rtx4090", "0")
+    told = done.answer()
+    assert all(told["whole"]) and (told["alpha"], told["limit"]) == (0, "")
+    time = done.report["time"]
+    assert time["each_step_stalled_seconds"][-1] <= 0.005 * time["each_step_seconds"][-1]
+
+
 BESIDE_CHECKPOINTING = MODEL + """
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")

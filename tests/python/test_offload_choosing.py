@@ -56,6 +56,28 @@ def test_memos_alpha_is_chosen_after_two_steps_and_two_layers_stay(native, clock
     assert chosen.options.keep_last == 2
 
 
+def test_a_host_that_is_steps_ahead_of_the_device_chooses_all_the_same(native, clock, monkeypatch):
+    # GIVEN a host that knows of a moment only two forwards later, always
+    model, forwards = make(), []
+    model.register_forward_pre_hook(lambda *_: forwards.append(None))
+    made, known = _auto_alpha._Moment.__init__, []
+
+    def init(self, device):
+        made(self, device)
+        self.forward = len(forwards)
+
+    monkeypatch.setattr(_auto_alpha._Moment, "__init__", init)
+    monkeypatch.setattr(_auto_alpha._Moment, "is_known", property(lambda self: len(forwards) >= self.forward + 2), raising=False)
+    ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
+    chosen = offloaded_of(model)
+    let_forward_take(model, clock, lambda: 3600 * (2 - chosen.options.alpha))
+    for _ in range(2 * STEPS_TO_SETTLE):
+        train(model)
+        known.append(chosen.options.alpha)
+    # THEN it tries shares and settles on the best
+    assert known[0] == 0 and 0.5 in known and known[-1] == 1 and not chosen._auto_alpha._hooks
+
+
 class WithTower(torch.nn.Module):
     """Layers that every step runs, and a tower of two more, in front of them or behind, that none of its steps runs."""
 

@@ -45,18 +45,28 @@ class FusedAttention:
         if self._lse is not None:
             self._lse.prefetch()
 
+    def writes_over(self, parts: Parts) -> bool:
+        """Whether backward needs the memory of q, k, v: not if one call takes all heads, and gives all gradients."""
+        groups = list(head_groups(parts[0].shape, parts[1].shape[1]))
+        return len(groups) > 1 or len(groups[0][0]) > 1
+
     def put_back(self, parts: Parts) -> None:
-        """q, k, v for backward, which writes over them."""
+        """q, k, v for backward, which may write over them."""
         self._parts = parts
 
     def backward(
         self, dout: torch.Tensor, parameters: Sequence[torch.Tensor], out: torch.Tensor
     ) -> tuple[list[torch.Tensor | None], list[torch.Tensor | None]]:
-        """Gradients of q, k, v, in the memory of q, k, v; `parameters` have none."""
+        """Gradients of q, k, v, in the memory of q, k, v where writes_over(); `parameters` have none."""
         assert self._lse is not None and self._random is not None
         lse = self._lse.get().view(self._lse_size)
         parts, self._parts = self._parts, ()
         dout, out = dout.transpose(1, 2), out.transpose(1, 2)
+        if not self.writes_over(parts):
+            result = FusedResult(out, lse, *self._random)
+            found = list(self._kernel.backward(self._call, dout, *parts, result))
+            self._lse.release()
+            return found, [None] * len(parameters)
         for of_q, of_k in head_groups(parts[0].shape, parts[1].shape[1]):
             sums: list[torch.Tensor] = []
             for heads in of_q:

@@ -4,8 +4,8 @@ Note [Head groups]
 Beside q, k, v and their gradients the backward of torch's flash and of cuDNN's attention hold the gradient of
 q once more in float32, and those of k and v for each head of q (cuDNN, where these are more): 5.5 times the
 output for Llama-8B's shapes. Heads are independent, so backward is called for a group of them at a time and needs
-that much of a group only. Groups are as small as still fill a device with work: heads of k and v with all of q
-that they serve, and beyond 64K tokens of Llama-8B single heads of q. Gradients of a shared head of k or v are then
+that much of a group only. Groups are as small as still fill a device with work, all heads where these are not twice as much: heads
+of k and v with all of q that they serve, and beyond 64K tokens of Llama-8B single heads of q. Gradients of a shared head of k or v are then
 summed here, as both kernels are taken to sum them: one of each head of q in their own type, added up in float32.
 (torch's flash: `dk_expanded`; cuDNN: what its frontend's graph says and its plan's workspace has room for,
 dryrun/cudnn/attention_graph.h.) Two of four heads in a call would be rounded once more.
@@ -27,13 +27,17 @@ def head_groups(q_shape: Sequence[int], kv_heads: int) -> Iterator[tuple[list[sl
     """
     batch, heads, tokens, _ = q_shape
     share = heads // kv_heads
+    if batch * heads * tokens <= 2 * _LEAST_WORK:
+        yield [slice(0, heads)], slice(0, kv_heads)
+        return
     wanted = max(1, _LEAST_WORK // (batch * tokens))  # heads of q in one call
     if wanted < share:
         for kv_head in range(kv_heads):
             served = range(kv_head * share, (kv_head + 1) * share)
             yield [slice(head, head + 1) for head in served], slice(kv_head, kv_head + 1)
         return
-    size = min(kv_heads, wanted // share)
+    calls = -(-kv_heads // (wanted // share))
+    size = -(-kv_heads // calls)  # alike: one head alone would take as long as many
     for begin in range(0, kv_heads, size):
         end = min(begin + size, kv_heads)
         yield [slice(begin * share, end * share)], slice(begin, end)

@@ -14,7 +14,8 @@ nothing but layers' inputs and outputs was swapped (device_part): a share is tri
 must not run out of memory for it. What was alive may have been so at another moment than a share's copies are: once the
 share that seemed to fit was measured, and none below it is better, "auto" goes on once with what is left beside that.
 
-Nothing here waits for the device: times that are not known yet are asked for at the next step.
+Nothing here waits for the device: times that are not known yet are asked for at the next step. The host may be
+several steps ahead of it for good, so what is known of earlier steps is used then.
 
 Note [Confirmed by the planner]
 Bytes say that a share fits, addresses may not: what is swapped dies out of order, and the lowest plan
@@ -52,6 +53,7 @@ _STEPS = 2  # the first one also measures what is loaded and compiled
 _PIECES = 64  # shares are multiples of 1/64, so that they do not follow noise
 _PATIENCE = 12  # steps that a share may take until two of one length have been seen
 _MEASURED = 2  # the shorter of so many steps counts
+_MOST_WAITING = 8  # forwards whose times may be unknown at once
 _UNTIL_PLANNED = 2  # steps until the last round with a plan is one of the present share
 
 
@@ -86,6 +88,24 @@ class _Begun:
     waited_ns: int | None = None
 
 
+@dataclasses.dataclass
+class _Layers:
+    """The layers that a forward ran: text alone leaves out those of a model's vision tower."""
+
+    begun: _Moment
+    ended: _Moment | None = None  # behind the last layer: the head hides no layer's copies
+    last: int = -1  # that layer's index
+    ran: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        return self.ended is not None and self.ended.is_known
+
+    def layer_seconds(self) -> float:
+        assert self.ended is not None
+        return self.ended.seconds_after(self.begun) / self.ran
+
+
 class AutoAlpha:
     """Watches a model's training forwards, settles on a share, and is gone."""
 
@@ -94,11 +114,8 @@ class AutoAlpha:
         self._device = next(offloaded.root.parameters()).device
         self._is_measured = is_measured
         self._begun: list[_Begun] = []
-        # Of the latest forward, and of the layers that it ran: text alone leaves out those of a model's vision tower.
-        self._layers_begun: _Moment | None = None
-        self._ended: _Moment | None = None  # behind the last layer: the head hides no layer's copies
-        self._last = -1  # that layer's index
-        self._ran = 0
+        self._layers: _Layers | None = None  # of the latest forward
+        self._observed: list[_Layers] = []  # of forwards from the _STEPS-th on: until one's time is known
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
         self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
@@ -135,18 +152,20 @@ class AutoAlpha:
             return
         device = next(module.parameters()).device
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
-            self._device, self._begun, self._ended, self._search = device, [], None, None
-            self._layers_begun, self._plans, self._settled = None, {}, None
+            self._device, self._begun, self._layers, self._search = device, [], None, None
+            self._observed, self._plans, self._settled = [], {}, None
         self._note_waits()
+        if self._layers is not None and len(self._begun) >= _STEPS and len(self._observed) < _MOST_WAITING:
+            self._observed.append(self._layers)
+        self._layers = None
         if self._settled is not None:
             self._confirm()
         elif self._search is not None:
             self._measure()
-        elif len(self._begun) >= _STEPS and self._ended is not None and self._ended.is_known:
-            self._choose()
+        elif known := [layers for layers in self._observed if layers.is_known]:
+            self._choose(known[-1].layer_seconds())
         if not self._hooks:
             return
-        self._layers_begun, self._ended, self._last, self._ran = None, None, -1, 0
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
         self._begun.append(_Begun(_Moment(self._device), elements, alpha))
@@ -159,26 +178,30 @@ class AutoAlpha:
                 begun.waited_ns = waited
 
     def _begin_layer(self, module: torch.nn.Module, *_: Any) -> None:
-        if module.training and torch.is_grad_enabled() and self._search is None and self._layers_begun is None:
-            self._layers_begun = _Moment(self._device)
+        if module.training and torch.is_grad_enabled() and self._search is None and self._layers is None:
+            self._layers = _Layers(_Moment(self._device))
 
     def _end(self, index: int, module: torch.nn.Module, *_: Any) -> None:
         """A layer that came before has ended once already: it runs again, in backward, for checkpointing around it."""
-        if module.training and torch.is_grad_enabled() and self._search is None and index > self._last:
-            self._ended, self._last = _Moment(self._device), index
-            self._ran += 1
+        layers = self._layers
+        if module.training and torch.is_grad_enabled() and layers is not None and index > layers.last:
+            layers.ended, layers.last = _Moment(self._device), index
+            layers.ran += 1
 
-    def _choose(self) -> None:
+    def _choose(self, layer_time: float) -> None:
         offloaded = self._offloaded
-        assert offloaded.layers is not None and self._ended is not None and self._layers_begun is not None
+        assert offloaded.layers is not None
         store = offloaded.stores(self._device)
         stats = getattr(store, "stats", lambda: None)()
         tallies = offloaded.layers.counts()
         swapped = [tally for tally in tallies if tally.calls and tally.swapped_bytes]
-        if stats is None or not swapped or stats.copying_out_ns <= 0:
+        self._rest = tuple(tally.recomputed_bytes / tally.calls if tally.calls else 0.0 for tally in tallies)
+        if stats is not None and not swapped and self._is_measured:
+            self._choose_of_staying(tallies)
+            return
+        if stats is None or not swapped or stats.copying_out_ns <= 0 or not any(self._rest):
             self.undo()
             return
-        layer_time = self._ended.seconds_after(self._layers_begun) / self._ran
         link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
         if self._is_measured:
             # Copies of the last layer that is swapped have the next one's time too, if that stays.
@@ -198,12 +221,26 @@ class AutoAlpha:
         self._leaving = tuple(i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes)
         self._wanted, self._wanted_limit = self._most, self.limit
         self._is_tight = self._is_raised = False
-        self._rest = tuple(tally.recomputed_bytes / tally.calls if tally.calls else 0.0 for tally in tallies)
         self._stay_within(headroom(self._device), tallies)
         if not self._is_measured:
             self._apply(1.0)
             self.undo()
             return
+        self._search_below()
+
+    def _choose_of_staying(self, tallies: Sequence[Tally]) -> None:
+        """All layers stay, as a model's only one does: neither link nor host limits what is kept, but the device."""
+        room = headroom(self._device)
+        if room is None or not any(self._rest):
+            self.undo()
+            return
+        self._most = self._wanted = (1.0,) * len(tallies)
+        self._pieces = tuple(tally.pieces for tally in tallies)
+        self._stay_within(room, tallies)
+        self._search_below()
+
+    def _search_below(self) -> None:
+        """Measures shares, up to the most."""
         self._search = AlphaSearch()
         if any(self._most):
             self._measure()
@@ -233,10 +270,8 @@ class AutoAlpha:
         assert self._search is not None
         alpha = self._offloaded.options.alpha
         part = alpha / max(self._most)
-        here = [begun for begun in self._begun if begun.alpha == alpha]
+        here = [begun for begun in self._begun if begun.alpha == alpha and begun.waited_ns is not None]
         waits = [begun.waited_ns for begun in here if begun.waited_ns is not None]
-        if len(waits) < len(here):
-            return
         # The first step at a share also finds room for it.
         lengths = [
             (later.moment.seconds_after(earlier.moment), earlier.elements)
@@ -338,7 +373,7 @@ class AutoAlpha:
             [part * self._most[i] for i in leaving], [self._pieces[i] for i in leaving], not self._is_tight
         )
         # Of layers that stay as much stays as is swapped of others.
-        shares = [max(found, default=0.0)] * len(self._most)
+        shares = [max(found) if found else part * most for most in self._most]
         for i, share in zip(leaving, found, strict=True):
             shares[i] = share
         return tuple(shares)

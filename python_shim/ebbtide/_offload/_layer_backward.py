@@ -6,11 +6,13 @@ import torch
 
 from ._attention import RepeatedAttention
 from ._attention_call import Parts
+from ._attention_fused import FusedAttention
 from ._gradient_sums import GradientSums
 from ._layer_recompute import Recomputation
-from ._layer_record import LayerRecord, Piece
+from ._layer_record import LayerRecord, Piece, Returning
 from ._layer_room import has_room
 from ._layer_rows import Rows
+from ._layer_saving import storage_of
 
 Gradients = list[torch.Tensor | None]
 
@@ -86,7 +88,7 @@ class _Backward:
         record.tally.attention_forwards += 1
         return record.attention.repeat(self._take_parts())
 
-    def _previous(self) -> LayerRecord | None:
+    def _previous(self) -> Returning | None:
         """The layer before begins its backward when this one ends.
 
         Its input and attention's output land when this layer's attention is through: before, they would
@@ -103,7 +105,7 @@ class _Backward:
         record = self._record
         return 1 + (record.fetches_early and has_room(self._x, 2 * record.after_bytes()))
 
-    def _fetches_early(self, previous: LayerRecord) -> bool:
+    def _fetches_early(self, previous: Returning) -> bool:
         """What the layer before begins with, if there is room. In front of it what this layer needs meanwhile: half
         as much, or it would come behind all of that."""
         record, fetched = self._record, previous.first_bytes()
@@ -118,7 +120,7 @@ class _Backward:
     ) -> tuple[torch.Tensor, Gradients]:
         """The after parts' gradients of attention's output and of parameters; that of x goes to `dx`."""
         record = self._record
-        dout = torch.empty_like(out)
+        dout: torch.Tensor | None = None
         sums = GradientSums(self._stand_ins, len(record.pieces))
         take = None if record.repeats_attention else self._put
         ahead = self._pieces_ahead()
@@ -127,11 +129,15 @@ class _Backward:
             tape = self._again.after(piece, out, take)
             inputs, parameters = tape.gradients([piece.span.of(dy, 1)], self._stand_ins)
             _fill(piece.span.of(dx, 1), inputs[0])
-            _fill(piece.span.of(dout, record.cut.out_dim), inputs[1])
+            if dout is None:
+                dout = inputs[1] if _is_whole(inputs[1], out, (dy, dx)) else torch.empty_like(out)
+            if dout is not inputs[1]:
+                _fill(piece.span.of(dout, record.cut.out_dim), inputs[1])
             sums.add(parameters)
             del tape, inputs, parameters  # or they would be there beside those of the next piece
         if take is not None:
             self._again.late_parts(take)
+        assert dout is not None
         return dout, sums.take()
 
     def _before(self, dx: torch.Tensor, dparts: Gradients) -> Gradients:
@@ -151,15 +157,27 @@ class _Backward:
 
     def _put(self, piece: Piece, parts: Parts, is_ours: bool) -> None:
         """Rows of q, k, v. `is_ours`: attention's backward may write over them."""
+        record = self._record
         if not self._parts:
-            dim, tokens = self._record.cut.parts_dim, self._record.call.tokens
+            dim, tokens = record.cut.parts_dim, record.call.tokens
             self._parts = [Rows(dim, tokens) for _ in parts]
+        if len(record.pieces) == 1 and isinstance(record.attention, FusedAttention):
+            is_ours = is_ours or not record.attention.writes_over(parts)
         with torch.no_grad():
             Rows.put_all(self._parts, piece.span, parts, is_ours)
 
     def _take_parts(self) -> Parts:
         rows, self._parts = self._parts, []
         return tuple(row.take() for row in rows)
+
+
+def _is_whole(rows: torch.Tensor | None, like: torch.Tensor, others: tuple[torch.Tensor, ...]) -> bool:
+    """Whether these rows may be a whole tensor as they are: nobody writes over it, but the others are written over."""
+    return (
+        rows is not None
+        and (rows.shape, rows.dtype, rows.stride()) == (like.shape, like.dtype, like.stride())
+        and storage_of(rows) not in map(storage_of, others)
+    )
 
 
 def _fill(place: torch.Tensor, rows: torch.Tensor | None) -> None:

@@ -24,7 +24,7 @@ from ._layer_record import LayerRecord, Piece, Stores
 from ._layer_saving import storage_of
 from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
-from ._layer_whole import run_whole
+from ._layer_whole import WholeRecord, run_whole
 from ._native_saving import Externals
 from ._options import SAVE
 from ._pickling import Unpickled, former_attribute
@@ -154,7 +154,7 @@ class CutLayer(Unpickled):
         place.store.layer_ended()
         self.tally.calls += 1
         stores = self._stores(place, self._share(place, x))
-        return run_whole(self._own, self._layer, stores.inputs, x, (args, kwargs))
+        return run_whole(self._own, self._layer, stores.inputs, x, (args, kwargs), self._link)
 
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
@@ -239,7 +239,7 @@ class CutLayer(Unpickled):
             products=self._products,
         )
 
-    def _link(self, record: LayerRecord) -> None:
+    def _link(self, record: LayerRecord | WholeRecord) -> None:
         """Backward of this call is followed by that of the call before it, if that is another layer's."""
         before = self._shared.last() if self._shared.last is not None else None
         if before is not None and self._index > 0:

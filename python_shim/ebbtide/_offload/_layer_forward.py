@@ -33,7 +33,7 @@ def run_forward(record: LayerRecord, x: torch.Tensor, trains: bool = True) -> to
     if trains:
         record.save_input(x)
     with record.running():
-        y = _in_one_run(record, x, trains) if record.runs_once else _in_pieces(record, x, trains)
+        y = _in_one_run(record, x, trains) if record.runs_forward_once else _in_pieces(record, x, trains)
     record.forget_unused_states()
     record.x_landing.drop()
     return y

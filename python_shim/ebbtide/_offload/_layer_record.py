@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 
@@ -109,6 +110,20 @@ class Stores:
         return self.kept if policy is Policy.KEEP else self.swapped
 
 
+class Returning(Protocol):
+    """A call whose backward comes next: what it begins with may come back early."""
+
+    @property
+    def used(self) -> bool:
+        """Whether its backward has begun."""
+
+    def prefetch(self) -> None:
+        """Ask for it."""
+
+    def first_bytes(self) -> int:
+        """Bytes that `prefetch` asks for."""
+
+
 class LayerRecord:
     """State of one call between forward and backward. Owned by its autograd node alone."""
 
@@ -150,7 +165,7 @@ class LayerRecord:
         self.products = products
         self.keeps_before = False  # in backward, what all before parts save: there is room
         self.used = False
-        self.previous: weakref.ref[LayerRecord] | None = None  # the layer whose backward comes next
+        self.previous: weakref.ref[Returning] | None = None  # the layer whose backward comes next
 
     @property
     def runs_attention_again(self) -> bool:
@@ -173,6 +188,11 @@ class LayerRecord:
     def runs_once(self) -> bool:
         """Whether the layer's parts are one run: see Note [One run]."""
         return len(self.pieces) == 1 and not self.tally.shares_nodes
+
+    @property
+    def runs_forward_once(self) -> bool:
+        """The same of forward: without tapes no node is used up."""
+        return self.runs_once or (len(self.pieces) == 1 and not self.saves(self.pieces[0]))
 
     @property
     def recomputes_once(self) -> bool:

@@ -12,7 +12,7 @@ import torch
 from .._errors import print_line
 from .._report import size_text
 from ._device_stores import Place, Stores
-from ._layer_record import LayerRecord
+from ._layer_record import LayerRecord, Returning
 from ._options import AUTO, SAVE, Options
 from ._pieces import Policy, Span
 from ._spare import Spare
@@ -30,7 +30,7 @@ class Shared:
     spare: Spare
     modules: Sequence[weakref.ref[torch.nn.Module]]  # the layers; of a copied model, the original's
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
-    last: weakref.ref[LayerRecord] | None = None  # the call that went before
+    last: weakref.ref[Returning] | None = None  # the call that went before
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
 

@@ -6,8 +6,8 @@ parts still have tapes of their own: attention's output has a source, so the gra
 there. What is saved of a part, where it goes and when, and every bit is as if both had run on their own.
 
 But a layer may save a tensor in a node of both graphs (one norm in front of attention and MLP, a gate beside the
-queries). The after part's backward would use it up, so such layers run their parts apart. The first pair of
-tapes tells.
+queries). The after part's backward would use it up, so such layers run their parts apart where both have
+tapes; forward, where it saves neither, is one run all the same. The first pair of tapes tells.
 """
 
 from __future__ import annotations

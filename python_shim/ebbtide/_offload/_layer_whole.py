@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ._attention_interface import captured_apart, captured_outputs
 from ._layer_ambient import AttentionBackends, Autocast, Parameters, RandomStates
-from ._layer_record import SavedRows
+from ._layer_record import Returning, SavedRows
+from ._layer_room import has_room
 from ._layer_tape import Tape, run_as_in_training
 from ._store import Store, Witness
 
@@ -33,6 +35,7 @@ class WholeRecord:
         self.inputs = [self._leaves[place] for place in self._places]
         self._leaves[self._x_place] = None
         self.x: SavedRows | None = None
+        self.previous: weakref.ref[Returning] | None = None  # the layer whose backward comes next
         self._witness = Witness(x, "the input of a layer")
         self._autocast = Autocast(x.device)
         self._backends: AttentionBackends | None = None
@@ -68,6 +71,24 @@ class WholeRecord:
         ]
         return tree_unflatten(leaves, self.output_tree)
 
+    @property
+    def used(self) -> bool:
+        return self.x is None
+
+    def prefetch(self) -> None:
+        if self.x is not None:
+            self.x.saved.prefetch()
+
+    def first_bytes(self) -> int:
+        return 0 if self.x is None else self.x.saved.size_bytes
+
+    def _fetch_previous(self, x: torch.Tensor) -> None:
+        """What the layer before begins with, while this one runs, if there is room: behind it there is nothing that
+        could hide its copy."""
+        previous = self.previous() if self.previous is not None else None
+        if previous is not None and not previous.used and has_room(x, previous.first_bytes()):
+            previous.prefetch()
+
     def backward(self, gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor | None]:
         if self.x is None or self._backends is None:
             raise RuntimeError(
@@ -81,6 +102,7 @@ class WholeRecord:
             saved.get() if place == self._x_place else self._leaves[place].detach()
             for place in self._places
         ]
+        self._fetch_previous(inputs[self._places.index(self._x_place)])
         with self._random.undisturbed(), self.parameters.stood_in(), self._autocast.again():
             self._random.set(self._state)
             with self._backends.again():
@@ -113,10 +135,12 @@ def run_whole(
     store: Store,
     x: torch.Tensor,
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    link: Callable[[WholeRecord], None],
 ) -> Any:
-    """The layer's result. `x` is one of the arguments."""
+    """The layer's result. `x` is one of the arguments. `link` is told of the call before it runs."""
     outer = captured_outputs()
     record = WholeRecord(_telling(forward, list(outer)), Parameters(layer), x, arguments)
+    link(record)
     tensors = WholeFunction.apply(record, store, *record.inputs, *record.parameters.originals)
     result, told = record.outputs(tensors)
     for name, values in told.items():
