@@ -34,6 +34,11 @@ def needless(roots: Iterable[Any]) -> set[Any]:
     return found
 
 
+def reachable(roots: Iterable[Any]) -> set[Any]:
+    """Nodes that have a part in the roots."""
+    return set(_users(roots))
+
+
 def _users(roots: Iterable[Any]) -> dict[Any, list[Any]]:
     """Of each node from the roots on, those that take its results."""
     users: dict[Any, list[Any]] = {root: [] for root in roots}

@@ -129,12 +129,13 @@ class _Backward:
             tape = self._again.after(piece, out, take)
             inputs, parameters = tape.gradients([piece.span.of(dy, 1)], self._stand_ins)
             _fill(piece.span.of(dx, 1), inputs[0])
+            rows = inputs[1]
             if dout is None:
-                dout = inputs[1] if _is_whole(inputs[1], out, (dy, dx)) else torch.empty_like(out)
-            if dout is not inputs[1]:
-                _fill(piece.span.of(dout, record.cut.out_dim), inputs[1])
+                dout = rows if rows is not None and _is_whole(rows, out, (dy, dx)) else torch.empty_like(out)
+            if dout is not rows:
+                _fill(piece.span.of(dout, record.cut.out_dim), rows)
             sums.add(parameters)
-            del tape, inputs, parameters  # or they would be there beside those of the next piece
+            del tape, inputs, rows, parameters  # or they would be there beside those of the next piece
         if take is not None:
             self._again.late_parts(take)
         assert dout is not None
@@ -171,13 +172,10 @@ class _Backward:
         return tuple(row.take() for row in rows)
 
 
-def _is_whole(rows: torch.Tensor | None, like: torch.Tensor, others: tuple[torch.Tensor, ...]) -> bool:
+def _is_whole(rows: torch.Tensor, like: torch.Tensor, others: tuple[torch.Tensor, ...]) -> bool:
     """Whether these rows may be a whole tensor as they are: nobody writes over it, but the others are written over."""
-    return (
-        rows is not None
-        and (rows.shape, rows.dtype, rows.stride()) == (like.shape, like.dtype, like.stride())
-        and storage_of(rows) not in map(storage_of, others)
-    )
+    is_alike = (rows.shape, rows.dtype, rows.stride()) == (like.shape, like.dtype, like.stride())
+    return is_alike and storage_of(rows) not in map(storage_of, others)
 
 
 def _fill(place: torch.Tensor, rows: torch.Tensor | None) -> None:

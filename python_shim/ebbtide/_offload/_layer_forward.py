@@ -6,11 +6,13 @@ A single piece runs once, through all of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import torch
 
 from ._attention import RepeatedAttention, make_attention
 from ._attention_call import Attend, Parts
+from ._layer_products import SAMPLE, Recorded
 from ._layer_record import LayerRecord, Piece, SavedRows
 from ._layer_rows import Rows
 from ._layer_saving import AnyRecorder
@@ -164,13 +166,34 @@ def _after_piece(
     record: LayerRecord, piece: Piece, x: torch.Tensor, out: torch.Tensor
 ) -> torch.Tensor:
     if not record.saves(piece):
-        with torch.no_grad():
-            return run_after(record, piece, piece.span, x, out)[0]
+        return _after_unsaved(record, piece, x, out)
     recorder = record.recorder()
     with recorder.hooks():
         tape, (y,) = Tape.record(lambda x, out: (run_after(record, piece, piece.span, x, out)[0],), x, out)
     _keep_after(record, piece, tape, recorder)
     return y
+
+
+def _after_unsaved(record: LayerRecord, piece: Piece, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    state = record.random.now()
+
+    def rows(span: Span, x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor]:
+        return (run_after(record, piece, span, x, out)[0],)
+
+    def run(tokens: int) -> Recorded:
+        record.random.set(state)
+        span = Span(piece.span.begin, piece.span.begin + tokens)
+        here = Span(0, tokens)
+        return Tape.record(functools.partial(rows, span), here.of(x, 1), here.of(out, record.cut.out_dim))
+
+    if record.x is not None:  # in training: elsewhere graphs cannot be had
+        few = min(piece.span.tokens, SAMPLE)
+        y = record.products.left_out_forward(lambda: run(piece.span.tokens), lambda: run(few))
+        if y is not None:
+            return y
+        record.random.set(state)
+    with torch.no_grad():
+        return run_after(record, piece, piece.span, x, out)[0]
 
 
 def _keep_after(record: LayerRecord, piece: Piece, tape: Tape, recorder: AnyRecorder) -> None:

@@ -5,8 +5,11 @@ In backward a part runs again for what its graph saves. What its last products g
 the residual saves nothing. (torch's checkpointing stops at the last saved tensor for the same reason; here the
 graph itself is wanted, so the run goes on to its end, with zeros.) Which results these are, a few tokens tell:
 all nodes that take them save none of them, and with NaN in their places everything that is saved has the same
-bits, whatever way the values might have gone. Each later run looks at its graph again: where a layer computes
-otherwise by now, it runs once more, whole, and does from then on.
+bits, whatever way the values might have gone. Of several pieces forward, too, runs once more for what comes after
+attention, and would make q, k, v again, which nobody takes: these results are in no graph of the output, and with NaN in
+their places the output has the same bits. Each later run looks at its graph again: where a layer computes otherwise
+by now, it runs once more, whole, and does from then on. (Not seen is a layer that changes while it trains, to values
+that it takes without a graph.)
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._graph_needs import needless
+from ._graph_needs import needless, reachable
 from ._layer_tape import Tape
 from ._simulation import is_simulated  # a simulated device computes nothing that could differ
 
+Recorded = tuple[Tape, tuple[torch.Tensor, ...]]  # what Tape.record gives
 Met = list[tuple[torch.nn.Linear, Any]]  # each call's module, and the node of its result
 
+SAMPLE = 32  # tokens, that tell what nobody needs
 _aten = torch.ops.aten
+
 
 class UnneededProducts:
     """Of one layer. Not thread-safe."""
@@ -52,6 +58,35 @@ class UnneededProducts:
             del tape, met
             return run()
         return tape
+
+    def left_out_forward(self, run: Callable[[], Recorded], sample: Callable[[], Recorded]) -> torch.Tensor | None:
+        """The output of `run`, of whose tape nobody needs what it saves; None: all is needed, or it is not known.
+
+        What attention takes is no part of an output whose attention is there already.
+        """
+        part = "forward"
+        if part not in self._found:
+            self._found[part] = self._find_unread(sample)
+        if not self._found[part]:
+            return None
+        with _watched(self._found[part], 0.0) as met, saved_tensors_hooks(_forget, _forget):
+            tape, (y,) = run()
+        if _read(tape, met):
+            self._found[part] = []
+            return None
+        return y
+
+    def _find_unread(self, sample: Callable[[], Recorded]) -> list[torch.nn.Linear]:
+        before = _versions(self._layer)
+        with _watched(self._candidates(), None) as met:
+            tape, (y,) = sample()
+        read = _read(tape, met)
+        found = list(dict.fromkeys(module for module, _ in met if module not in read))
+        if not found or _versions(self._layer) != before:
+            return []
+        with _watched(found, math.nan):
+            _, (again,) = sample()
+        return found if is_simulated() or torch.equal(y, again) else []
 
     def _find(self, sample: Callable[[], Tape]) -> list[torch.nn.Linear]:
         before = _versions(self._layer)
@@ -166,6 +201,16 @@ def _is_plain(module: torch.nn.Module) -> bool:
 def _is_dense(tensor: torch.Tensor, module: torch.nn.Linear) -> bool:
     """No parts on other ranks, and nothing else that makes products its own way."""
     return {type(tensor), type(module.weight)} <= {torch.Tensor, torch.nn.Parameter}
+
+
+def _forget(_: torch.Tensor) -> None:
+    pass
+
+
+def _read(tape: Tape, met: Met) -> set[torch.nn.Linear]:
+    """The modules of which a result has a part in the tape's outputs, or of which that cannot be told."""
+    nodes = reachable(tape.roots)
+    return {module for module, node in met if node is None or node in nodes}
 
 
 def _needed(tape: Tape, met: Met) -> set[torch.nn.Linear]:

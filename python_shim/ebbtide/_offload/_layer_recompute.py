@@ -9,13 +9,12 @@ import torch
 
 from ._attention_call import Attend, Parts
 from ._layer_forward import run_after
+from ._layer_products import SAMPLE
 from ._layer_record import LayerRecord, Piece
 from ._layer_saving import storage_of
 from ._layer_tape import Tape
 from ._layer_through import record_through
 from ._pieces import Span
-
-_SAMPLE = 32  # tokens, that tell what nobody needs
 
 
 class Recomputation:
@@ -132,7 +131,7 @@ class Recomputation:
             return run(span)
 
         if self._record.tally.rest_bytes_per_token:
-            sample = Span(piece.span.begin, min(piece.span.end, piece.span.begin + _SAMPLE))
+            sample = Span(piece.span.begin, min(piece.span.end, piece.span.begin + SAMPLE))
             return self._record.products.left_out(
                 part, lambda: draw_and_run(piece.span), lambda: draw_and_run(sample)
             )
