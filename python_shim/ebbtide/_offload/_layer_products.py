@@ -78,13 +78,13 @@ class UnneededProducts:
 
     def _find_unread(self, sample: Callable[[], Recorded]) -> list[torch.nn.Linear]:
         before = _versions(self._layer)
-        with _watched(self._candidates(), None) as met:
+        with _watched(self._candidates(), None) as met, saved_tensors_hooks(_forget, _forget):
             tape, (y,) = sample()
         read = _read(tape, met)
         found = list(dict.fromkeys(module for module, _ in met if module not in read))
         if not found or _versions(self._layer) != before:
             return []
-        with _watched(found, math.nan):
+        with _watched(found, math.nan), saved_tensors_hooks(_forget, _forget):
             _, (again,) = sample()
         return found if is_simulated() or torch.equal(y, again) else []
 
