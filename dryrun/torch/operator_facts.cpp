@@ -53,6 +53,8 @@ void read_values(const c10::FunctionSchema& schema, std::string_view base, Opera
   facts.compares = kComparingOperators.contains(base);
   facts.is_equality = base == "aten::equal";
   facts.agrees = facts.is_equality || base == "aten::allclose";
+  facts.is_check = base == "aten::_is_all_true";
+  facts.holds_of_equals = base == "aten::ge" || base == "aten::le";
   facts.checks_finite = base == "aten::_amp_foreach_non_finite_check_and_unscale_";
   facts.follows_typical = base == "aten::_amp_update_scale_";
   facts.counts_as_double = base == "aten::histc";
@@ -115,6 +117,7 @@ std::unique_ptr<OperatorFacts> make_facts(const c10::OperatorHandle& op) {
   read_costs(op.schema(), base, *facts);
   if (base.starts_with("aten::_cudnn_")) facts->fails_on_cpu = true;  // and what it keeps as bytes are no integers
   read_values(op.schema(), base, *facts);
+  if (facts->is_check) facts->kind = OperatorKind::kCompute;  // made of others, but its answer is its own
   read_outcomes(op.schema(), *facts);
   facts->overwrites = kOverwritingOperators.contains(base);
   facts->joins_places = base == "aten::_coalesce";

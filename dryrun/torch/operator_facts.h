@@ -92,6 +92,8 @@ struct OperatorFacts {
   bool compares = false;            // element by element, with booleans as results
   bool agrees = false;              // says whether two tensors hold the same, or nearly: unknown ones do
   bool is_equality = false;         // whether exactly the same
+  bool is_check = false;            // says whether all of its argument is true; programs that ask it end if not
+  bool holds_of_equals = false;     // compares, and what is equal passes
   bool checks_finite = false;       // writes a gradient scaler's found_inf, its last written argument
   bool follows_typical = false;     // is computed from what is derived of typical values, too
   bool counts_as_double = false;    // the host has it for floating-point numbers only
