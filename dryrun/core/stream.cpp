@@ -1,6 +1,5 @@
 #include "dryrun/core/stream.h"
 
-#include "dryrun/core/capture.h"
 #include "dryrun/core/operator_context.h"
 #include "dryrun/core/simulator.h"
 #include "dryrun/core/stream_clock.h"
@@ -8,6 +7,8 @@
 namespace ebbtide::dryrun {
 
 namespace {
+
+Deed (*launch_watch)() = nullptr;
 
 // The host's part in a call that belongs to no operator.
 void count_host() {
@@ -41,6 +42,8 @@ StreamClock& clock_of(const void* stream) {
   return Simulator::instance().timeline().default_stream(current_device());
 }
 
+void set_launch_watch(Deed (*make)()) { launch_watch = make; }
+
 void note_launch(const void* stream) {
   Simulator& simulator = Simulator::instance();
   StreamClock& clock = clock_of(stream);
@@ -52,9 +55,11 @@ void note_launch(const void* stream) {
   } else if (!is_free(simulator)) {
     count_host();
   }
-  const Deed launch = [&simulator, is_in_operator](StreamClock& on) {
+  const Deed tell = is_in_operator || launch_watch == nullptr ? Deed() : launch_watch();
+  const Deed launch = [&simulator, is_in_operator, tell](StreamClock& on) {
     ++simulator.counters().kernel_launches;
     if (is_free(simulator)) return;
+    if (tell) tell(on);
     note_memory(on);
     if (!is_in_operator) simulator.timeline().run(on, {.activity = Activity::kUnknown}, false, "");
   };
@@ -65,10 +70,10 @@ void note_work(const void* stream, const Work& work) {
   Simulator& simulator = Simulator::instance();
   if (is_free(simulator)) return;
   count_host();
-  const Deed run = [&simulator, work, is_in_backward = operator_context().is_in_backward,
-                    name = running_name()](StreamClock& on) {
+  // A graph's part belongs to the pass in which it is launched, which its operator tells then.
+  const Deed run = [&simulator, work, name = running_name()](StreamClock& on) {
     note_memory(on);
-    simulator.timeline().run(on, work, is_in_backward, name);
+    simulator.timeline().run(on, work, operator_context().is_in_backward, name);
   };
   StreamClock& clock = clock_of(stream);
   if (!Captures::instance().add(clock, run)) run(clock);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "dryrun/core/capture.h"
 #include "dryrun/core/export.h"
 #include "dryrun/core/timeline.h"
 
@@ -26,6 +27,10 @@ EBBTIDE_DRYRUN_API StreamClock& clock_of(const void* stream);
 // A kernel was launched. Within an operator it is noted, and the companion says what the operator
 // took; outside of any its time is not known.
 EBBTIDE_DRYRUN_API void note_launch(const void* stream);
+
+// Has every kernel outside of operators told of: make() is called where it is launched, what it returns whenever the
+// kernel runs (a graph's, each time).
+EBBTIDE_DRYRUN_API void set_launch_watch(Deed (*make)());
 
 // Work whose shapes the caller knows (BLAS).
 EBBTIDE_DRYRUN_API void note_work(const void* stream, const Work& work);

@@ -43,6 +43,16 @@ void carry_out(const Call& call, const CallTensors& tensors, ContextScope& scope
                                        context.is_in_backward, context.name);
 }
 
+// A graph's operators are of the steps in which it is launched, not of the one in which it was captured.
+void tell_watch(const StepSign& sign) {
+  StreamClock* capturing = capturing_stream();
+  if (capturing == nullptr) {
+    watch_step(sign);
+  } else {
+    Captures::instance().add(*capturing, [sign](StreamClock&) { watch_step(sign); });
+  }
+}
+
 // On a stream that captures an operator allocates, and queues what it queues, but computes nothing: that is
 // done by each launch of the graph, on tensors over the same memory.
 void capture_operator(const Call& call, const CallTensors& tensors, StreamClock& stream) {
@@ -51,7 +61,7 @@ void capture_operator(const Call& call, const CallTensors& tensors, StreamClock&
     const Captures::Inside inside(captured.parts());
     const ContextScope scope(call.facts, tensors);
     call.run();
-    captured.note_results(*call.stack, operator_context().launches, operator_context().is_in_backward);
+    captured.note_results(*call.stack, operator_context().launches, is_in_backward());
   }
   Captures::instance().add(stream, [captured = std::make_shared<CapturedCall>(std::move(captured))](StreamClock& on) {
     captured->launch(on, [&](Stack& stack, const std::function<void()>& parts) {
@@ -61,7 +71,7 @@ void capture_operator(const Call& call, const CallTensors& tensors, StreamClock&
       const OperatorWork work(facts, stack, facts.roles.size());
       ContextScope scope(facts, over);
       operator_context().launches = captured->launches();
-      operator_context().is_in_backward = captured->is_in_backward();
+      operator_context().is_in_backward = captured->is_in_backward() || is_beside_training();
       carry_out(again, over, scope, work, &on);
     });
   });
@@ -128,7 +138,7 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   if (!is_host_only && facts.is_left_by_cudnn && run_without_cudnn(op, stack)) return;
   if (!is_host_only && (facts.is_embedding || facts.kind != OperatorKind::kTransparent) &&
       operator_context().name == nullptr) {
-    watch_step(facts, *stack, is_in_backward());
+    tell_watch(step_sign(facts, *stack));
   }
   std::optional<bool> answer;
   if (facts.agrees && !is_host_only) answer = agreement(facts, *stack);
@@ -140,11 +150,16 @@ void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* st
   if (answer) stack->back() = *answer;
 }
 
+Deed watch_kernel() {
+  return [sign = step_sign_of_kernel()](StreamClock&) { watch_step(sign); };
+}
+
 struct Setup {
   Setup() {
     set_up_cudnn();
     set_report_section(&torch_report);
     set_live_bytes(&torch_live_bytes);
+    set_launch_watch(&watch_kernel);
   }
 } setup;
 

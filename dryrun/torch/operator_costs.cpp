@@ -71,6 +71,13 @@ const std::unordered_map<std::string_view, RowKernel> kRowKernels{
     {"aten::native_layer_norm_backward", RowKernel::kNormBackward},
     {"aten::_fused_rms_norm_backward", RowKernel::kNormBackward}};
 
+const Names kMovingOperators{"aten::_foreach_copy_", "aten::split_with_sizes_copy", "aten::_chunk_cat", "aten::cat"};
+
+bool is_moving(std::string_view base) {
+  return kMovingOperators.contains(base) || base.starts_with("fsdp::") || base.starts_with("c10d::") ||
+         base.starts_with("_c10d_functional::");
+}
+
 int argument_named(const c10::FunctionSchema& schema, std::initializer_list<const char*> names) {
   for (const char* name : names) {
     if (const auto index = schema.argumentIndexWithName(name)) return *index;
@@ -117,6 +124,7 @@ void read_costs(const c10::FunctionSchema& schema, std::string_view base, Operat
   facts.updates_parameters = base.starts_with("aten::_fused_ad") ||
                              base.starts_with("aten::_fused_sgd") ||
                              base == "aten::addcdiv_" || base == "aten::_foreach_addcdiv_";
+  facts.moves = is_moving(base);
   if (kLookingUpOperators.contains(base)) {
     // A loss has a `weight`, too: of classes, and few. What it looks into are the logarithms.
     const bool is_loss = base.starts_with("aten::nll_loss");

@@ -71,6 +71,7 @@ struct OperatorFacts {
   bool fails_on_cpu = false;     // it cannot or must not be computed on the host
   bool is_embedding = false;
   bool updates_parameters = false;  // an optimizer's own operator
+  bool moves = false;               // puts what others hold together or apart: FSDP's gathering
   bool scatters = false;            // its result is another's zeros but for the places that are named
   int looked_up = -1;               // argument of which only what the others name is read; -1: none
   int shape_only = -1;              // argument of which nothing is read but its shape; -1: none

@@ -27,7 +27,10 @@ def init() -> None:
         if _is_set("EBBTIDE_DRYRUN_DEVICE", ""):
             from ._higher_order import install as let_pass
 
+            from ._updates import install as tell_updates
+
             let_pass()
+            tell_updates()
         if _is_set("EBBTIDE_DRYRUN_RANK", ""):
             from ._lone_rank import install as lone_rank
 

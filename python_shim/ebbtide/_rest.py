@@ -11,6 +11,14 @@ from . import _native
 _COMPANION = "libebbtide_dryrun_torch.so"
 
 
+def companion() -> ctypes.CDLL | None:
+    """What the simulated GPU has beside torch, if there is one in this process."""
+    try:
+        return ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION), os.RTLD_NOLOAD)
+    except OSError:  # not loaded: EBBTIDE_DRYRUN_DEVICE is set, and nothing is simulated
+        return None
+
+
 def rest() -> None:
     """Waits until autograd's threads have let go of the last pass.
 
@@ -21,12 +29,10 @@ def rest() -> None:
 
     if not torch.cuda.is_initialized():
         return
-    try:
-        companion = ctypes.CDLL(str(_native.folder() / "dryrun" / _COMPANION), os.RTLD_NOLOAD)
-    except OSError:  # not loaded: EBBTIDE_DRYRUN_DEVICE is set, and nothing is simulated
-        return
-    # ctypes lets go of the interpreter during the call: the threads may need it once more.
-    companion.ebbtide_dryrun_rest_autograd()
+    found = companion()
+    if found is not None:
+        # ctypes lets go of the interpreter during the call: the threads may need it once more.
+        found.ebbtide_dryrun_rest_autograd()
 
 
 def install() -> None:
