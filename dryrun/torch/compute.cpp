@@ -25,9 +25,17 @@ void forget_returned(const Call& call) {
 }
 
 // Counts an operator that counts or chooses among integers, and was too large to be: what reads as zero
-// then may lead a program astray (experts without a token) though it reads no value itself.
-void note_large_integers(const OperatorFacts& facts, const CallTensors& tensors) {
-  if (tensors.has_large_integers && !facts.fails_on_cpu) ++Simulator::instance().counters().large_integers;
+// then may lead a program astray (experts without a token) though it reads no value itself. Floating-point
+// results would not have been computed either way.
+void note_large_integers(const Call& call, const CallTensors& tensors) {
+  if (!tensors.has_large_integers || call.facts.fails_on_cpu) return;
+  bool has_exact = false;
+  for (const at::Tensor& tensor : tensors.written) has_exact = has_exact || is_exact(tensor);
+  for_each_returned(call, [&](at::Tensor& tensor) {
+    has_exact = has_exact || (is_plain_device_tensor(tensor) && is_exact(tensor));
+    return false;
+  });
+  if (has_exact) ++Simulator::instance().counters().large_integers;
 }
 
 // Whether a result's values are wanted, given what the inputs are worth.
@@ -111,7 +119,7 @@ void run_functional(const Call& call, const CallTensors& tensors) {
   if (!facts.choice && !facts.compares && !facts.is_check && (!tensors.is_computable || facts.fails_on_cpu)) {
     call.run();
     forget_returned(call);
-    note_large_integers(call.facts, tensors);
+    note_large_integers(call, tensors);
     return;
   }
   const Stack arguments = call.arguments();
@@ -179,7 +187,7 @@ void run_writing(const Call& call, const CallTensors& tensors, ContextScope& sco
   if (!results) {
     call.run();
     forget_written(tensors);
-    note_large_integers(call.facts, tensors);
+    note_large_integers(call, tensors);
     if (call.facts.checks_finite) put_found_inf(tensors.written.back());
     return;
   }

@@ -120,6 +120,7 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
   if (facts.depthwise == Depthwise::kForward) depthwise_weight_ = arguments[1].toTensor();
   add_row_passes(facts, arguments, work_);
   add_sorting(facts, arguments, argument_count, work_);
+  if (facts.placing == Placing::kIndices) work_.bytes += sorted_places_bytes(arguments);
   takes_single_elements_ = takes_single_elements(facts, arguments, argument_count);
   if (facts.is_foreach && is_of_narrow(arguments[0])) byte_factor_ = kNarrowForeachBytes;
   for (std::size_t i = 0; i < argument_count; ++i) {

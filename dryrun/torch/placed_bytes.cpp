@@ -3,8 +3,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "dryrun/core/simulator.h"
+#include "dryrun/torch/sorting_work.h"
 
 namespace ebbtide::dryrun {
 
@@ -14,7 +16,12 @@ double elements(const at::Tensor& tensor) { return static_cast<double>(tensor.nu
 
 // index_put_: the indices of some dimensions, together; all of the others. A mask names at most as many
 // places as it has.
-double indexed_elements(const at::Tensor& self, const c10::IValue& indices) {
+struct Indexed {
+  double places = 1;  // that are named
+  double each = 1;    // elements of one
+};
+
+Indexed indexed(const at::Tensor& self, const c10::IValue& indices) {
   double places = 1, each = elements(self);
   std::int64_t dim = 0;
   for (const std::optional<at::Tensor>& index : indices.toOptionalTensorVector()) {
@@ -29,7 +36,12 @@ double indexed_elements(const at::Tensor& self, const c10::IValue& indices) {
     }
     places = std::max(places, elements(*index));
   }
-  return places * each;
+  return {places, each};
+}
+
+double indexed_elements(const at::Tensor& self, const c10::IValue& indices) {
+  const Indexed found = indexed(self, indices);
+  return found.places * found.each;
 }
 
 // index_fill_: slices of one dimension.
@@ -67,6 +79,18 @@ double placed_bytes(const OperatorFacts& facts, const c10::IValue* arguments) {
   // indices of several dimensions torch sorts them before.)
   const bool comes_again = facts.placing != Placing::kIndices && elements(self) * size > l2_bytes();
   return size * (comes_again ? placed : std::min(elements(self), placed));
+}
+
+double sorted_places_bytes(const c10::IValue* arguments) {
+  constexpr double kIndexBytes = 8;
+  const at::Tensor& self = arguments[0].toTensor();
+  if (!arguments[3].toBool() || self.numel() == 0) return 0;
+  const Indexed found = indexed(self, arguments[1]);
+  // Of a mask the values tell how many places are true.
+  const double values = elements(arguments[2].toTensor()) / found.each;
+  const double places = values > 1 ? std::min(found.places, values) : found.places;
+  const double bits = std::log2(std::max(2.0, elements(self) / found.each));
+  return sort_bytes(places, kIndexBytes, kIndexBytes, bits);
 }
 
 double bag_bytes(const c10::IValue* arguments) {

@@ -34,11 +34,6 @@ struct Rows {
   double elements() const { return count * length; }
 };
 
-// Bytes that move where keys of so many bytes, with something beside each, are sorted.
-double sort_bytes(double elements, double key, double beside, double bits) {
-  return elements * (key + std::ceil(bits / kDigitBits) * 2 * (key + beside));
-}
-
 void add_sort(const Rows& rows, double key, double beside, Work& work) {
   work.bytes += sort_bytes(rows.elements(), key, beside, 8 * key);
   if (rows.count > 1) work.bytes += sort_bytes(rows.elements(), key, beside, std::log2(rows.count));
@@ -75,6 +70,10 @@ void add_scan(const at::Tensor& tensor, int dim_argument, const c10::IValue* arg
 }
 
 }  // namespace
+
+double sort_bytes(double elements, double key, double beside, double bits) {
+  return elements * (key + std::ceil(bits / kDigitBits) * 2 * (key + beside));
+}
 
 void add_sorting(const OperatorFacts& facts, const c10::IValue* arguments, std::size_t count, Work& work) {
   if (facts.sorting == Sorting::kNone) return;

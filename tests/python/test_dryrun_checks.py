@@ -54,6 +54,22 @@ def test_checks_of_unknown_values_pass(answers, name):
     assert answers[name] is True
 
 
+def test_what_indices_name_of_floating_point_numbers_is_no_integer_that_is_missing(tmp_path):
+    done = simulate(
+        """
+x = torch.empty(64, 512, device="cuda")
+at = torch.zeros(4096, 1, dtype=torch.int64, device="cuda").expand(-1, 512)
+x.scatter_add_(0, at, torch.gather(x, 0, at))
+before = counter("large_integers")
+total = at.sum()
+print(json.dumps([before, counter("large_integers") > before]))
+""",
+        tmp_path,
+        EBBTIDE_DRYRUN_COMPUTE_LIMIT="1MiB",
+    )
+    assert done.answer() == [0, True]
+
+
 def test_checks_of_known_values_are_their_own(answers):
     assert answers["wrong_boxes"] is False
     assert answers["wrong_scale"].startswith("Expected parameter scale")

@@ -72,6 +72,24 @@ print(json.dumps([timed_behind(work) for work in (
     assert found[4:] == pytest.approx([(3 + 8 / 512) * quarter] * 2, rel=0.02)
 
 
+def test_what_is_added_at_indices_sorts_them(tmp_path):
+    many, few, written = seconds(
+        """
+values, at = torch.empty(1 << 22, 4, device="cuda"), torch.empty(1 << 22, dtype=torch.int64, device="cuda")
+def put(rows, adds):
+    table = torch.empty(rows, 4, device="cuda")
+    return timed_behind(lambda: table.index_put_((at,), values, accumulate=adds))
+print(json.dumps([put(1 << 20, True), put(1 << 8, True), put(1 << 8, False)]))
+""",
+        tmp_path,
+    )
+    # An index of 20 bits takes three digits, one of 8 bits one; with each goes where it came from.
+    digit = (1 << 22) * 2 * 16 / MEMORY
+    table = 2 * ((1 << 20) - (1 << 8)) * 16 / MEMORY
+    assert many - few == pytest.approx(2 * digit + table, rel=0.1)
+    assert few - written > digit + (1 << 22) * 8 / MEMORY
+
+
 def test_a_bag_of_embeddings_reads_the_rows_that_it_sums(tmp_path):
     (found,) = seconds(
         """
