@@ -100,7 +100,10 @@ def time_lines(report: dict[str, Any]) -> list[str]:
         if time["step_tokens"]:
             whose = " of this rank" if "rank" in report else ""
             first += f", {time['tokens_per_second']:.0f} tokens/s{whose}"
-        first += f", MFU {_percent(time['mfu'], 1)}, stalls {duration(stalls)} ({_percent(stalls, seconds)})"
+        # Under torch.func autograd records nothing that tells a forward pass from an evaluation.
+        is_known = time["forward_flops"] > 0 or time["flops"] == 0
+        mfu = _percent(time["mfu"], 1) if is_known else "not known"
+        first += f", MFU {mfu}, stalls {duration(stalls)} ({_percent(stalls, seconds)})"
     lines = [first, f"the time goes to {_where(time, seconds)}"]
     lines += rank_lines(report, seconds)
     pinned = report.get("peak_pinned_bytes", 0)

@@ -28,6 +28,8 @@ def report(**changed):
         "step_seconds": 4.0,
         "step_tokens": 8000,
         "tokens_per_second": 2000.0,
+        "flops": 3e15,
+        "forward_flops": 1e15,
         "mfu": 0.4321,
         "busy_seconds": seconds | {"matrix": 3.0},
         "stalled_seconds": seconds | {"copy_in": 0.9},
@@ -64,6 +66,11 @@ def test_what_is_left_of_a_step_and_more_than_one_device_could_do_are_told():
 def test_short_steps_are_told_in_milliseconds():
     first = _foresight.time_lines(report(step_seconds=0.0004219))[0]
     assert first.startswith("a step takes 0.422 ms (predicted")
+
+
+def test_a_share_of_the_peak_is_told_where_a_forward_pass_was_seen():
+    assert ", MFU not known, stalls" in _foresight.time_lines(report(forward_flops=0.0, mfu=0.0))[0]
+    assert ", MFU 0.0 %, stalls" in _foresight.time_lines(report(flops=0.0, forward_flops=0.0, mfu=0.0))[0]
 
 
 def test_a_program_that_never_steps_is_told_so():
