@@ -160,7 +160,7 @@ def test_what_is_not_hidden_is_told():
     parts = dict.fromkeys(("matrix", "attention", "other", "copy_out", "copy_in", "unknown"), 0.0)
     time = {
         "total_seconds": 9.0, "steps": 3, "step_seconds": 4.0, "step_tokens": 8000, "tokens_per_second": 2000.0,
-        "mfu": 0.5, "busy_seconds": parts | {"matrix": 3.0, "collective": 0.5},
+        "flops": 3e15, "forward_flops": 1e15, "mfu": 0.5, "busy_seconds": parts | {"matrix": 3.0, "collective": 0.5},
         "stalled_seconds": parts | {"collective": 0.3}, "waiting_for_host_seconds": 0.0, "out_bytes": 0, "in_bytes": 0,
         "launches": 9, "unknown_launches": 0, "collectives": 12, "collective_seconds": 2.0, "collective_bytes": 3 << 30,
     }  # fmt: skip
