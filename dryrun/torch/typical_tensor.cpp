@@ -35,12 +35,12 @@ bool has_typical_values(at::ScalarType type) {
 }
 
 // Rows, and how far apart their slots are, of a contiguous tensor that is read along `dim`.
-struct Rows {
+struct ChoiceRows {
   std::int64_t outer = 1, slots = 1, inner = 1;
 };
 
-Rows rows_of(const at::Tensor& indices, std::int64_t dim, bool keeps_dim) {
-  Rows rows;
+ChoiceRows rows_of(const at::Tensor& indices, std::int64_t dim, bool keeps_dim) {
+  ChoiceRows rows;
   for (std::int64_t i = 0; i < indices.dim(); ++i) {
     if (keeps_dim && i == dim) {
       rows.slots = indices.size(i);
@@ -79,7 +79,7 @@ void put_choices(const at::Tensor& indices, const at::Tensor& among, std::int64_
   dim = at::maybe_wrap_dim(dim, among.dim());
   const std::int64_t candidates = among.dim() == 0 ? 1 : among.size(dim);
   const bool keeps_dim = indices.dim() == among.dim() && indices.dim() > 0;
-  const Rows rows = rows_of(indices, dim, keeps_dim);
+  const ChoiceRows rows = rows_of(indices, dim, keeps_dim);
   const HostScope scope;
   at::Tensor host = at::empty(indices.sizes(), at::TensorOptions(at::kLong).device(at::kCPU));
   auto* chosen = host.mutable_data_ptr<std::int64_t>();
