@@ -134,6 +134,7 @@ OperatorWork::OperatorWork(const OperatorFacts& facts, const Stack& stack,
     const bool is_read = facts.roles[i] == ArgumentRole::kRead ||
                          (facts.roles[i] == ArgumentRole::kWritten && !is_overwritten);
     const bool is_written = facts.roles[i] != ArgumentRole::kRead;
+    is_shaped_later_ |= facts.roles[i] == ArgumentRole::kOut && arguments[i].isTensor() && elements_of(arguments[i]) == 0;
     work_.bytes += byte_factor_ * bytes * (static_cast<int>(is_read) + static_cast<int>(is_written));
     if (is_written) add_written(arguments[i], work_);
   }
@@ -150,7 +151,7 @@ Work OperatorWork::with_results(const Stack& stack, std::size_t result_count, in
   Work work = work_;
   work.launches = launches;
   if (depthwise_weight_.defined()) make_depthwise(stack[stack.size() - result_count].toTensor(), depthwise_weight_, 1, work);
-  if (facts_.writes || facts_.scatters) return work;
+  if ((facts_.writes && !is_shaped_later_) || facts_.scatters) return work;
   for (std::size_t i = stack.size() - result_count; i < stack.size(); ++i) {
     work.bytes += byte_factor_ * bytes_of(stack[i]);
     add_written(stack[i], work);

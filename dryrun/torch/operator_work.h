@@ -26,6 +26,7 @@ class OperatorWork {
   const OperatorFacts& facts_;
   Work work_;
   bool takes_single_elements_ = false;
+  bool is_shaped_later_ = false;  // an argument for its result is empty: the operator gives it its size
   at::Tensor depthwise_weight_;  // of a convolution of each channel by itself, forward
   double byte_factor_ = 1;  // of a kernel that reaches less of the bandwidth than others
 };

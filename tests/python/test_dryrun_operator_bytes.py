@@ -136,6 +136,20 @@ print(json.dumps([timed_behind(lambda: aten.avg_pool2d_backward(half, x, [2, 2],
     assert found == pytest.approx([1.25 * 4 * ELEMENTS / MEMORY], rel=0.01)
 
 
+def test_a_result_that_the_operator_makes_room_for_is_written(tmp_path):
+    found = seconds(
+        """
+real, imaginary = (torch.empty(n, device="cuda") for _ in range(2))
+made = torch.complex(real, imaginary)
+print(json.dumps([timed_behind(work) for work in (
+    lambda: torch.complex(real, imaginary), lambda: torch.complex(real, imaginary, out=made),
+)]))
+""",
+        tmp_path,
+    )
+    assert found == pytest.approx([(4 + 4 + 8) * ELEMENTS / MEMORY] * 2, rel=0.01)
+
+
 def test_complex_products_take_their_operations(tmp_path):
     found = seconds(
         """
