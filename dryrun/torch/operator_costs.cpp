@@ -68,6 +68,7 @@ const std::unordered_map<std::string_view, RowKernel> kRowKernels{
     {"aten::native_group_norm_backward", RowKernel::kBackwardReadsTwice},
     {"aten::native_batch_norm", RowKernel::kReadTwice},
     {"aten::native_batch_norm_backward", RowKernel::kBackwardReadsTwice},
+    {"aten::_cdist_forward", RowKernel::kPairs},
     {"aten::native_layer_norm_backward", RowKernel::kNormBackward},
     {"aten::_fused_rms_norm_backward", RowKernel::kNormBackward}};
 

@@ -44,7 +44,8 @@ enum class RowKernel {
   kNormBackward,
   kReduction,
   kReadTwice,          // norms over groups and batches
-  kBackwardReadsTwice  // theirs
+  kBackwardReadsTwice,  // theirs
+  kPairs               // distances, a block of threads for each
 };
 
 // What says how much of a tensor is written that an operator changes here and there (placed_bytes.cpp).

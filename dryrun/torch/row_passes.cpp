@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+
 namespace ebbtide::dryrun {
 
 namespace {
@@ -32,6 +34,10 @@ namespace {
 // Norms over groups and batches (group_norm_kernel.cu, Normalization.cuh): forward reads for the sums, and
 // again for the result; backward reads input and gradient twice. With statistics of before a batch's are not
 // taken: one pass.
+//
+// Distances of all pairs (DistanceKernel.cu) have a block of 256 threads each, but Euclidean ones of more than 25 points,
+// which are a product. That they are slow is known (`torch.cdist(p=1)` was 15 % of a detector's step: rf-detr); what a block
+// takes is assumed to be what a norm's do.
 //
 // Other sources: Liger-Kernel's benchmark/data/all_benchmark_data.csv (cross_entropy, layer_norm,
 // megatron_rms_norm: torch's and Hugging Face's rows), and a trace of Llama 3.2 on an H100
@@ -75,6 +81,23 @@ void add_norm_backward(const at::Tensor& gradient, const c10::IValue& normalized
   if (work.rows.blocks <= kMostSerialRows) work.rows.serial = work.rows.blocks;
 }
 
+bool is_product(const c10::IValue* arguments, double most_points) {
+  constexpr double kMostPairwise = 25;
+  const std::int64_t mode = arguments[3].isInt() ? arguments[3].toInt() : 0;
+  return arguments[2].toDouble() == 2 && mode != 2 && (mode == 1 || most_points > kMostPairwise);
+}
+
+void add_pairs(const c10::IValue* arguments, Work& work) {
+  constexpr double kBlocksOfPair = 2;  // of 128 threads
+  const at::Tensor &a = arguments[0].toTensor(), &b = arguments[1].toTensor();
+  if (a.dim() < 2 || b.dim() < 2 || a.numel() == 0) return;
+  const auto left = static_cast<double>(a.size(-2)), right = static_cast<double>(b.size(-2));
+  if (is_product(arguments, std::max(left, right))) return;
+  const auto columns = static_cast<double>(a.size(-1));
+  work.rows.blocks = static_cast<double>(a.numel()) / columns * right * kBlocksOfPair;
+  work.rows.columns = columns / kBlocksOfPair;
+}
+
 // Whether a batch norm takes the statistics that it was given. Group norms have no such argument.
 bool takes_running_statistics(const OperatorFacts& facts, const c10::IValue* arguments) {
   if (facts.trains < 0) return false;
@@ -110,6 +133,9 @@ void add_row_passes(const OperatorFacts& facts, const c10::IValue* arguments, Wo
       break;
     case RowKernel::kBackwardReadsTwice:
       work.bytes += 2 * all_bytes(first);
+      break;
+    case RowKernel::kPairs:
+      add_pairs(arguments, work);
       break;
     case RowKernel::kNormBackward:
       add_norm_backward(first, arguments[2], work);

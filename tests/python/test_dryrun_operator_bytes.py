@@ -150,6 +150,19 @@ print(json.dumps([timed_behind(work) for work in (
     assert found == pytest.approx([(4 + 4 + 8) * ELEMENTS / MEMORY] * 2, rel=0.01)
 
 
+def test_a_distance_of_two_points_is_a_block_of_threads(tmp_path):
+    found = seconds(
+        """
+boxes, wanted = torch.empty(4800, 4, device="cuda"), torch.empty(160, 4, device="cuda")
+print(json.dumps([timed_behind(lambda: torch.cdist(boxes, wanted, p=p)) for p in (1.0, 2.0)]))
+""",
+        tmp_path,
+    )
+    # 256 threads each, 8 at once on a multiprocessor; Euclidean ones are a product.
+    assert found[0] == pytest.approx(4800 * 160 / (8 * 132) * (1.3e-6 + 2 * 2.4e-9), rel=0.01)
+    assert found[1] < 0.05 * found[0]
+
+
 def test_complex_products_take_their_operations(tmp_path):
     found = seconds(
         """
