@@ -49,7 +49,7 @@ typedef enum ebbtide_mark_kind {
   EBBTIDE_MARK_OPTIMIZER_END = 4  /* an optimizer's step has ended */
 } ebbtide_mark_kind;
 
-enum { EBBTIDE_MAX_EXTENTS = 8 };
+enum { EBBTIDE_MAX_EXTENTS = 16 };
 
 /* Why an allocation that a plan was meant to serve went elsewhere. */
 typedef enum ebbtide_divergence {
@@ -232,7 +232,9 @@ EBBTIDE_API int ebbtide_mode(void);
 EBBTIDE_API ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source);
 /* The same, with the extents of the input: the shapes of the tensors that the round is about, one after the
  * other (batch, length, ...; always as many for one program; up to EBBTIDE_MAX_EXTENTS, more are left out).
- * Sizes of tensors follow from them, so a plan for a new shape is made before its first allocation. */
+ * Sizes of tensors follow from them, so a plan for a new shape is made before its first allocation. Where the input is
+ * run in pieces: behind the shapes, the tokens (batch x length) of each kind of piece, negative. Tensors that have p of
+ * something where others have the first two extents then follow from -p. */
 EBBTIDE_API ebbtide_status ebbtide_mark_input(ebbtide_mark_kind kind, uint64_t source, const int64_t* extents,
                                               size_t count);
 /* ebbtide_mark(EBBTIDE_MARK_STEP, 0). */

@@ -14,6 +14,7 @@
 #include "hooks/torch_cuda_out_of_memory.h"
 #include "hooks/torch_cuda_shared_handle.h"
 #include "hooks/torch_cuda_watch.h"
+#include "hooks/torch_cuda_workspace.h"
 
 namespace ebbtide {
 namespace {
@@ -79,6 +80,7 @@ TorchCudaDevice::TorchCudaDevice(Upstream& upstream, int device, Bytes smallest_
   added.options.device = device;
   added.options.smallest_planned = smallest_planned;
   added.options.is_in_backward = find_backward_probe();
+  added.options.is_for_workspace = &is_for_workspace;
   added.options.observer = this;
   auto range = std::make_unique<TorchCudaRange>(upstream, device, statistics_, pools);
   range_ = range.get();

@@ -45,7 +45,12 @@ class Arena {
   Block* find(Offset offset) { return blocks_.find(offset); }
   std::optional<Offset> lowest_gap(Bytes size, Bytes alignment,
                                    const std::vector<BlockTable::Range>& avoid) const {
-    return blocks_.lowest_gap(size, alignment, Offset{extent_.value}, avoid);
+    return lowest_gap_below(extent_, size, alignment, avoid);
+  }
+  // The same where the arena may grow up to `height`.
+  std::optional<Offset> lowest_gap_below(Bytes height, Bytes size, Bytes alignment,
+                                         const std::vector<BlockTable::Range>& avoid) const {
+    return blocks_.lowest_gap(size, alignment, Offset{height.value}, avoid);
   }
   // The tightest gap below the highest block; without one, above it, where the arena may have to grow.
   Offset tightest_place(Bytes size, Bytes alignment) const { return blocks_.tightest_place(size, alignment); }

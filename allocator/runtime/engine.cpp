@@ -22,7 +22,7 @@ Engine::Engine(EngineOptions options, std::unique_ptr<ArenaRange> range, StreamF
                ProgramBook book)
     : options_(options),
       arena_(std::move(range), fences),
-      server_(arena_, options.alignment, options.smallest_planned, options.inline_planning_steps),
+      server_(arena_, options.alignment, options.smallest_planned, options.inline_planning_steps, options.is_for_workspace),
       worker_(std::move(book), options.alignment, options.planning_time),
       tracks_all_(options.observer == nullptr || options.sink != nullptr || !options.observer->live()) {
   book_ = worker_.published();

@@ -129,7 +129,8 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
     }
   }
   adopt_latest();
-  if (rounds_as_planned_ >= kSettled) shrink_to_plan(lock);
+  // What a form's first round took, placed as it came, is more than its plan needs: see Note [Forms].
+  if (rounds_as_planned_ >= kSettled || (was_free && learn)) shrink_to_plan(lock);
   if (gives_idle_back_ && backoff(kind).is_resting()) {
     // What such rounds had of the arena they are about to ask of upstream.
     gives_idle_back_ = false;

@@ -13,12 +13,14 @@ namespace ebbtide {
 namespace {
 
 constexpr std::size_t kMaxVarying = 3;
+constexpr std::size_t kBatch = 0;       // pieces are cut from it
+constexpr std::size_t kLength = 1;      // and it
 constexpr int kMaxPower = 2;            // of one extent: masks grow with the square of the length
 constexpr int kMaxDegree = 3;           // of all together
 constexpr std::int64_t kLong = 64;      // from here on kernels pad an extent
 constexpr std::int64_t kTellingOdd = 512;  // the least odd part of an extent that divides no size by chance
 constexpr std::int64_t kRareOdd = 64;   // from here on it divides few sizes by chance
-constexpr std::array<std::int64_t, 9> kPaddings{1, 2, 4, 8, 16, 32, 64, 128, 256};
+constexpr std::array<std::int64_t, 8> kPaddings{2, 4, 8, 16, 32, 64, 128, 256};
 constexpr double kRounding = 1e-3;
 constexpr double kSameFactor = 0.01;    // kernels pad, statistics round up
 
@@ -29,10 +31,15 @@ int degree(const std::vector<int>& exponents) { return std::accumulate(exponents
 }  // namespace
 
 InputSizes::InputSizes(const Program& program, const Extents& input) : program_(program), input_(input) {
-  if (std::any_of(input.begin(), input.end(), [](std::int64_t extent) { return extent <= 0; })) return;
-  if (input.empty()) return;
+  const auto is_piece = [](std::int64_t extent) { return extent < 0; };
+  const auto shapes_end = [&](const Extents& extents) {
+    return static_cast<std::size_t>(std::find_if(extents.begin(), extents.end(), is_piece) - extents.begin());
+  };
+  if (input.empty() || std::find(input.begin(), input.end(), 0) != input.end()) return;
+  shapes_end_ = shapes_end(input);
   for (std::size_t k = 0; k < program.inputs.size(); ++k) {
-    if (program.inputs[k].size() == input.size()) known_.push_back(k);
+    const Extents& seen = program.inputs[k];
+    if (seen.size() == input.size() && shapes_end(seen) == shapes_end_) known_.push_back(k);
   }
   find_varying();
   find_related();
@@ -70,7 +77,7 @@ bool InputSizes::are_same_extent(std::size_t a, std::size_t b) const {
 }
 
 void InputSizes::find_varying() {
-  for (std::size_t p = 0; p < input_.size() && varying_.size() < kMaxVarying; ++p) {
+  for (std::size_t p = 0; p < shapes_end_ && varying_.size() < kMaxVarying; ++p) {
     const bool varies = std::any_of(known_.begin(), known_.end(),
                                     [&](std::size_t k) { return program_.inputs[k][p] != input_[p]; });
     const bool is_new = std::none_of(varying_.begin(), varying_.end(), [&](std::size_t q) { return are_same_extent(p, q); });
@@ -102,7 +109,7 @@ std::optional<bool> InputSizes::has_node(const Node& node) const {
 
 void InputSizes::add_growths(std::vector<int> exponents) {
   if (exponents.size() == varying_.size()) {
-    growths_.push_back({std::move(exponents), 1, std::nullopt});
+    growths_.push_back({std::move(exponents), 1, std::nullopt, std::nullopt});
     return;
   }
   const int left = kMaxDegree - degree(exponents);
@@ -118,11 +125,18 @@ std::int64_t InputSizes::padded(std::int64_t extent, const Growth& growth, std::
   return stays ? extent : align_up(extent, growth.padding);
 }
 
+// What an extent's first power counts as.
+std::int64_t InputSizes::first_power(const Extents& extents, const Growth& growth, std::size_t v) const {
+  if (growth.piece && varying_[v] == kLength) return -extents[*growth.piece];
+  if (growth.piece && varying_[v] == kBatch) return 1;
+  return padded(extents[varying_[v]], growth, v);
+}
+
 double InputSizes::product(const Extents& extents, const Growth& growth) const {
   double product = 1;
   for (std::size_t v = 0; v < varying_.size(); ++v) {
     const std::int64_t extent = extents[varying_[v]];
-    if (growth.exponents[v] >= 1) product *= static_cast<double>(padded(extent, growth, v));
+    if (growth.exponents[v] >= 1) product *= static_cast<double>(first_power(extents, growth, v));
     if (growth.exponents[v] >= 2) product *= static_cast<double>(extent);
   }
   return product;
@@ -134,7 +148,7 @@ bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
     if (growth.exponents[v] < 2) continue;
     for (const std::size_t k : known_) {
       const std::int64_t extent = program_.inputs[k][varying_[v]];
-      if (odd_part(extent) < kTellingOdd || odd_part(padded(extent, growth, v)) < kTellingOdd) return false;
+      if (odd_part(extent) < kTellingOdd || odd_part(first_power(program_.inputs[k], growth, v)) < kTellingOdd) return false;
     }
   }
   return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
@@ -156,12 +170,12 @@ void InputSizes::judge_plainness() {
 }
 
 bool InputSizes::is_plain(std::uint32_t size_class) const {
-  return divides(size_class, {std::vector<int>(varying_.size(), 1), 1, std::nullopt});
+  return divides(size_class, {std::vector<int>(varying_.size(), 1), 1, std::nullopt, std::nullopt});
 }
 
 // An extent that divides no size is easily padded to one that divides many.
 bool InputSizes::is_by_chance(const Growth& growth) const {
-  if (growth.padding == 1 || are_most_plain_) return false;
+  if (are_most_plain_) return false;
   return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
     std::int64_t odd = 1;
     for (std::size_t v = 0; v < varying_.size(); ++v) {
@@ -194,14 +208,52 @@ Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const 
   return high - low <= kSameFactor * high ? size : Bytes{};
 }
 
-// The growth with the least padding that leaves no remainder. Kernels pad the length, and seldom the batch, too.
-std::optional<InputSizes::Growth> InputSizes::divisor(std::uint32_t size_class, const std::vector<int>& exponents) const {
+// What leaves no remainder with these powers: the extents themselves, pieces of them, or the extents with the least padding.
+// A whole number of pieces may be the whole length, and the other way round.
+std::vector<InputSizes::Growth> InputSizes::divisors(std::uint32_t size_class, const std::vector<int>& exponents) const {
+  std::vector<Growth> found;
+  const Growth plain{exponents, 1, std::nullopt, std::nullopt};
+  if (divides(size_class, plain)) found.push_back(plain);
+  for (std::size_t p = shapes_end_; p < input_.size() && is_of_tokens(exponents); ++p) {
+    const Growth piece{exponents, 1, std::nullopt, p};
+    if (divides(size_class, piece)) found.push_back(piece);
+  }
+  std::stable_sort(found.begin(), found.end(), [this](const Growth& a, const Growth& b) { return least_odd_part(a) > least_odd_part(b); });
+  if (!found.empty()) return found;
+  const std::optional<Growth> padded = padded_divisor(size_class, exponents);
+  if (padded && !is_by_chance(*padded)) found.push_back(*padded);
+  return found;
+}
+
+// The larger it is, the less likely a growth divides by chance.
+std::int64_t InputSizes::least_odd_part(const Growth& growth) const {
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (std::size_t v = 0; v < varying_.size(); ++v) {
+    if (growth.exponents[v] == 0 || (growth.piece && varying_[v] == kBatch)) continue;
+    for (const std::size_t k : known_) least = std::min(least, odd_part(first_power(program_.inputs[k], growth, v)));
+  }
+  return least;
+}
+
+// So much of something for each token of each sequence.
+bool InputSizes::is_of_tokens(const std::vector<int>& exponents) const {
+  bool has_length = false;
+  for (std::size_t v = 0; v < varying_.size(); ++v) {
+    const bool is_token = varying_[v] == kBatch || varying_[v] == kLength;
+    if (exponents[v] != (is_token ? 1 : 0)) return false;
+    has_length = has_length || varying_[v] == kLength;
+  }
+  return has_length;
+}
+
+// Kernels pad the length, and seldom the batch, too.
+std::optional<InputSizes::Growth> InputSizes::padded_divisor(std::uint32_t size_class, const std::vector<int>& exponents) const {
   for (const std::int64_t padding : kPaddings) {
-    for (std::size_t v = exponents.size(); padding > 1 && v-- > 0;) {
-      const Growth one{exponents, padding, v};
+    for (std::size_t v = exponents.size(); v-- > 0;) {
+      const Growth one{exponents, padding, v, std::nullopt};
       if (exponents[v] > 0 && divides(size_class, one)) return one;
     }
-    const Growth every{exponents, padding, std::nullopt};
+    const Growth every{exponents, padding, std::nullopt, std::nullopt};
     if (divides(size_class, every)) return every;
   }
   return std::nullopt;
@@ -212,27 +264,25 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   for (const std::size_t k : known_) {
     if (program_.inputs[k] == input_ && sizes[k].value != 0) return {{sizes[k]}, true};
   }
-  std::vector<Growth> divisors;
+  std::vector<Growth> fitting;
   std::vector<Growth> others;
   for (const Growth& growth : growths_) {
-    const std::optional<Growth> found = divisor(size_class, growth.exponents);
-    if (!found || is_by_chance(*found)) {
-      others.push_back(growth);
-    } else {
-      divisors.push_back(*found);
-    }
+    const std::vector<Growth> found = divisors(size_class, growth.exponents);
+    if (found.empty()) others.push_back(growth);
+    fitting.insert(fitting.end(), found.begin(), found.end());
   }
   // A square that divides the size is no chance either.
-  std::stable_partition(divisors.begin(), divisors.end(), [](const Growth& growth) {
+  std::stable_partition(fitting.begin(), fitting.end(), [](const Growth& growth) {
     return std::find(growth.exponents.begin(), growth.exponents.end(), kMaxPower) != growth.exponents.end();
   });
-  const std::vector<bool> needed = needed_extents(divisors);
+  const std::vector<bool> needed = needed_extents(fitting);
   Candidates result;
   const auto samples = std::count_if(known_.begin(), known_.end(), [&](std::size_t k) { return sizes[k].value != 0; });
   result.proven = samples >= 2 || std::find(needed.begin(), needed.end(), true) != needed.end();
-  result.sizes = stairs(size_class);
-  divisors.insert(divisors.end(), others.begin(), others.end());
-  for (const Growth& growth : divisors) {
+  const bool is_of_piece = std::any_of(fitting.begin(), fitting.end(), [](const Growth& growth) { return growth.piece.has_value(); });
+  if (!is_of_piece) result.sizes = stairs(size_class);
+  fitting.insert(fitting.end(), others.begin(), others.end());
+  for (const Growth& growth : fitting) {
     bool has_needed = true;
     for (std::size_t v = 0; v < needed.size(); ++v) has_needed = has_needed && (!needed[v] || growth.exponents[v] > 0);
     const Bytes size = has_needed ? size_by(size_class, growth) : Bytes{};
@@ -256,12 +306,12 @@ std::vector<Bytes> InputSizes::stairs(std::uint32_t size_class) const {
   return sizes_on_stairs(samples, elements(input_));
 }
 
-std::vector<bool> InputSizes::needed_extents(const std::vector<Growth>& divisors) const {
+std::vector<bool> InputSizes::needed_extents(const std::vector<Growth>& fitting) const {
   std::vector<bool> needed(varying_.size());
-  for (const Growth& growth : divisors) {
+  for (const Growth& growth : fitting) {
     for (std::size_t v = 0; v < varying_.size(); ++v) {
       const bool tells = std::any_of(known_.begin(), known_.end(), [&](std::size_t k) {
-        return odd_part(padded(program_.inputs[k][varying_[v]], growth, v)) >= kTellingOdd;
+        return odd_part(first_power(program_.inputs[k], growth, v)) >= kTellingOdd;
       });
       if (growth.exponents[v] > 0 && tells) needed[v] = true;
     }

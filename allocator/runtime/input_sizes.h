@@ -11,7 +11,8 @@
 namespace ebbtide {
 
 // A tensor's size is mostly c * batch^i * length^j. Which i and j, the observed shapes tell: one shape leaves several
-// possible, a second one, with another batch and another length, hardly ever more than one.
+// possible, a second one, with another batch and another length, hardly ever more than one. Where an input is run in pieces,
+// most tensors have a piece's tokens in place of batch x length: see Extents.
 //
 // Belongs to one round; the program must outlive it. Not thread-safe.
 // Cost: linear in the shapes that were observed, for each class asked for.
@@ -45,6 +46,7 @@ class InputSizes {
     std::vector<int> exponents;  // one for each of varying_
     std::int64_t padding = 1;    // long extents are rounded up to a multiple of it; of a square, one of the two
     std::optional<std::size_t> padded;  // the only one of varying_ that is; none: every one
+    std::optional<std::size_t> piece;   // position of what stands for batch x length
   };
 
   bool are_same_extent(std::size_t a, std::size_t b) const;
@@ -55,16 +57,21 @@ class InputSizes {
   void add_growths(std::vector<int> exponents);
   int likelihood(const Growth& growth) const;
   static std::int64_t padded(std::int64_t extent, const Growth& growth, std::size_t v);
+  std::int64_t first_power(const Extents& extents, const Growth& growth, std::size_t v) const;
   double product(const Extents& extents, const Growth& growth) const;
-  std::optional<Growth> divisor(std::uint32_t size_class, const std::vector<int>& exponents) const;
+  std::vector<Growth> divisors(std::uint32_t size_class, const std::vector<int>& exponents) const;
+  bool is_of_tokens(const std::vector<int>& exponents) const;
+  std::int64_t least_odd_part(const Growth& growth) const;
+  std::optional<Growth> padded_divisor(std::uint32_t size_class, const std::vector<int>& exponents) const;
   bool divides(std::uint32_t size_class, const Growth& growth) const;
   bool is_by_chance(const Growth& growth) const;
-  std::vector<bool> needed_extents(const std::vector<Growth>& divisors) const;
+  std::vector<bool> needed_extents(const std::vector<Growth>& fitting) const;
   Bytes size_by(std::uint32_t size_class, const Growth& growth) const;
   std::vector<Bytes> stairs(std::uint32_t size_class) const;
 
   const Program& program_;
   const Extents& input_;
+  std::size_t shapes_end_ = 0;        // extents before it are of tensors, those from there on of pieces
   std::vector<std::size_t> related_;  // of these, shapes that share as many of the varying extents as any, and at least one
   std::vector<std::size_t> known_;    // shapes whose inputs have as many extents as this one
   std::vector<std::size_t> varying_;  // positions of extents that differ between inputs, each kind once

@@ -38,7 +38,8 @@ struct RoundKinds {
 inline constexpr Tick kAlive{std::numeric_limits<std::int32_t>::max()};
 
 // The shapes of the tensors that a root module's forward was called with, one after the other: for input_ids of
-// batch x length, these two. Empty where nobody told.
+// batch x length, these two. Empty where nobody told. Behind them, negative, the tokens of the pieces that such an input is
+// cut into: -p stands for tensors that have p where others have batch x length (the first two extents).
 using Extents = std::vector<std::int64_t>;
 
 struct Request {

@@ -16,6 +16,8 @@ constexpr int kMaxDoubts = 8;             // a round
 constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
 constexpr std::int64_t kLostPart = 16;   // of the plan's height
 constexpr int kStrays = 8;                // requests: one large one more is no other program
+constexpr Bytes kSmallestWorkspace = kMiB;  // to find out whom a request is for takes some microseconds
+constexpr Bytes kLargestWorkspace{128 * kMiB.value};
 constexpr int kHopeless = 64;             // requests of a trial that were not recognised, more than those that were
 
 }  // namespace
@@ -159,9 +161,14 @@ Placing RoundServer::recognise(Bytes size) {
 }
 
 Placing RoundServer::unplanned(Bytes size) const {
+  if (stays_for_good(size)) return {};
   if (may_grow_) return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, {}, {}};
   const auto gap = arena_.lowest_gap(size, alignment_, {});
   return gap ? Placing{Placing::Kind::kGap, *gap, {}, -1, {}, {}} : Placing{};
+}
+
+bool RoundServer::stays_for_good(Bytes size) const {
+  return is_for_workspace_ != nullptr && size >= kSmallestWorkspace && size <= kLargestWorkspace && is_for_workspace_();
 }
 
 bool RoundServer::was_outlived(const Round& round) const {
@@ -195,17 +202,23 @@ std::vector<BlockTable::Range> RoundServer::places_still_needed() const {
 }
 
 Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
+  if (cause == Divergence::kUnexpected && stays_for_good(size)) return {};
   ++deviations_;
   // An optimizer's first step creates its state: permanent tensors must not settle in the arena.
   if (program_->kind == RoundKind::kOptimizer) return {};
   if (++gap_searches_ <= kMaxGapSearches) {
-    if (const auto gap = arena_.lowest_gap(size, alignment_, places_still_needed())) {
+    // A little above the plan costs less than a round of a form without one.
+    const Bytes above = astray_ + size;
+    const bool may_stand_above = may_grow_ && above.value <= height_.value / kLostPart;
+    const Bytes top = may_stand_above ? arena_.limit() : arena_.extent();
+    if (const auto gap = arena_.lowest_gap_below(top, size, alignment_, places_still_needed())) {
+      if (*gap + size > Offset{arena_.extent().value}) astray_ = above;
       return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
     }
   }
   if (!may_grow_ && (cause != Divergence::kUnexpected || !is_lost(size))) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
   follow_nothing();
-  return {Placing::Kind::kGap, unplanned(size).offset, {}, -1, cause, holder};
+  return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, cause, holder};
 }
 
 // What goes upstream stands beside the arena, for good: where that becomes much and no better plan will be made, or it is

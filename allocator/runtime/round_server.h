@@ -51,9 +51,10 @@ constexpr Placement placement_of(Placing::Kind kind) {
 // adaptor) is laid side by side.
 class RoundServer {
  public:
-  // `inline_steps`: the work of improving a plan that is made inline.
-  RoundServer(Arena& arena, Bytes alignment, Bytes smallest, std::int64_t inline_steps)
-      : arena_(arena), alignment_(alignment), smallest_(smallest), inline_steps_(inline_steps) {}
+  // `inline_steps`: the work of improving a plan that is made inline. `is_for_workspace`: as in EngineOptions, or null.
+  RoundServer(Arena& arena, Bytes alignment, Bytes smallest, std::int64_t inline_steps, bool (*is_for_workspace)())
+      : arena_(arena), alignment_(alignment), smallest_(smallest), inline_steps_(inline_steps),
+        is_for_workspace_(is_for_workspace) {}
 
   // Begins a round of this kind with these residents. Follows nothing if no program fits. On trial a request is only
   // recognised: what would be planned has no place, no plan is made inline, and a round that is nothing like its
@@ -131,6 +132,7 @@ class RoundServer {
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
   [[gnu::cold]] Placing recognise(Bytes size);
   [[gnu::cold]] Placing unplanned(Bytes size) const;
+  [[gnu::cold]] bool stays_for_good(Bytes size) const;
   [[gnu::cold]] Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   [[gnu::cold]] bool is_lost(Bytes size);
   [[gnu::cold]] bool is_guesswork() const;
@@ -170,6 +172,7 @@ class RoundServer {
   Bytes alignment_;
   Bytes smallest_;  // no request is smaller
   std::int64_t inline_steps_;
+  bool (*is_for_workspace_)();
   std::shared_ptr<const ProgramBook> book_;
   const Program* program_ = nullptr;
   Matcher matcher_;

@@ -14,7 +14,7 @@ namespace ebbtide::dryrun {
 // median, kthvalue) goes over the rows digit by digit: long rows from device memory by 8 bits, others by 2 bits, with
 // a block of threads for each, all of which wait for each other after each digit. Counts and searches take an element
 // at a time, sums along a dimension (cumsum) a stretch of a row or a row of columns, searches again for each half that the multiprocessor's own cache does not have.
-//
+
 // Bytes that move where keys of so many bits, `key` bytes long and with something beside each, are sorted.
 double sort_bytes(double elements, double key, double beside, double bits);
 

@@ -20,7 +20,7 @@ class Status(enum.IntEnum):
     SYSTEM = 10
 
 
-MAX_EXTENTS = 8  # of a mark's input
+MAX_EXTENTS = 16  # of a mark's input, pieces included
 
 
 class Mark(enum.IntEnum):

@@ -24,7 +24,8 @@ from torch.optim.optimizer import (
 from ._abi import MAX_EXTENTS, Mark
 
 SendMark = Callable[[int, int, list[int]], object]
-Form = Callable[[list[int]], int]  # extents of the input -> a number below 2^16
+TellForm = Callable[[list[int]], tuple[int, list[int]]]  # extents of the input -> a number below 2^16, tokens of pieces
+_MAX_SHAPES = 8  # extents of tensors; behind them there is room for pieces
 
 
 class _Thread(threading.local):
@@ -33,7 +34,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _enabled = False
-_form: Form | None = None
+_form: TellForm | None = None
 
 
 def _in_backward() -> bool:
@@ -56,7 +57,7 @@ def _extents(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
     extents: list[int] = []
     for tensor in _tensors((*args, kwargs)):
         shape = tensor.shape
-        if len(extents) + len(shape) > MAX_EXTENTS:
+        if len(extents) + len(shape) > _MAX_SHAPES:
             break
         # A symbolic extent would be specialised if it were read.
         if any(type(extent) is not int for extent in shape):
@@ -79,7 +80,8 @@ def _wrap_module_call(original: Callable[..., Any], mark: SendMark) -> Any:
             if _enabled and not _in_backward():
                 kind = Mark.FORWARD if is_grad_enabled() else Mark.INFERENCE
                 extents = _extents(args, kwargs)
-                form = _form(extents) if _form is not None else 0
+                form, pieces = _form(extents) if _form is not None else (0, [])
+                extents += [-tokens for tokens in pieces[: MAX_EXTENTS - len(extents)]]
                 mark(kind, form << 48 | id(self), extents)
             return original(self, *args, **kwargs)
         finally:
@@ -107,10 +109,12 @@ def install(mark: SendMark) -> None:
     _enabled = True
 
 
-def set_form(form: Form) -> None:
-    """Have `form` tell of each forward, from its input, what decides beforehand how many tensors it makes.
+def set_form(form: TellForm) -> None:
+    """Have `form` tell of each forward, from its input, what decides beforehand how many tensors it makes, and how
+    many tokens the pieces have that it is run in.
 
-    Rounds of different forms are different programs to the planner; 0: nothing is known. See ebbtide_mark.
+    Rounds of different forms are different programs to the planner; 0: nothing is known. See ebbtide_mark and
+    ebbtide_mark_input.
     """
     global _form
     _form = form

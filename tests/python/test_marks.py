@@ -62,9 +62,17 @@ CASES = {
         assert [source for _, source in marks] == [id(broken), id(broken), id(net)], marks
     """,
     "a form stands above the source's address": """
-        _marks.set_form(lambda extents: extents[0])
+        _marks.set_form(lambda extents: (extents[0], [7, 5]))
         net(x)
         assert marks == [("FORWARD", len(x) << 48 | id(net))], marks
+    """,
+    "the tokens of pieces stand behind the shapes": """
+        _marks.set_form(lambda extents: (1, [7, 5]))
+        net(x)
+        assert shapes == [[2, 4, -7, -5]], shapes
+        _marks.set_form(lambda extents: (1, list(range(1, 100))))
+        net(x)
+        assert len(shapes[1]) == 16 and shapes[1][:3] == [2, 4, -1], shapes
     """,
     "an optimizer is marked on both sides": """
         optimizer = torch.optim.AdamW(net.parameters())

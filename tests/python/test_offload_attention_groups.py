@@ -12,7 +12,7 @@ from ebbtide._offload import _attention_groups
 from ebbtide._offload._attention_call import AttentionCall, FusedCall
 from ebbtide._offload._attention_choice import fused_for
 from ebbtide._offload._attention_fused import FusedAttention
-from ebbtide._offload._attention_groups import head_groups
+from ebbtide._offload._attention_groups import calls_of, head_groups
 from ebbtide._offload._attention_kernel import CudnnKernel, FlashKernel, FusedResult
 from ebbtide._offload._store import KeepStore
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -35,7 +35,7 @@ def operators():
         ((16, 16, 1025, 80), 16, 1),  # and not all but one
         ((1, 32, 65536, 128), 8, 8),
         ((1, 32, 65537, 128), 8, 32),  # three heads fit, four share one of k: single ones
-        ((1, 32, 20000, 128), 8, 3),  # 3, 3 and 2 of k
+        ((1, 32, 20000, 128), 8, 4),  # 8 heads are wanted, of the 13 that there is work for
         ((1, 32, 1 << 20, 128), 8, 32),
         ((1, 12, 1 << 20, 128), 12, 12),
         ((2, 28, 65536, 128), 4, 28),  # 7 heads of q for one of k
@@ -54,7 +54,13 @@ def test_head_groups_cover_every_head_once(shape, kv_heads, calls):
         k_heads += served
     assert q_heads == list(range(shape[1]))
     assert k_heads == list(range(kv_heads))
-    assert found == calls
+    assert found == calls == calls_of(shape[0], shape[2], (shape[1], kv_heads))
+
+
+def test_lengths_between_two_powers_of_two_have_the_same_calls():
+    for heads in ((32, 8), (28, 4), (12, 12), None):
+        for tokens in (20000, 24002, 32768):
+            assert calls_of(1, tokens, heads) == calls_of(2, tokens // 2, heads) == calls_of(1, 32768, heads)
 
 
 @pytest.mark.parametrize("tokens", [8192, 20000, 30000, 65536, 65537, 131072, 1 << 20])
@@ -90,8 +96,8 @@ def test_gradients_lie_in_the_memory_of_q_k_v(operators, name, is_causal, monkey
 
 
 def test_groups_are_alike():
-    sizes = [of_k.stop - of_k.start for _, of_k in head_groups((16, 34, 1025, 80), 34)]  # 15 would be enough work
-    assert sizes == [12, 12, 10]
+    sizes = [of_k.stop - of_k.start for _, of_k in head_groups((16, 34, 1025, 80), 34)]  # 8 are wanted
+    assert sizes == [7, 7, 7, 7, 6]
 
 
 def test_one_call_for_all_heads_leaves_q_k_v_alone(operators):

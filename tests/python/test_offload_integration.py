@@ -206,18 +206,24 @@ def test_the_form_that_a_mark_tells_is_the_number_of_pieces_that_run(mini_sequen
     forms = {}
     for tokens, batches in ((29, 2), (30, 2), (41, 1), (29, 2)):
         runs.update(layer=0, head=0)
-        told = state.form(batches, tokens)
-        forms[tokens, batches] = registry.form([batches, tokens, batches, tokens])
+        of_layers, of_head = state.forms(batches, tokens)
+        forms[tokens, batches], pieces = registry.form([batches, tokens, batches, tokens])
         loss = model(**batch(tokens=tokens, batches=batches)).loss
-        layer_pieces, swapped, head_pieces = told
+        layer_pieces, swapped, *_ = of_layers.counts
+        (head_pieces,) = of_head.counts
+        assert pieces == [*of_layers.pieces, *of_head.pieces]
+        for form in (of_layers, of_head):  # all of one length, but for the last
+            first, last = form.pieces
+            assert (form.counts[0] - 1) * first + last == batches * tokens
         # The head is asked once more, for an empty sequence.
         assert (layer_pieces, head_pieces) == (runs["layer"], runs["head"] - 1)
         assert swapped == round(layer_pieces / 2 + 0.01) or mini_sequence is None
         loss.backward()
-    assert (forms[29, 2] == forms[30, 2]) is (state.form(2, 29) == state.form(2, 30))
+    counts = [[form.counts for form in state.forms(2, tokens)] for tokens in (29, 30)]
+    assert (forms[29, 2] == forms[30, 2]) is (counts[0] == counts[1])
     assert all(0 < form < 1 << 16 for form in forms.values())
     ebbtide.offload(model, off=True)
-    assert registry.form([2, 29]) == 0 or registry.models()
+    assert registry.form([2, 29]) == (0, []) or registry.models()
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])

@@ -13,7 +13,7 @@ import offload_models as om
 from ebbtide._offload._layer import wrap_layers
 from ebbtide._offload._layer_record import LayerRecord
 from ebbtide._offload._options import Options
-from ebbtide._offload._pieces import Policy
+from ebbtide._offload._pieces import Form, Policy
 from ebbtide._offload._store import KeepStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -263,7 +263,7 @@ def test_a_call_without_tokens_is_the_layers_own():
     empty = torch.zeros(1, 0, 6, requires_grad=True)
     model(empty).sum().backward()
     assert empty.grad.shape == (1, 0, 6)
-    assert cuts.form(1, 0) == ()
+    assert cuts.form(1, 0) == Form()
     cuts.undo()
 
 

@@ -11,6 +11,8 @@ summed here, as both kernels are taken to sum them: one of each head of q in the
 dryrun/cudnn/attention_graph.h.) Two of four heads in a call would be rounded once more.
 
 A plan of cuDNN's is made on the host for each number of heads (its kernel is the same for any): there are at most two.
+How many heads are wanted is a power of two: steps with as many groups are planned as one, and lengths that vary bring few
+such numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +20,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 _LEAST_WORK = 1 << 18  # batch x heads x tokens: some ten blocks of 128 tokens for each multiprocessor
+
+
+def calls_of(batch: int, tokens: int, heads: tuple[int, int] | None) -> int:
+    """What tells how many groups there are, with so many heads of q, and of k and v. None: not known."""
+    if heads is None:
+        return _wanted(batch * tokens)
+    return sum(len(of_q) for of_q, _ in head_groups((batch, heads[0], tokens, 0), heads[1]))
+
+
+def _wanted(tokens: int) -> int:
+    """Heads of q in one call, where there are so many tokens of each."""
+    return 1 << max(1, _LEAST_WORK // tokens).bit_length() - 1
 
 
 def head_groups(q_shape: Sequence[int], kv_heads: int) -> Iterator[tuple[list[slice], slice]]:
@@ -30,7 +44,7 @@ def head_groups(q_shape: Sequence[int], kv_heads: int) -> Iterator[tuple[list[sl
     if batch * heads * tokens <= 2 * _LEAST_WORK:
         yield [slice(0, heads)], slice(0, kv_heads)
         return
-    wanted = max(1, _LEAST_WORK // (batch * tokens))  # heads of q in one call
+    wanted = _wanted(batch * tokens)
     if wanted < share:
         for kv_head in range(kv_heads):
             served = range(kv_head * share, (kv_head + 1) * share)

@@ -15,6 +15,7 @@ from ._head_run import HeadRun
 from ._options import Options
 from ._pickling import Unpickled, former_attribute
 from ._piece_size import head_piece
+from ._pieces import Form, cut
 from ._spare import Spare
 
 _WHOLE_LOGITS = (
@@ -96,12 +97,12 @@ class HeadCut(Unpickled):
         self.calls += 1
         return output
 
-    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """How many pieces an input of this shape is cut into."""
+    def form(self, batch: int, tokens: int) -> Form:
+        """How an input of this shape is run."""
         weight = self.model.get_output_embeddings().weight
         words, width = weight.shape
         piece = self.piece(batch * tokens, words, width, weight.element_size(), weight.device)
-        return (-(-batch * tokens // piece),)
+        return Form.of(cut(batch * tokens, piece))
 
     def piece(self, tokens: int, words: int, width: int, itemsize: int, device: torch.device) -> int:
         """Tokens of a piece of so many."""

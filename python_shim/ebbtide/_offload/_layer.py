@@ -15,6 +15,7 @@ from ._layer_function import measure_references
 from ._layer_shared import Policies, Shared
 from ._layer_tally import Tally
 from ._options import Options
+from ._pieces import Form
 from ._spare import Spare
 from ._store import Store
 
@@ -41,9 +42,9 @@ class LayerCuts:
         """One for each layer, in order; they go on counting."""
         return [layer.tally for layer in self._layers]
 
-    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """How many pieces an input of this shape is cut into, and how many of them are swapped."""
-        return self._layers[0].form(batch, tokens) if self._layers else ()
+    def form(self, batch: int, tokens: int) -> Form:
+        """How an input of this shape is run."""
+        return self._layers[0].form(batch, tokens) if self._layers else Form()
 
     def treat_whole(self, name: str, reason: str) -> None:
         """Do not cut the layer of this name any more. EbbtideError under options.strict."""

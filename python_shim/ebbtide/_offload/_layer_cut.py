@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .._errors import EbbtideError
+from ._attention_groups import calls_of
 from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
@@ -17,7 +18,7 @@ from ._layer_ambient import Parameters, generator_of
 from ._layer_arguments import NO_BATCH, CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
 from ._layer_forward import run_forward
-from ._layer_find import learns, takes_packed, width_of
+from ._layer_find import heads_of, learns, takes_packed, width_of
 from ._layer_function import LayerFunction
 from ._layer_products import UnneededProducts
 from ._layer_record import LayerRecord, Piece, Stores
@@ -29,7 +30,7 @@ from ._native_saving import Externals
 from ._options import SAVE
 from ._pickling import Unpickled, former_attribute
 from ._piece_size import spare_of_a_piece
-from ._pieces import Policy, Span, choose_policies
+from ._pieces import Form, Policy, Span, choose_policies
 from ._store import KeepStore
 
 _BEFORE_TENSORS = 8  # as large as the layer's input: what the graphs of all before parts save, norms in float32 included
@@ -43,6 +44,7 @@ class CutLayer(Unpickled):
         self.tally = Tally(name)
         self._budget = LayerBudget(layer, index, shared.options)
         self._input = width_of(layer)  # until one is seen
+        self._heads = heads_of(layer)
         self._is_whole_untrained = False
         self._own = layer.forward
         self._replaced = layer.__dict__.get("forward")  # another wrapper's, put back by take_out()
@@ -60,15 +62,17 @@ class CutLayer(Unpickled):
     def stand_in(self) -> Any:
         return former_attribute(self._layer, "forward", self._replaced)
 
-    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """Pieces of an input of this shape, and how many are swapped."""
+    def form(self, batch: int, tokens: int) -> Form:
+        """How an input of this shape is run."""
         if self.tally.whole_because is not None or batch * tokens == 0:
-            return ()
+            return Form()
         width, dtype = self._input
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
-        spans = self._budget.spans(x, self._shared.spare.bytes_on(self._home))
-        policies = self._policies(spans)
-        return len(spans), sum(policy is Policy.SWAP for policy in policies)
+        spare = self._shared.spare.bytes_on(self._home)
+        spans = self._budget.spans(x, spare)
+        swapped = sum(policy is Policy.SWAP for policy in self._policies(spans))
+        groups = calls_of(batch, tokens, self._heads)
+        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, sequences=batch)
 
     @property
     def _home(self) -> torch.device:
@@ -171,9 +175,7 @@ class CutLayer(Unpickled):
         if swaps_first:
             place.reserve(live + share.expected)
         record = self._record(call, x, spans, place, share)
-        # Who says how long pieces are wants no more memory than these need.
-        is_roomy = _BEFORE_TENSORS * x.nbytes <= spare_of_a_piece(spare, x.nbytes)
-        record.keeps_before = is_roomy and self._shared.options.mini_sequence is None
+        record.keeps_before = self._is_roomy(x, spare)
         self._link(record)
         place.store.layer_ended()
         result = LayerFunction.apply(record, x, *record.parameters.originals)
@@ -189,6 +191,13 @@ class CutLayer(Unpickled):
         if place.later(self._index, self._shared.layers) == 1 and not self._is_quick:
             place.store.layer_ended()
         return result
+
+    def _is_roomy(self, x: torch.Tensor, spare_bytes: int) -> bool:
+        """Whether there is room for what all pieces' parts before attention save."""
+        # Who says how long pieces are wants no more memory than these need.
+        if self._shared.options.mini_sequence is not None:
+            return False
+        return _BEFORE_TENSORS * x.nbytes <= spare_of_a_piece(spare_bytes, x.nbytes)
 
     @property
     def _is_quick(self) -> bool:

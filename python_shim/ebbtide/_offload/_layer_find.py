@@ -50,5 +50,15 @@ def width_of(layer: torch.nn.Module) -> tuple[int, torch.dtype]:
     return vectors[-1] if vectors else (0, torch.float32)
 
 
+def heads_of(layer: torch.nn.Module) -> tuple[int, int] | None:
+    """Heads of q, and of k and v, as its configuration says; None where it has none that does."""
+    for module in layer.modules():
+        heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
+        if isinstance(heads, int) and heads > 0:
+            of_k = getattr(module.config, "num_key_value_heads", None) or heads
+            return (heads, of_k) if isinstance(of_k, int) and heads % of_k == 0 else None
+    return None
+
+
 def weight_bytes(layer: torch.nn.Module) -> int:
     return sum(parameter.nbytes for parameter in layer.parameters())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ._head import HeadCut
 from ._layer import LayerCuts, wrap_layers
 from ._offload_stats import OffloadStats
 from ._options import AUTO, Options
+from ._pieces import Form
 from ._registry import registry
 from ._spare import Spare
 from ._pickling import Unpickled
@@ -125,10 +125,9 @@ class Offloaded(Unpickled):
         self.number = registry.add(self)
         at_exit.register()
 
-    def form(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """What decides, beside sizes, which tensors a step makes for an input of this shape."""
-        cuts = (cut for cut in (self.layers, self.head) if cut is not None)
-        return tuple(itertools.chain.from_iterable(cut.form(batch, tokens) for cut in cuts))
+    def forms(self, batch: int, tokens: int) -> list[Form]:
+        """How its parts run an input of this shape."""
+        return [cut.form(batch, tokens) for cut in (self.layers, self.head) if cut is not None]
 
     def undo(self) -> None:
         self._retire()

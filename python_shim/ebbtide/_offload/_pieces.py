@@ -38,6 +38,18 @@ class Span(NamedTuple):
         return tensor.narrow(dim, self.begin, self.end - self.begin)
 
 
+class Form(NamedTuple):
+    """How one part of a model runs an input, as far as it is known beforehand: a program of its own to the planner."""
+
+    counts: tuple[int, ...] = ()  # what decides how many tensors there are; empty: nothing is known, or it is not cut
+    pieces: tuple[int, ...] = ()  # tokens of all pieces but the last, and of the last: sizes follow from them
+
+    @classmethod
+    def of(cls, spans: Sequence[Span], *others: int, sequences: int = 1) -> Form:
+        """`others` count beside the number of pieces. A span is one of `sequences` at once."""
+        return cls((len(spans), *others), (sequences * spans[0].tokens, sequences * spans[-1].tokens))
+
+
 def cut(tokens: int, piece: int) -> tuple[Span, ...]:
     """Spans of `piece` tokens that cover [0, tokens); the last may be shorter."""
     return tuple(Span(begin, min(begin + piece, tokens)) for begin in range(0, tokens, piece))

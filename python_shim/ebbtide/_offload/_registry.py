@@ -54,14 +54,15 @@ class Registry:
             self._models.discard(model)
             self._past.append(stats)
 
-    def form(self, extents: list[int]) -> int:
+    def form(self, extents: list[int]) -> tuple[int, list[int]]:
         """Of the program of a step whose first input is batch x tokens: see _marks.set_form()."""
         models = self.models()
         if not models or len(extents) < 2 or not all(extents[:2]):
-            return 0
+            return 0, []
         batch, tokens = extents[:2]
-        pieces = [model.form(batch, tokens) for model in models]
-        return zlib.crc32(repr(pieces).encode()) & 0xFFFF or 1
+        forms = [form for model in models for form in model.forms(batch, tokens)]
+        number = zlib.crc32(repr([form.counts for form in forms]).encode()) & 0xFFFF or 1
+        return number, [piece for form in forms for piece in form.pieces]
 
     def past(self) -> list[OffloadStats]:
         with self._lock:

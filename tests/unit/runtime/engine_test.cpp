@@ -206,7 +206,7 @@ TEST(Engine, AFormThatWasSeenIsPlanned) {
   expect_no_fault(adaptor);
 }
 
-// A library's workspace: made in the first round, of a form, so it lies in the arena; alive for good, and no resident.
+// What is made in the first round, of a form, lies in the arena; alive for good, it is no resident.
 TEST(Engine, WhatStaysInTheArenaForGoodIsNoReasonToLearnARoundAgain) {
   SimulatedAdaptor adaptor;
   run_in_pieces(adaptor, 4, 1);
@@ -221,6 +221,44 @@ TEST(Engine, WhatStaysInTheArenaForGoodIsNoReasonToLearnARoundAgain) {
   const std::int64_t settled = learnt_after(3);
   EXPECT_LE(settled, 3);
   EXPECT_EQ(learnt_after(8), settled);
+  expect_no_fault(adaptor);
+}
+
+TEST(Engine, WhatAFormsFirstRoundTookBeyondItsPlanIsGivenBack) {
+  SimulatedAdaptor adaptor;
+  const Bytes unit{16 * kMiB.value};
+  adaptor.engine().mark(MarkKind::kForward, std::uint64_t{3} << 48 | 0x7f00);
+  const TensorId early = adaptor.allocate(Bytes{10 * unit.value});
+  const TensorId stays = adaptor.allocate(unit);
+  adaptor.free(early);
+  const TensorId late = adaptor.allocate(Bytes{11 * unit.value});  // larger than the gap
+  EXPECT_GE(adaptor.range().extent(), Bytes{22 * unit.value});
+  free_all(adaptor, {stays, late});
+  adaptor.engine().mark(MarkKind::kOptimizer, 9);
+  EXPECT_EQ(adaptor.range().extent(), Bytes{12 * unit.value});
+  expect_no_fault(adaptor);
+}
+
+// In the arena it would lie in the way of every plan.
+TEST(Engine, WhatALibraryKeepsForGoodGoesUpstream) {
+  static bool is_workspace = false;
+  static int asked = 0;
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.engine.is_for_workspace = [] { return ++asked, is_workspace; };
+  SimulatedAdaptor adaptor(options);
+  const auto went_upstream = [&](Bytes size, bool is_for_workspace) {
+    const std::int64_t before = adaptor.engine().snapshot().counters.unplanned.requests;
+    is_workspace = is_for_workspace;
+    adaptor.allocate(size);
+    return adaptor.engine().snapshot().counters.unplanned.requests - before == 1;
+  };
+  adaptor.engine().mark(MarkKind::kForward, std::uint64_t{3} << 48 | 0x7f00);
+  EXPECT_TRUE(went_upstream(Bytes{32 * kMiB.value}, true));
+  EXPECT_FALSE(went_upstream(Bytes{32 * kMiB.value}, false));
+  const int before = asked;
+  EXPECT_FALSE(went_upstream(Bytes{64 * 1024}, true)) << "too small to ask for whom it is";
+  EXPECT_FALSE(went_upstream(kGiB, true)) << "too large";
+  EXPECT_EQ(asked, before);
   expect_no_fault(adaptor);
 }
 

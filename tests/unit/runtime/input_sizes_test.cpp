@@ -125,6 +125,40 @@ TEST(InputSizes, ExtentsThatRepeatCountOnce) {
   EXPECT_EQ(candidates(program, {3, 9999, 3, 9999}), std::vector<Bytes>{grain(3 * 9999 * token)});
 }
 
+TEST(InputSizes, WhatIsOfAPieceHasThePiecesTokens) {
+  const std::int64_t token = 8192;
+  const Extents before{1, 90990, -45504, -45486};  // the last one is shorter
+  const Extents now{1, 101521, -50816, -50705};
+  const auto predicted = [&](std::int64_t size) { return candidates(seen({before}, {Bytes{size}}), now).front(); };
+  EXPECT_EQ(predicted(45504 * token), grain(50816 * token));
+  EXPECT_EQ(predicted(45486 * token), grain(50705 * token));
+  EXPECT_EQ(predicted(90990 * token), grain(101521 * token));
+}
+
+TEST(InputSizes, OfTwoPiecesThatDivideASizeTheRarerDivisorIsLikelier) {
+  const Program program = seen({{1, 7000, -2048, -856}}, {Bytes{856 * 11264}});  // 11 x 856 x 1024: 2048 divides it, too
+  EXPECT_EQ(candidates(program, {1, 7777, -2048, -1633}).front(), grain(1633 * 11264));
+}
+
+TEST(InputSizes, PiecesAreOfTheBatchAndTheLengthTogether) {
+  const std::int64_t token = 64000;
+  const Program program = seen({{2, 14033, -7168, -6530}}, {Bytes{7168 * token}});
+  EXPECT_EQ(candidates(program, {3, 9999, -7680, -6957}).front(), grain(7680 * token));
+}
+
+TEST(InputSizes, PiecesThatWereOfOneLengthMayBeOfTwo) {
+  const std::int64_t token = 8192;
+  const Program program = seen({{1, 60032, -30016, -30016}}, {Bytes{30016 * token}});
+  const std::vector<Bytes> found = candidates(program, {1, 60001, -30016, -29985});
+  EXPECT_NE(std::find(found.begin(), found.end(), grain(30016 * token)), found.end());
+  EXPECT_NE(std::find(found.begin(), found.end(), grain(29985 * token)), found.end());
+}
+
+TEST(InputSizes, InputsWithOtherPiecesAreNotAlike) {
+  const Program program = seen({{1, 9099, -4608, -4491}}, {Bytes{1 << 20}});
+  EXPECT_FALSE(InputSizes(program, {1, 9099, 1, 9099}).says_something());
+}
+
 TEST(InputSizes, ANodeIsThereWhereShapesOfTheSameBatchHadIt) {
   const Program program = seen({{1, 14034}, {2, 27728}, {4, 9000}}, {Bytes{}, Bytes{4096}, Bytes{4096}});
   const auto has_node = [&](const Extents& input) { return InputSizes(program, input).has_node(program.nodes[0]); };
