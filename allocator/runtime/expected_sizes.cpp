@@ -58,10 +58,10 @@ void ExpectedSizes::note_input(const InputSizes& sizes) {
   may_predict_ = true;
   candidates_.assign(expected_.size(), {});
   trusts_input_ = sizes.says_something();
-  mixes_tensors_ = sizes.mixes_tensors();
+  mixes_tensors_ = sizes.inputs().mixes_tensors();
   if (!trusts_input_) return;
-  if (!sizes.is_known_input()) note_other_shape();
-  has_new_extent_ = sizes.has_new_extent();
+  if (!sizes.inputs().has_this_one()) note_other_shape();
+  has_new_extent_ = sizes.inputs().has_new_extent();
   for (std::uint32_t c = 0; c < expected_.size(); ++c) {
     if (knowledge_[c] == Knowledge::kSeen || (is_constant(c) && program_->shapes >= 2)) continue;
     candidates_[c] = sizes.candidates(c);

@@ -28,7 +28,7 @@ class ExpectedSizes {
   // The input became known, at the start or while the round was under way.
   void note_input(const InputSizes& sizes);
   bool trusts_input() const { return trusts_input_; }
-  // Whose extents a size follows from is open: see InputSizes::mixes_tensors().
+  // Whose extents a size follows from is open: see KnownInputs::mixes_tensors().
   bool mixes_tensors() const { return trusts_input_ && mixes_tensors_; }
 
   // The size expected for a node; 0 while nothing is known. (A guess counts: it is better than none when room is made
@@ -101,7 +101,7 @@ class ExpectedSizes {
   int doubts_ = 0;                    // how many did not
   bool trusts_input_ = false;
   bool mixes_tensors_ = false;
-  bool has_new_extent_ = false;       // see InputSizes::has_new_extent()
+  bool has_new_extent_ = false;       // see KnownInputs::has_new_extent()
   bool may_predict_ = true;           // of some class a prediction could still be better than what is expected
   Bytes smallest_;
   bool news_ = false;

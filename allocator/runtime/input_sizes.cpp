@@ -12,7 +12,6 @@
 namespace ebbtide {
 namespace {
 
-constexpr std::size_t kMaxVarying = 3;
 constexpr std::size_t kBatch = 0;       // pieces are cut from it
 constexpr std::size_t kLength = 1;      // and it
 constexpr int kMaxPower = 2;            // of one extent: masks grow with the square of the length
@@ -30,59 +29,13 @@ int degree(const std::vector<int>& exponents) { return std::accumulate(exponents
 
 }  // namespace
 
-InputSizes::InputSizes(const Program& program, const Extents& input) : program_(program), input_(input) {
-  const auto is_piece = [](std::int64_t extent) { return extent < 0; };
-  const auto shapes_end = [&](const Extents& extents) {
-    return static_cast<std::size_t>(std::find_if(extents.begin(), extents.end(), is_piece) - extents.begin());
-  };
-  if (input.empty() || std::find(input.begin(), input.end(), 0) != input.end()) return;
-  shapes_end_ = shapes_end(input);
-  for (std::size_t k = 0; k < program.inputs.size(); ++k) {
-    const Extents& seen = program.inputs[k];
-    if (seen.size() == input.size() && shapes_end(seen) == shapes_end_) known_.push_back(k);
-  }
-  find_varying();
-  find_related();
+InputSizes::InputSizes(const Program& program, const Extents& input) : program_(program), inputs_(program, input) {
+  if (!says_something()) return;
   add_growths({});
   std::stable_sort(growths_.begin(), growths_.end(), [this](const Growth& a, const Growth& b) {
     return likelihood(a) > likelihood(b);
   });
   judge_plainness();
-}
-
-bool InputSizes::is_known_input() const {
-  return std::any_of(known_.begin(), known_.end(), [this](std::size_t k) { return program_.inputs[k] == input_; });
-}
-
-bool InputSizes::mixes_tensors() const {
-  if (program_.has_other_inputs) return true;
-  for (std::size_t p = varying_.empty() ? 0 : varying_.front() + 1; !varying_.empty() && p < varying_.back(); ++p) {
-    if (are_same_extent(p, 0)) return true;
-  }
-  return false;
-}
-
-bool InputSizes::has_new_extent() const {
-  return std::any_of(varying_.begin(), varying_.end(), [this](std::size_t p) {
-    return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
-      return program_.inputs[k][p] == program_.inputs[known_.front()][p];
-    });
-  });
-}
-
-bool InputSizes::are_same_extent(std::size_t a, std::size_t b) const {
-  return input_[a] == input_[b] && std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
-           return program_.inputs[k][a] == program_.inputs[k][b];
-         });
-}
-
-void InputSizes::find_varying() {
-  for (std::size_t p = 0; p < shapes_end_ && varying_.size() < kMaxVarying; ++p) {
-    const bool varies = std::any_of(known_.begin(), known_.end(),
-                                    [&](std::size_t k) { return program_.inputs[k][p] != input_[p]; });
-    const bool is_new = std::none_of(varying_.begin(), varying_.end(), [&](std::size_t q) { return are_same_extent(p, q); });
-    if (varies && is_new) varying_.push_back(p);
-  }
 }
 
 // Most tensors have an element, or some, for each token: every extent once. Then what grows fastest.
@@ -91,24 +44,8 @@ int InputSizes::likelihood(const Growth& growth) const {
   return is_plain ? kMaxDegree + 1 : degree(growth.exponents);
 }
 
-void InputSizes::find_related() {
-  std::ptrdiff_t most = 1;
-  for (const std::size_t k : known_) {
-    const auto shared = std::count_if(varying_.begin(), varying_.end(),
-                                      [&](std::size_t p) { return program_.inputs[k][p] == input_[p]; });
-    if (shared > most) related_.clear();
-    if (shared >= most) related_.push_back(k);
-    most = std::max(most, shared);
-  }
-}
-
-std::optional<bool> InputSizes::has_node(const Node& node) const {
-  if (related_.empty()) return std::nullopt;
-  return std::any_of(related_.begin(), related_.end(), [&](std::size_t k) { return node.sizes[k].value != 0; });
-}
-
 void InputSizes::add_growths(std::vector<int> exponents) {
-  if (exponents.size() == varying_.size()) {
+  if (exponents.size() == varying().size()) {
     growths_.push_back({std::move(exponents), 1, std::nullopt, std::nullopt});
     return;
   }
@@ -127,15 +64,15 @@ std::int64_t InputSizes::padded(std::int64_t extent, const Growth& growth, std::
 
 // What an extent's first power counts as.
 std::int64_t InputSizes::first_power(const Extents& extents, const Growth& growth, std::size_t v) const {
-  if (growth.piece && varying_[v] == kLength) return -extents[*growth.piece];
-  if (growth.piece && varying_[v] == kBatch) return 1;
-  return padded(extents[varying_[v]], growth, v);
+  if (growth.piece && varying()[v] == kLength) return -extents[*growth.piece];
+  if (growth.piece && varying()[v] == kBatch) return 1;
+  return padded(extents[varying()[v]], growth, v);
 }
 
 double InputSizes::product(const Extents& extents, const Growth& growth) const {
   double product = 1;
-  for (std::size_t v = 0; v < varying_.size(); ++v) {
-    const std::int64_t extent = extents[varying_[v]];
+  for (std::size_t v = 0; v < varying().size(); ++v) {
+    const std::int64_t extent = extents[varying()[v]];
     if (growth.exponents[v] >= 1) product *= static_cast<double>(first_power(extents, growth, v));
     if (growth.exponents[v] >= 2) product *= static_cast<double>(extent);
   }
@@ -144,15 +81,15 @@ double InputSizes::product(const Extents& extents, const Growth& growth) const {
 
 // A tensor of n x m elements has a size that both n and m divide. Powers of two divide too much to tell of squares.
 bool InputSizes::divides(std::uint32_t size_class, const Growth& growth) const {
-  for (std::size_t v = 0; v < varying_.size(); ++v) {
+  for (std::size_t v = 0; v < varying().size(); ++v) {
     if (growth.exponents[v] < 2) continue;
-    for (const std::size_t k : known_) {
-      const std::int64_t extent = program_.inputs[k][varying_[v]];
-      if (odd_part(extent) < kTellingOdd || odd_part(first_power(program_.inputs[k], growth, v)) < kTellingOdd) return false;
+    for (const std::size_t k : inputs_.shapes()) {
+      const std::int64_t extent = inputs_.input_of(k)[varying()[v]];
+      if (odd_part(extent) < kTellingOdd || odd_part(first_power(inputs_.input_of(k), growth, v)) < kTellingOdd) return false;
     }
   }
-  return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
-    const double parts = static_cast<double>(program_.class_sizes[size_class][k].value) / product(program_.inputs[k], growth);
+  return std::all_of(inputs_.shapes().begin(), inputs_.shapes().end(), [&](std::size_t k) {
+    const double parts = static_cast<double>(program_.class_sizes[size_class][k].value) / product(inputs_.input_of(k), growth);
     return parts == std::floor(parts);
   });
 }
@@ -170,16 +107,16 @@ void InputSizes::judge_plainness() {
 }
 
 bool InputSizes::is_plain(std::uint32_t size_class) const {
-  return divides(size_class, {std::vector<int>(varying_.size(), 1), 1, std::nullopt, std::nullopt});
+  return divides(size_class, {std::vector<int>(varying().size(), 1), 1, std::nullopt, std::nullopt});
 }
 
 // An extent that divides no size is easily padded to one that divides many.
 bool InputSizes::is_by_chance(const Growth& growth) const {
   if (are_most_plain_) return false;
-  return std::all_of(known_.begin(), known_.end(), [&](std::size_t k) {
+  return std::all_of(inputs_.shapes().begin(), inputs_.shapes().end(), [&](std::size_t k) {
     std::int64_t odd = 1;
-    for (std::size_t v = 0; v < varying_.size(); ++v) {
-      const std::int64_t extent = program_.inputs[k][varying_[v]];
+    for (std::size_t v = 0; v < varying().size(); ++v) {
+      const std::int64_t extent = inputs_.input_of(k)[varying()[v]];
       if (growth.exponents[v] >= 1) odd *= odd_part(padded(extent, growth, v));
       if (growth.exponents[v] >= 2) odd *= odd_part(extent);
     }
@@ -190,14 +127,14 @@ bool InputSizes::is_by_chance(const Growth& growth) const {
 // The class's size in this round if it grows so; 0 if the observed sizes do not.
 Bytes InputSizes::size_by(std::uint32_t size_class, const Growth& growth) const {
   const SizeTable::Row sizes = program_.class_sizes[size_class];
-  const double here = product(input_, growth);
+  const double here = product(inputs_.input(), growth);
   double low = std::numeric_limits<double>::max();
   double high = 0;
   double nearest = 0;  // product of extents of the observed shape closest to this round
   Bytes size;
-  for (const std::size_t k : known_) {
+  for (const std::size_t k : inputs_.shapes()) {
     if (sizes[k].value == 0) continue;
-    const double there = product(program_.inputs[k], growth);
+    const double there = product(inputs_.input_of(k), growth);
     const double factor = static_cast<double>(sizes[k].value) / there;
     low = std::min(low, factor);
     high = std::max(high, factor);
@@ -214,7 +151,7 @@ std::vector<InputSizes::Growth> InputSizes::divisors(std::uint32_t size_class, c
   std::vector<Growth> found;
   const Growth plain{exponents, 1, std::nullopt, std::nullopt};
   if (divides(size_class, plain)) found.push_back(plain);
-  for (std::size_t p = shapes_end_; p < input_.size() && is_of_tokens(exponents); ++p) {
+  for (std::size_t p = inputs_.pieces_begin(); p < inputs_.input().size() && is_of_tokens(exponents); ++p) {
     const Growth piece{exponents, 1, std::nullopt, p};
     if (divides(size_class, piece)) found.push_back(piece);
   }
@@ -228,9 +165,9 @@ std::vector<InputSizes::Growth> InputSizes::divisors(std::uint32_t size_class, c
 // The larger it is, the less likely a growth divides by chance.
 std::int64_t InputSizes::least_odd_part(const Growth& growth) const {
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
-  for (std::size_t v = 0; v < varying_.size(); ++v) {
-    if (growth.exponents[v] == 0 || (growth.piece && varying_[v] == kBatch)) continue;
-    for (const std::size_t k : known_) least = std::min(least, odd_part(first_power(program_.inputs[k], growth, v)));
+  for (std::size_t v = 0; v < varying().size(); ++v) {
+    if (growth.exponents[v] == 0 || (growth.piece && varying()[v] == kBatch)) continue;
+    for (const std::size_t k : inputs_.shapes()) least = std::min(least, odd_part(first_power(inputs_.input_of(k), growth, v)));
   }
   return least;
 }
@@ -238,10 +175,10 @@ std::int64_t InputSizes::least_odd_part(const Growth& growth) const {
 // So much of something for each token of each sequence.
 bool InputSizes::is_of_tokens(const std::vector<int>& exponents) const {
   bool has_length = false;
-  for (std::size_t v = 0; v < varying_.size(); ++v) {
-    const bool is_token = varying_[v] == kBatch || varying_[v] == kLength;
+  for (std::size_t v = 0; v < varying().size(); ++v) {
+    const bool is_token = varying()[v] == kBatch || varying()[v] == kLength;
     if (exponents[v] != (is_token ? 1 : 0)) return false;
-    has_length = has_length || varying_[v] == kLength;
+    has_length = has_length || varying()[v] == kLength;
   }
   return has_length;
 }
@@ -261,8 +198,8 @@ std::optional<InputSizes::Growth> InputSizes::padded_divisor(std::uint32_t size_
 
 InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   const SizeTable::Row sizes = program_.class_sizes[size_class];
-  for (const std::size_t k : known_) {
-    if (program_.inputs[k] == input_ && sizes[k].value != 0) return {{sizes[k]}, true};
+  for (const std::size_t k : inputs_.shapes()) {
+    if (inputs_.input_of(k) == inputs_.input() && sizes[k].value != 0) return {{sizes[k]}, true};
   }
   std::vector<Growth> fitting;
   std::vector<Growth> others;
@@ -277,7 +214,7 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   });
   const std::vector<bool> needed = needed_extents(fitting);
   Candidates result;
-  const auto samples = std::count_if(known_.begin(), known_.end(), [&](std::size_t k) { return sizes[k].value != 0; });
+  const auto samples = std::count_if(inputs_.shapes().begin(), inputs_.shapes().end(), [&](std::size_t k) { return sizes[k].value != 0; });
   result.proven = samples >= 2 || std::find(needed.begin(), needed.end(), true) != needed.end();
   const bool is_of_piece = std::any_of(fitting.begin(), fitting.end(), [](const Growth& growth) { return growth.piece.has_value(); });
   if (!is_of_piece) result.sizes = stairs(size_class);
@@ -295,23 +232,23 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
 std::vector<Bytes> InputSizes::stairs(std::uint32_t size_class) const {
   const auto elements = [this](const Extents& extents) {
     std::int64_t product = 1;
-    for (const std::size_t v : varying_) product *= extents[v];
+    for (const std::size_t v : varying()) product *= extents[v];
     return product;
   };
   std::vector<SizeSample> samples;
-  for (const std::size_t k : known_) {
+  for (const std::size_t k : inputs_.shapes()) {
     const Bytes size = program_.class_sizes[size_class][k];
-    if (size.value != 0) samples.push_back({elements(program_.inputs[k]), size});
+    if (size.value != 0) samples.push_back({elements(inputs_.input_of(k)), size});
   }
-  return sizes_on_stairs(samples, elements(input_));
+  return sizes_on_stairs(samples, elements(inputs_.input()));
 }
 
 std::vector<bool> InputSizes::needed_extents(const std::vector<Growth>& fitting) const {
-  std::vector<bool> needed(varying_.size());
+  std::vector<bool> needed(varying().size());
   for (const Growth& growth : fitting) {
-    for (std::size_t v = 0; v < varying_.size(); ++v) {
-      const bool tells = std::any_of(known_.begin(), known_.end(), [&](std::size_t k) {
-        return odd_part(first_power(program_.inputs[k], growth, v)) >= kTellingOdd;
+    for (std::size_t v = 0; v < varying().size(); ++v) {
+      const bool tells = std::any_of(inputs_.shapes().begin(), inputs_.shapes().end(), [&](std::size_t k) {
+        return odd_part(first_power(inputs_.input_of(k), growth, v)) >= kTellingOdd;
       });
       if (growth.exponents[v] > 0 && tells) needed[v] = true;
     }

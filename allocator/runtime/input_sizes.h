@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "allocator/runtime/known_inputs.h"
 #include "allocator/runtime/program.h"
 #include "allocator/runtime/round.h"
 
@@ -21,37 +22,25 @@ class InputSizes {
   InputSizes(const Program& program, const Extents& input);
 
   // False when the input is not known, or no observed shape's is.
-  bool says_something() const { return !known_.empty(); }
-  // A round with this very input was observed.
-  bool is_known_input() const;
-  // Extents of several tensors vary, an encoder's and a decoder's: what is one's grows with its own, and no size tells
-  // whose it is. (Each tensor begins with the batch.)
-  bool mixes_tensors() const;
-  // An extent differs that was the same in all that was observed (the last batch of an epoch is smaller): what was of one
-  // size so far may be of another now.
-  bool has_new_extent() const;
+  bool says_something() const { return !inputs_.shapes().empty(); }
+  const KnownInputs& inputs() const { return inputs_; }
   struct Candidates {
     std::vector<Bytes> sizes;  // that the class may have in this round, the likeliest first
     bool proven = false;       // several shapes agree, or divisibility leaves no doubt: it has one of these sizes
   };
-  // Does a round of this input have the node? Observed shapes tell that share an extent with it (a batch of one takes
-  // other kernels than larger ones do); none if there is no such shape.
-  std::optional<bool> has_node(const Node& node) const;
   // No sizes when no power of the extents explains what was observed.
   Candidates candidates(std::uint32_t size_class) const;
 
  private:
   // c * product of padded extents, each to its power.
   struct Growth {
-    std::vector<int> exponents;  // one for each of varying_
+    std::vector<int> exponents;  // one for each of varying()
     std::int64_t padding = 1;    // long extents are rounded up to a multiple of it; of a square, one of the two
-    std::optional<std::size_t> padded;  // the only one of varying_ that is; none: every one
+    std::optional<std::size_t> padded;  // the only one of these that is; none: every one
     std::optional<std::size_t> piece;   // position of what stands for batch x length
   };
 
-  bool are_same_extent(std::size_t a, std::size_t b) const;
-  void find_varying();
-  void find_related();
+  const std::vector<std::size_t>& varying() const { return inputs_.varying(); }
   bool is_plain(std::uint32_t size_class) const;
   void judge_plainness();
   void add_growths(std::vector<int> exponents);
@@ -70,11 +59,7 @@ class InputSizes {
   std::vector<Bytes> stairs(std::uint32_t size_class) const;
 
   const Program& program_;
-  const Extents& input_;
-  std::size_t shapes_end_ = 0;        // extents before it are of tensors, those from there on of pieces
-  std::vector<std::size_t> related_;  // of these, shapes that share as many of the varying extents as any, and at least one
-  std::vector<std::size_t> known_;    // shapes whose inputs have as many extents as this one
-  std::vector<std::size_t> varying_;  // positions of extents that differ between inputs, each kind once
+  KnownInputs inputs_;
   std::vector<Growth> growths_;       // the likeliest first
   bool are_most_plain_ = false;       // most bytes are of tensors that have parts for every token, none of them padding
 };

@@ -34,7 +34,7 @@ void Matcher::note_input(const Extents& input) {
   sizes_.note_input(sizes);
   if (!sizes.says_something()) return;
   for (std::size_t i = 0; i < optional_.size(); ++i) {
-    if (const auto has = sizes.has_node(program_->nodes[i])) optional_[i] = *has ? 0 : 1;
+    if (const auto has = sizes.inputs().has_node(program_->nodes[i])) optional_[i] = *has ? 0 : 1;
   }
 }
 

@@ -224,6 +224,27 @@ TEST(Engine, WhatStaysInTheArenaForGoodIsNoReasonToLearnARoundAgain) {
   expect_no_fault(adaptor);
 }
 
+// There is no gap for it below the plan's height.
+TEST(Engine, AFormsRoundKeepsItsPlanWhereSomethingSmallComesThatNobodyExpects) {
+  SimulatedAdaptor adaptor;
+  const auto run = [&](bool has_more) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, std::uint64_t{3} << 48 | 0x7f00);
+    const std::int64_t before = adaptor.engine().snapshot().counters.planned.requests;
+    std::vector<TensorId> alive;
+    for (int i = 0; i < 12; ++i) {
+      if (has_more && i == 4) alive.push_back(adaptor.allocate(Bytes{kSize.value * 3 / 4}));
+      alive.push_back(adaptor.allocate(kSize));
+    }
+    free_all(adaptor, alive);
+    return adaptor.engine().snapshot().counters.planned.requests - before;
+  };
+  run(false);
+  EXPECT_EQ(run(false), 12);
+  EXPECT_EQ(run(true), 12);
+  expect_no_fault(adaptor);
+}
+
 TEST(Engine, WhatAFormsFirstRoundTookBeyondItsPlanIsGivenBack) {
   SimulatedAdaptor adaptor;
   const Bytes unit{16 * kMiB.value};

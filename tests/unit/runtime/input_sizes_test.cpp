@@ -161,7 +161,7 @@ TEST(InputSizes, InputsWithOtherPiecesAreNotAlike) {
 
 TEST(InputSizes, ANodeIsThereWhereShapesOfTheSameBatchHadIt) {
   const Program program = seen({{1, 14034}, {2, 27728}, {4, 9000}}, {Bytes{}, Bytes{4096}, Bytes{4096}});
-  const auto has_node = [&](const Extents& input) { return InputSizes(program, input).has_node(program.nodes[0]); };
+  const auto has_node = [&](const Extents& input) { return InputSizes(program, input).inputs().has_node(program.nodes[0]); };
   EXPECT_EQ(has_node({1, 20000}), false);
   EXPECT_EQ(has_node({2, 20000}), true);
   EXPECT_EQ(has_node({3, 20000}), std::nullopt);
