@@ -31,16 +31,21 @@ def test_where_there_is_room_a_short_sequence_is_one_piece():
     assert [piece_of_8b(tokens, spare=40 * GIB) for tokens in (1, 63, 4096, 16385)] == [1, 63, 4096, 16385]
 
 
+def test_a_layer_that_takes_a_seventh_of_the_room_is_one_piece():
+    # 16K tokens of 8B width on 48 GB, where two pieces took longer than checkpointing.
+    assert piece_of_8b(16384, spare=7 * 252 * 16 * MIB + 24 * 8 * 16 * MIB) == 16384
+
+
 def test_longer_ones_are_cut_into_pieces_that_are_alike():
     # Their number is a power of two: lengths that vary bring few numbers.
-    assert [piece_of_8b(tokens, spare=40 * GIB) for tokens in (65536, 50000)] == [8192, 12544]
+    assert [piece_of_8b(tokens, spare=40 * GIB) for tokens in (65536, 50000)] == [16384, 12544]
 
 
 def test_the_room_is_that_beside_all_whole_tensors():
     # What pieces and whole tensors of 24 inputs need stays below what there is, up to the length that leaves none.
     for tokens in range(4096, 1 << 18, 4096):
         piece = piece_of_8b(tokens, spare=40 * GIB)
-        assert piece == piece_of_8b(tokens) or 24 * 8 * KIB * tokens + 8 * 252 * KIB * piece <= 40 * GIB
+        assert piece == piece_of_8b(tokens) or 24 * 8 * KIB * tokens + 6 * 252 * KIB * piece <= 40 * GIB
     assert piece_of_8b(1 << 18, spare=40 * GIB) == piece_of_8b(1 << 18)
 
 

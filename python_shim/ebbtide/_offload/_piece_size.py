@@ -8,7 +8,8 @@ from ._options import host_memory
 
 _DEVICE_SHARE = 64  # a piece may always take this part of the device
 _WHOLE_TENSORS = 24  # as large as a layer's input, at the peak: in its backward, and what last layers keep
-_SPARE_PART = 8  # of what is left beside them a piece may take one of so many parts
+_SPARE_PART = 6  # of what is left beside them a layer's piece may take one of so many parts
+_SPARE_PART_OF_LOGITS = 8  # and one of the head: fewer of these gain little
 _TILE = 256  # tokens: matrix products run best on multiples of it
 _LEAST = 8
 
@@ -25,9 +26,9 @@ def head_bytes_per_token(words: int, itemsize: int) -> int:
     return words * (2 * itemsize + 3 * 4)
 
 
-def spare_of_a_piece(spare_bytes: int, whole_bytes: int) -> int:
+def spare_of_a_piece(spare_bytes: int, whole_bytes: int, part: int = _SPARE_PART) -> int:
     """What a piece may take of `spare_bytes`, where a whole-length tensor weighs `whole_bytes`. May be negative."""
-    return (spare_bytes - _WHOLE_TENSORS * whole_bytes) // _SPARE_PART
+    return (spare_bytes - _WHOLE_TENSORS * whole_bytes) // part
 
 
 def part_of(tokens: int, parts: int, tile: int) -> int:
@@ -63,7 +64,8 @@ def head_piece(
     """
     per_token = head_bytes_per_token(words, itemsize)
     least = _in_tiles(max(4 * words * hidden, device_bytes(device) // _DEVICE_SHARE) // per_token)
-    most = _in_tiles(spare_of_a_piece(spare_bytes, tokens * hidden * itemsize) // per_token)
+    spare = spare_of_a_piece(spare_bytes, tokens * hidden * itemsize, _SPARE_PART_OF_LOGITS)
+    most = _in_tiles(spare // per_token)
     if most > least:
         most = max(least, even_part(tokens, most, _TILE))
     else:

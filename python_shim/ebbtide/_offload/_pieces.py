@@ -80,7 +80,7 @@ def choose_piece(
 
     What a piece needs while it runs may weigh as much as the layer's own weights, so that reading
     these is worth it, or as much as half a whole-length tensor, which then does not decide the peak. And
-    fewer pieces are faster: an eighth of what the device has to spare beside all whole-length tensors may be
+    fewer pieces are faster: a sixth of what the device has to spare beside all whole-length tensors may be
     taken, too, of which there is the less the longer the sequence. Such pieces are alike, and at least `fewest`.
     `whole_bytes_per_token` is a token of the layer's input, `rest_bytes_per_token` what a token of a
     piece holds at most, `spare_bytes` what the device has beside the model.
