@@ -46,11 +46,12 @@ class Tally:
     shares_nodes: bool | None = None  # the graphs before and after attention with one another; None: not known yet
     whole_because: str | None = None  # why the layer is treated whole; None: it is cut
     device: int = -1  # where it was called last; -1: host memory
+    is_traced: bool = True  # not of a self-check: a trace has what the program did
     _traced: tuple[int, int, int] = (0, 0, 0)  # what the trace was told of kept, swapped and recomputed
 
     def trace(self) -> None:
         """Tells the trace, if one is written, what became of saved tensors since the last time."""
-        number = _number_of(self.name)
+        number = _number_of(self.name) if self.is_traced else 0
         now = (self.kept_bytes, self.swapped_bytes, self.recomputed_bytes)
         if number and now != self._traced:
             kept, swapped, recomputed = (have - had for have, had in zip(now, self._traced, strict=True))

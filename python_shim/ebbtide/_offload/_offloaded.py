@@ -51,8 +51,10 @@ class _LayersCut:
     def install(self) -> None:
         self._cuts = wrap_layers(self._model, self._options, KeepStore())
         self._cuts.shared.said = self._said
-        for tally in self._cuts.counts() if self._reason else ():
-            self._cuts.treat_whole(tally.name, self._reason)
+        for tally in self._cuts.counts():
+            tally.is_traced = False
+            if self._reason:
+                self._cuts.treat_whole(tally.name, self._reason)
 
     def undo(self) -> None:
         if self._cuts is not None:
