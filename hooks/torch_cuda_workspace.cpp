@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <link.h>
 
 #include <algorithm>
 #include <array>
@@ -15,24 +16,36 @@ constexpr int kFrames = 20;  // from here to whoever makes a workspace: a dozen
 // stream. Looked up in the library that is loaded already, as find_backward_probe() does.
 constexpr std::array<const char*, 2> kMakers{"_ZN2at4cuda24getCurrentCUDABlasHandleEv", "_ZN2at4cuda22getCUDABlasLtWorkspaceEv"};
 
-std::array<void*, kMakers.size()> find_makers() {
-  std::array<void*, kMakers.size()> found{};
+// Of a function's code. To ask the linker whose an address is takes as long as a library has symbols: so it is asked once.
+struct Code {
+  const char* begin = nullptr;
+  const char* end = nullptr;
+};
+
+Code code_of(void* function) {
+  Dl_info info{};
+  void* entry = nullptr;
+  if (function == nullptr || ::dladdr1(function, &info, &entry, RTLD_DL_SYMENT) == 0 || entry == nullptr) return {};
+  const auto* begin = static_cast<const char*>(function);
+  return {begin, begin + static_cast<const ElfW(Sym)*>(entry)->st_size};
+}
+
+std::array<Code, kMakers.size()> find_makers() {
+  std::array<Code, kMakers.size()> found;
   void* torch = ::dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
-  for (std::size_t i = 0; torch != nullptr && i < kMakers.size(); ++i) found[i] = ::dlsym(torch, kMakers[i]);
+  for (std::size_t i = 0; torch != nullptr && i < kMakers.size(); ++i) found[i] = code_of(::dlsym(torch, kMakers[i]));
   return found;
 }
 
 }  // namespace
 
 bool is_for_workspace() noexcept {
-  static const std::array<void*, kMakers.size()> makers = find_makers();
+  static const std::array<Code, kMakers.size()> makers = find_makers();
   std::array<void*, kFrames> frames;
   const int count = ::backtrace(frames.data(), kFrames);
-  return std::any_of(frames.begin(), frames.begin() + count, [](void* address) {
-    Dl_info info{};
-    // What it returns to may be the next function's first instruction.
-    if (::dladdr(static_cast<char*>(address) - 1, &info) == 0 || info.dli_saddr == nullptr) return false;
-    return std::find(makers.begin(), makers.end(), info.dli_saddr) != makers.end();
+  return std::any_of(frames.begin(), frames.begin() + count, [](const void* frame) {
+    const auto* address = static_cast<const char*>(frame);  // what a call returns to: behind it, within the function or at its end
+    return std::any_of(makers.begin(), makers.end(), [=](const Code& maker) { return maker.begin < address && address <= maker.end; });
   });
 }
 
