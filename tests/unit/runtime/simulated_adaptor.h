@@ -1,6 +1,8 @@
 // Plays the adaptor in front of an engine, and checks every answer against a naive model.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <map>
@@ -10,6 +12,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "allocator/runtime/engine.h"
 #include "tests/fakes/fake_fences.h"
@@ -209,5 +212,14 @@ class SimulatedAdaptor {
   std::optional<std::string> first_fault_;
   bool threads_ = false;
 };
+
+inline void free_all(SimulatedAdaptor& adaptor, const std::vector<TensorId>& tensors) {
+  for (const TensorId tensor : tensors) adaptor.free(tensor);
+}
+
+inline void expect_no_fault(SimulatedAdaptor& adaptor) {
+  adaptor.check_books();
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
 
 }  // namespace ebbtide::simulation
