@@ -171,7 +171,7 @@ class EBBTIDE_EXPORT Engine {
   EBBTIDE_LOCAL void count(const Placing& placing, Bytes size);
   [[gnu::cold]] EBBTIDE_LOCAL void note_divergence(const Placing& placing, Bytes size);
   void cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock);
-  void note_input(const Extents& input);
+  void note_input(std::uint32_t source, const Extents& input);
   // Whether it is of use to know if the request is made in a backward pass. It is asked of torch, which takes a while.
   bool awaits_backward() const {
     if (has_marks_ && !server_.may_begin_backward()) [[likely]] return false;

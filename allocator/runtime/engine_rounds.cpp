@@ -54,10 +54,10 @@ void Engine::mark(MarkKind kind, std::uint64_t source, const Extents& input) noe
   }
   const RoundKind round_kind = RoundCutter::kind_of(kind);
   switch (cutter_.decide(kind, round_state())) {
-    case RoundCutter::Decision::kIgnore: note_input(input); break;
+    case RoundCutter::Decision::kIgnore: note_input(cutter_.ordinal(source), input); break;
     case RoundCutter::Decision::kDescribe:
       recorder_.begin_again(round_kind, cutter_.ordinal(source), arena_.blocks(), upstream_, *book_);
-      recorder_.note_input(input);
+      recorder_.note_input(cutter_.ordinal(source), input);
       begin_serving();
       break;
     case RoundCutter::Decision::kCut: cut(round_kind, cutter_.ordinal(source), input, lock); break;
@@ -66,10 +66,10 @@ void Engine::mark(MarkKind kind, std::uint64_t source, const Extents& input) noe
 }
 
 // A round that began before its input was known: `ebbtide.step()`, then the batch, then the forward.
-void Engine::note_input(const Extents& input) {
+void Engine::note_input(std::uint32_t source, const Extents& input) {
   if (input.empty() || input == recorder_.round().extents) return;
-  if (!recorder_.round().extents.empty()) return recorder_.note_other_input();
-  recorder_.note_input(input);
+  if (!recorder_.round().extents.empty()) return recorder_.note_other_input(source);
+  recorder_.note_input(source, input);
   server_.note_input(input);
 }
 
@@ -115,7 +115,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   // Parameters tell constant sizes.
   if (recorder_.is_prologue() && !tracks_all_) recorder_.note_constant_sizes(options_.observer->sizes_alive());
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
-  recorder_.note_input(input);
+  recorder_.note_input(source, input);
   live_.begin_round();
   has_seen_backward_ = false;
   if (learn && !options_.observe_only) {

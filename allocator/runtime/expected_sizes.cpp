@@ -78,7 +78,7 @@ Bytes ExpectedSizes::least(std::uint32_t node) const {
   Bytes least = expected_[c];
   if (knowledge_[c] == Knowledge::kSeen) return least;
   for (const Bytes size : candidates_[c].sizes) least = std::min(least, size);
-  if (!program_->has_other_inputs) return least;
+  if (!program_->repeats_module) return least;
   // A later forward may have made it, whose input is as it was.
   for (const Bytes size : program_->class_sizes[c]) least = size.value > 0 ? std::min(least, size) : least;
   return least;

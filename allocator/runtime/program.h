@@ -73,6 +73,7 @@ struct Program {
   std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold, <= kMaxShapes
   std::vector<Extents> inputs;                 // per shape: the extents of its input; empty where they are unknown
   bool has_other_inputs = false;               // of some forward in it the input was another; not in plan files
+  bool repeats_module = false;                 // such a one was of the same module; not in plan files
   SizeTable class_sizes;                       // per size class: its size in every shape
   std::vector<std::uint32_t> order;            // placement order of the nodes in the last solution
   Bytes height;

@@ -72,10 +72,13 @@ struct Round {
   Tick optimizer_end = kAlive;
   Tick backward_begin = kAlive;  // the first request that autograd's backward made
   Extents extents;  // of the input
-  bool has_other_inputs = false;  // a later forward of it was called with another one
+  std::uint32_t input_module = 0;  // which module was called with it, as in `source`, without the form
+  bool has_other_inputs = false;  // a later forward of it was called with another one,
+  bool repeats_module = false;    // and was of the same module
   std::vector<Bytes> constant_sizes;  // sizes of tensors older than all rounds (parameters), sorted
 
   bool empty() const { return requests.empty(); }
+  static std::uint32_t module_of(std::uint32_t source) { return source & ((1U << kFormShift) - 1); }
   // Whether its mark told what number of tensors it makes: see ebbtide_mark.
   bool has_form() const { return source >> kFormShift != 0; }
 };

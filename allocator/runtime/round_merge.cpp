@@ -238,6 +238,7 @@ MergedRound RoundMerge::finish(const std::vector<Survivor>& survivors) {
   program_.nodes = std::move(nodes_);
   add_shape(program_, sizes_, round_.extents);
   program_.has_other_inputs = program_.has_other_inputs || round_.has_other_inputs;
+  program_.repeats_module = program_.repeats_module || round_.repeats_module;
   for (const Survivor& survivor : survivors) {
     merge_incoming(program_, survivor, merged_.translate(survivor.end, program_.nodes.size()));
   }

@@ -40,8 +40,14 @@ class RoundRecorder {
   Origin next_origin() const { return {round_.serial, static_cast<std::uint32_t>(round_.requests.size())}; }
   // Nobody could serve the request (memory was out): the round is learnt without it.
   void withdraw(const Origin& request);
-  void note_input(const Extents& input) { round_.extents = input; }
-  void note_other_input() { round_.has_other_inputs = true; }
+  void note_input(std::uint32_t source, const Extents& input) {
+    round_.extents = input;
+    round_.input_module = Round::module_of(source);
+  }
+  void note_other_input(std::uint32_t source) {
+    round_.has_other_inputs = true;
+    round_.repeats_module = round_.repeats_module || Round::module_of(source) == round_.input_module;
+  }
   // Before the first round: sizes that are alive and in neither table that next() is given.
   void note_constant_sizes(std::vector<Bytes> sizes) { constant_sizes_ = std::move(sizes); }
   // Whether something older than all rounds is of this size: a parameter.

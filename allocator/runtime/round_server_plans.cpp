@@ -53,7 +53,7 @@ bool RoundServer::is_guesswork() const {
     expected += matcher_.expected(i);
     least += matcher_.least(i);
   }
-  const std::int64_t open = program_->has_other_inputs ? kOpenPartOfOthers : kOpenPart;
+  const std::int64_t open = program_->repeats_module ? kOpenPartOfOthers : kOpenPart;
   return least.value < expected.value - expected.value / open;
 }
 

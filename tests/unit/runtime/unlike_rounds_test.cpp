@@ -97,6 +97,26 @@ TEST(UnlikeRounds, WhatALaterForwardOfItDoesIsNotPlannedByTheInputOfTheFirst) {
   expect_no_fault(adaptor);
 }
 
+// A program that calls its modules itself: what one gives to the next has more extents than the first one's input, but none
+// of its own.
+TEST(UnlikeRounds, WhatGoesFromOneModuleToTheNextIsNoInputOfItsOwn) {
+  SimulatedAdaptor adaptor;
+  const auto round = [&](std::int64_t tokens) {
+    adaptor.engine().settle();
+    std::vector<TensorId> tensors;
+    for (std::uint64_t module = 1; module <= 3; ++module) {
+      adaptor.engine().mark(MarkKind::kForward, module, module == 1 ? Extents{1, tokens} : Extents{1, tokens, 2048});
+      for (std::int64_t width = 40; width < 50; ++width) tensors.push_back(adaptor.allocate(Bytes{tokens * 512 * width}));
+    }
+    for (const TensorId tensor : tensors) adaptor.free(tensor);
+  };
+  round(1211);
+  const Counters before = adaptor.engine().snapshot().counters;
+  round(3307);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - before.planned.requests, 30);
+  expect_no_fault(adaptor);
+}
+
 // Two programs begin alike, but what one keeps the other has let go of when its own tensors come. Those on top of what is
 // expected last, which may never come, would make the arena twice as high.
 TEST(UnlikeRounds, AnotherProgramIsNotPlannedBesideWhatItWouldNotHaveAlive) {
