@@ -120,6 +120,9 @@ ebbtide_status ebbtide_mark_input(ebbtide_mark_kind kind, uint64_t source, const
       return ebbtide::fail({ebbtide::ErrorCode::kInvalidArgument, "ebbtide_mark_input: extents is null"});
     }
     const ebbtide::Extents input(extents, extents + std::min<size_t>(count, EBBTIDE_MAX_EXTENTS));
+    if (!std::all_of(input.begin(), input.end(), ebbtide::is_extent)) {
+      return ebbtide::fail({ebbtide::ErrorCode::kInvalidArgument, "ebbtide_mark_input: an extent is 2^50 or more"});
+    }
     Registry::get().mark(static_cast<ebbtide::MarkKind>(kind), source, input);
     return EBBTIDE_OK;
   });

@@ -231,8 +231,8 @@ EBBTIDE_API int ebbtide_mode(void);
  * input is cut into: rounds of different forms are different programs. Cheap; never waits. */
 EBBTIDE_API ebbtide_status ebbtide_mark(ebbtide_mark_kind kind, uint64_t source);
 /* The same, with the extents of the input: the shapes of the tensors that the round is about, one after the
- * other (batch, length, ...; always as many for one program; up to EBBTIDE_MAX_EXTENTS, more are left out).
- * Sizes of tensors follow from them, so a plan for a new shape is made before its first allocation. Where the input is
+ * other (batch, length, ...; always as many for one program; up to EBBTIDE_MAX_EXTENTS, more are left out;
+ * each below 2^50). Sizes of tensors follow from them, so a plan for a new shape is made before its first allocation. Where the input is
  * run in pieces: behind the shapes, the tokens (batch x length) of each kind of piece, negative. Tensors that have p of
  * something where others have the first two extents then follow from -p. */
 EBBTIDE_API ebbtide_status ebbtide_mark_input(ebbtide_mark_kind kind, uint64_t source, const int64_t* extents,

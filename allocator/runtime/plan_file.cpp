@@ -163,9 +163,6 @@ Error bad(const std::string& reason) { return {ErrorCode::kBadPlan, reason}; }
 bool is_sound(const Program& program) {
   if (program.shapes < 1 || program.shapes > kMaxShapes) return false;
   for (const Extents& input : program.inputs) {
-    const auto is_extent = [](std::int64_t extent) {
-      return extent > -(std::int64_t{1} << 50) && extent < (std::int64_t{1} << 50);
-    };
     if (!std::all_of(input.begin(), input.end(), is_extent)) return false;
   }
   for (const Node& node : program.nodes) {

@@ -38,9 +38,13 @@ struct RoundKinds {
 inline constexpr Tick kAlive{std::numeric_limits<std::int32_t>::max()};
 
 // The shapes of the tensors that a root module's forward was called with, one after the other: for input_ids of
-// batch x length, these two. Empty where nobody told. Behind them, negative, the tokens of the pieces that such an input is
-// cut into: -p stands for tensors that have p where others have batch x length (the first two extents).
+// batch x length, these two. Empty where nobody told. Behind them, negative, the tokens of the pieces that such an input
+// is cut into: -p stands for tensors that have p where others have batch x length (the first two extents).
 using Extents = std::vector<std::int64_t>;
+// No tensor has as many elements: products of extents must not overflow, nor a sign that is changed.
+constexpr bool is_extent(std::int64_t extent) {
+  return extent > -(std::int64_t{1} << 50) && extent < (std::int64_t{1} << 50);
+}
 
 struct Request {
   Bytes size;

@@ -59,23 +59,33 @@ TEST(Tiles, AreNotCountedWhereTheDeviceOrTheShapeIsNotKnown) {
 // its sides from 1408 on, but for 1792 (175.6, where Triton's own product was faster).
 struct Measured {
   double side, tflops;
+
+  double flops() const { return 2 * side * side * side; }
+  double seconds() const { return flops() / (tflops * 1e12); }
+  Work work() const {
+    return {.activity = Activity::kMatrix, .flops = flops(), .bytes = 6 * side * side, .product = {side, side, side, 1}};
+  }
 };
+
+DeviceSpeed a100(double memory_bandwidth, double matrix) {
+  DeviceSpeed speed;
+  speed.peak_flops.fill(312e12);
+  speed.memory_bandwidth = memory_bandwidth;
+  speed.matrix = matrix;
+  speed.memory = 0.84;
+  speed.multiprocessors = 108;
+  return speed;
+}
+
 class TilesMeasured : public testing::TestWithParam<Measured> {};
 
 TEST_P(TilesMeasured, AreNearWhatCublasReaches) {
-  DeviceSpeed speed;
-  speed.peak_flops.fill(312e12);
-  speed.memory_bandwidth = 1.555e12;
-  speed.matrix = 0.869;
-  speed.memory = 0.84;
-  const double side = GetParam().side, flops = 2 * side * side * side;
-  Work work{.activity = Activity::kMatrix, .flops = flops, .bytes = 6 * side * side};
-  const double measured = flops / (GetParam().tflops * 1e12);
-  const double roofline = seconds_of(work, speed);
-  speed.multiprocessors = 108;
-  work.product = {side, side, side, 1};
-  EXPECT_NEAR(seconds_of(work, speed) / measured, 1, 0.18);
-  EXPECT_LE(roofline / measured, 1.01);  // without waves: up to a third too short
+  const DeviceSpeed speed = a100(1.555e12, 0.869);
+  const Work work = GetParam().work();
+  Work without_tiles = work;
+  without_tiles.product = {};
+  EXPECT_NEAR(seconds_of(work, speed) / GetParam().seconds(), 1, 0.18);
+  EXPECT_LE(seconds_of(without_tiles, speed) / GetParam().seconds(), 1.01);  // up to a third too short
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -95,22 +105,13 @@ constexpr double kSmallestMeasured = 6.14e-6;
 class SmallProducts : public testing::TestWithParam<Measured> {};
 
 TEST_P(SmallProducts, TakeWhatTheyTakeBeyondTheBenchmarksOwnTime) {
-  DeviceSpeed speed;
-  speed.peak_flops.fill(312e12);
-  speed.memory_bandwidth = 2.039e12;
-  speed.matrix = 0.827;
-  speed.memory = 0.84;
-  speed.multiprocessors = 108;
+  DeviceSpeed speed = a100(2.039e12, 0.827);
   speed.kernel_seconds = 2.5e-6;
-  const double side = GetParam().side, flops = 2 * side * side * side;
-  const Work work{.activity = Activity::kMatrix,
-                  .flops = flops,
-                  .bytes = 6 * side * side,
-                  .product = {side, side, side, 1}};
-  const double measured = flops / (GetParam().tflops * 1e12);
+  const double measured = GetParam().seconds();
   const double beyond = measured - (kSmallestMeasured - speed.kernel_seconds);
-  EXPECT_NEAR(seconds_of(work, speed) / beyond, 0.91, 0.17);
-  EXPECT_LT(seconds_of(work, speed) / measured, 0.75);  // what they seemed to lack
+  const double predicted = seconds_of(GetParam().work(), speed);
+  EXPECT_NEAR(predicted / beyond, 0.91, 0.17);
+  EXPECT_LT(predicted / measured, 0.75);  // what they seemed to lack
 }
 
 INSTANTIATE_TEST_SUITE_P(A100, SmallProducts,

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -172,11 +173,16 @@ TEST(CInterface, MarksOfUnknownKindsAreRefused) {
 }
 
 TEST(CInterface, AMarkTakesTheExtentsOfItsInput) {
-  const std::int64_t extents[] = {4, 4096, 1, 1, 1, 1, 1, 1, 1, 1};
-  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, extents, 2), EBBTIDE_OK);
-  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, extents, std::size(extents)), EBBTIDE_OK) << "too many are left out";
+  std::array<std::int64_t, EBBTIDE_MAX_EXTENTS + 1> extents;
+  extents.fill(4);
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, extents.data(), 2), EBBTIDE_OK);
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, extents.data(), extents.size()), EBBTIDE_OK) << "too many are left out";
   EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, nullptr, 0), EBBTIDE_OK);
   EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, nullptr, 2), EBBTIDE_INVALID_ARGUMENT);
+  const std::int64_t pieces[] = {2, 1000, -1024, -976};
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, pieces, std::size(pieces)), EBBTIDE_OK);
+  const std::int64_t nonsense[] = {2, std::numeric_limits<std::int64_t>::min()};
+  EXPECT_EQ(ebbtide_mark_input(EBBTIDE_MARK_STEP, 0, nonsense, std::size(nonsense)), EBBTIDE_INVALID_ARGUMENT);
 }
 
 TEST(CInterface, WarmUpPlansTheIterationInsideIt) {
