@@ -6,9 +6,9 @@
 namespace ebbtide {
 
 // A program that does nothing twice (pieces whose number follows the length, generation) gets nothing from plans and pays
-// for them in time, and in an arena that stands beside what upstream holds. After some rounds in a row that found too
-// few of their bytes planned it is left to upstream for a while. Then one round is on trial: it is followed, learnt from
-// and served by upstream. If it was as planned, serving goes on; if not, the next rest is twice as long.
+// for them in time, and in memory where they do not fit. After some rounds in a row that found too few of their bytes
+// planned, those that come follow no plan for a while: see Note [Gaps]. Then one is on trial: it is followed and learnt from,
+// and served as the others. If it was as planned, serving goes on; if not, the next rest is twice as long.
 //
 // Invariant: is_trial_ only while nothing is left of the rest.
 class Backoff {
@@ -16,15 +16,16 @@ class Backoff {
   bool is_resting() const { return left_ > 0; }
   bool is_on_trial() const { return is_trial_; }
 
-  // A round ended. `planned`: of all bytes that it asked for, those that a plan had a place for.
-  void note(Bytes planned, Bytes all) {
+  // A round ended. `planned`: of all bytes that it asked for, those that a plan had a place for. `is_new`: nothing like its
+  // input was known, so that it says little of those that repeat.
+  void note(Bytes planned, Bytes all, bool is_new = false) {
     if (all < kTooLittle) return;
     if (left_ > 0) {
       is_trial_ = --left_ == 0;
       return;
     }
     const bool fits = planned.value >= all.value * kFitting / 10;
-    misfits_ = fits ? 0 : misfits_ + 1;
+    misfits_ = fits ? 0 : misfits_ + (is_new ? 1 : kWeightOfKnown);
     if (fits && !is_trial_) rest_ = kFirstRest;
     const bool gives_up = !fits && (is_trial_ || misfits_ >= kMisfits);
     is_trial_ = false;
@@ -34,7 +35,8 @@ class Backoff {
  private:
   static constexpr Bytes kTooLittle{1 << 20};
   static constexpr int kFitting = 6;  // tenths: rounds of programs that repeat have more, seldom less even when new
-  static constexpr int kMisfits = 3;
+  static constexpr int kWeightOfKnown = 3;
+  static constexpr int kMisfits = 9;  // three rounds of inputs that were known, or nine of new ones
   static constexpr int kFirstRest = 8;     // rounds
   static constexpr int kLongestRest = 512;
 
@@ -44,7 +46,7 @@ class Backoff {
     misfits_ = 0;
   }
 
-  int misfits_ = 0;  // rounds in a row
+  int misfits_ = 0;  // in a row, by weight
   int left_ = 0;     // rounds of the rest
   int rest_ = kFirstRest;
   bool is_trial_ = false;

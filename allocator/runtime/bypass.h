@@ -14,11 +14,10 @@ namespace ebbtide {
 // a request that meets the change itself is served as if it had come a moment earlier.
 class Bypass {
  public:
-  enum class Reason : std::uint8_t { kNone, kPrologue, kElsewhere, kResting };
+  enum class Reason : std::uint8_t { kNone, kPrologue, kElsewhere };
   enum class Rule : std::uint8_t {
     kNobody,        // every request is to be looked at
     kOtherStreams,  // only the home stream's are
-    kRestingRound,  // none is: the round is left to upstream
     kEverybody,     // none is
     kPrologue,      // none is; no iteration has begun
   };
@@ -43,7 +42,6 @@ class Bypass {
     switch (rule_.load(std::memory_order_acquire)) {
       case Rule::kNobody:
       case Rule::kOtherStreams: return Reason::kNone;
-      case Rule::kRestingRound: return Reason::kResting;
       case Rule::kEverybody: return Reason::kElsewhere;
       case Rule::kPrologue: return Reason::kPrologue;
     }
@@ -58,9 +56,8 @@ class Bypass {
   StreamId home() const { return {home_.load(std::memory_order_relaxed)}; }
   bool watches_backward() const { return watches_backward_.load(std::memory_order_relaxed); }
 
-  void count(Reason reason, Bytes size) { (reason == Reason::kResting ? resting_ : elsewhere_).add(size); }
-  void take_back(Reason reason, Bytes size) { (reason == Reason::kResting ? resting_ : elsewhere_).take_back(size); }
-  ServedCount resting() const { return resting_.read(); }
+  void count(Bytes size) { elsewhere_.add(size); }
+  void take_back(Bytes size) { elsewhere_.take_back(size); }
   ServedCount elsewhere() const { return elsewhere_.read(); }
 
  private:
@@ -68,7 +65,7 @@ class Bypass {
   std::atomic<Rule> rule_{Rule::kNobody};
   std::atomic<bool> watches_backward_{false};
   std::atomic<std::uint64_t> home_{0};
-  SharedCount resting_, elsewhere_;
+  SharedCount elsewhere_;
 };
 
 }  // namespace ebbtide

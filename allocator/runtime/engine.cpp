@@ -49,16 +49,15 @@ void Engine::record(Action action, Placement placement, const void* address, Byt
 void Engine::set_bypass() {
   Bypass::State state;
   state.home = home_;
-  const bool rests = backoff(recorder_.round().kind).is_resting();
   if (recorder_.is_prologue()) {
     state.rule = Bypass::Rule::kPrologue;
   } else if (recorder_.is_full()) {
     state.rule = Bypass::Rule::kEverybody;
   } else if (home_is_known_) {
-    state.rule = rests ? Bypass::Rule::kRestingRound : Bypass::Rule::kOtherStreams;
+    state.rule = Bypass::Rule::kOtherStreams;
   }
   const bool asks = options_.is_in_backward != nullptr && !(has_seen_backward_ && has_marks_);
-  const bool backward_matters = recorder_.is_prologue() ? !has_marks_ : rests;
+  const bool backward_matters = recorder_.is_prologue() && !has_marks_;
   if (asks && backward_matters) {
     state.watches_backward = !has_seen_backward_;
     if (has_seen_backward_) state.rule = home_is_known_ ? Bypass::Rule::kOtherStreams : Bypass::Rule::kNobody;
@@ -69,7 +68,7 @@ void Engine::set_bypass() {
 // The same with the lock, by what is so now.
 Bypass::Reason Engine::reason_to_pass(StreamId stream) const {
   if (recorder_.is_prologue() || recorder_.is_full() || !(stream == home_)) return Bypass::Reason::kElsewhere;
-  return backoff(recorder_.round().kind).is_resting() ? Bypass::Reason::kResting : Bypass::Reason::kNone;
+  return Bypass::Reason::kNone;
 }
 
 // Whether the request belongs to the running round; otherwise it is counted as one that passes by. With the lock.
@@ -78,7 +77,7 @@ bool Engine::belongs_to_round(Bytes size, StreamId stream, std::unique_lock<Quic
   const bool is_as_before = home_is_known_ && stream == home_ && !is_news_of_backward(is_in_backward) && !recorder_.is_full();
   if (!is_as_before) [[unlikely]] note_news(stream, is_in_backward, lock);
   if (const Bypass::Reason reason = reason_to_pass(stream); reason != Bypass::Reason::kNone) [[unlikely]] {
-    bypass_.count(reason, size);
+    bypass_.count(size);
     return false;
   }
   if (is_in_backward) recorder_.note_backward();
@@ -160,7 +159,7 @@ void Engine::serve_otherwise(Bytes size, StreamId stream, Grant& grant) {
     }
   }
   grant.kind = placing.kind;
-  grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || is_gradient(placing.kind, size));
+  grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || is_first_gradient(size));
   count(placing, size);
 }
 
@@ -172,10 +171,16 @@ void Engine::give_up(Placing& placing) {
 }
 
 Placing Engine::place(Bytes size) {
-  Placing placing = options_.observe_only ? Placing{} : server_.place(size, recorder_);
+  if (options_.observe_only) return {};
+  if (is_first_gradient(size)) return {.node = server_.stays_for_good(size) ? kStaysForGood : -1};
+  Placing placing = server_.place(size, recorder_);
   if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
-  // What is followed on trial is not served.
-  if (backoff(recorder_.round().kind).is_on_trial()) [[unlikely]] placing = {Placing::Kind::kUpstream, {}, placing.root, placing.node, {}, {}};
+  // What is followed on trial is not served as planned, but as before.
+  if (backoff(recorder_.round().kind).is_on_trial()) [[unlikely]] {
+    const Offset tightest = arena_.tightest_place(size, options_.alignment);
+    const bool has_room = arena_.range().grows_in_place() || tightest + size <= Offset{arena_.extent().value};
+    placing = {has_room ? Placing::Kind::kGap : Placing::Kind::kUpstream, tightest, placing.root, placing.node, {}, {}};
+  }
   return placing;
 }
 
@@ -195,11 +200,11 @@ bool Engine::is_in_optimizer_step() const {
   return round.kind == RoundKind::kOptimizer && round.optimizer_end == kAlive;
 }
 
-// Of what upstream has to hold because no round like this one is known: a tensor of a parameter's size that the backward
-// makes. It stays until the next step or longer, and would pin a part of a segment that was full of activations. In later rounds
-// it is planned, or else shares the memory of all others: what is kept apart is of no use to them.
-bool Engine::is_gradient(Placing::Kind kind, Bytes size) const {
-  if (kind != Placing::Kind::kUpstream || server_.is_following() || options_.is_in_backward == nullptr) return false;
+// In a round like which none is known: a tensor of a parameter's size that the backward makes. It stays until the next step or
+// longer, and would keep the arena from being given back for the optimizer's state. In later rounds it is planned, or else
+// shares the memory of all others: what is kept apart is of no use to them.
+bool Engine::is_first_gradient(Bytes size) const {
+  if (server_.is_following() || options_.is_in_backward == nullptr) return false;
   const Round& round = recorder_.round();
   return book_->count_of(round.kind, round.source) == 0 && recorder_.is_constant_size(size) && options_.is_in_backward();
 }
@@ -242,7 +247,7 @@ void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
   const std::lock_guard lock(lock_);
   if (off_.load(std::memory_order_relaxed)) return;
   if (refused.origin.round == 0) {
-    bypass_.take_back(reason_to_pass(refused.stream), size);
+    bypass_.take_back(size);
     return;
   }
   recorder_.withdraw(refused.origin);

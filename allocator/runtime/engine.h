@@ -188,9 +188,10 @@ class EBBTIDE_EXPORT Engine {
   // True when a backward began, or ended a round: what may pass by is another matter then.
   bool note_backward(bool is_in_backward, std::unique_lock<QuickLock>& lock);
   EBBTIDE_LOCAL bool is_in_optimizer_step() const;
-  EBBTIDE_LOCAL bool is_gradient(Placing::Kind kind, Bytes size) const;
+  EBBTIDE_LOCAL bool is_first_gradient(Bytes size) const;
   EBBTIDE_LOCAL bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
+  bool is_of_new_input(const Round& round) const;
   void begin_serving();
   void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);
   void shrink_to_plan(std::unique_lock<QuickLock>& lock);
@@ -208,7 +209,7 @@ class EBBTIDE_EXPORT Engine {
     if (off_.load(std::memory_order_relaxed)) return Passing::kTracked;
     if (reason == Bypass::Reason::kNone) return otherwise;
     if (bypass_.watches_backward() && options_.is_in_backward()) return Passing::kNo;
-    bypass_.count(reason, size);
+    bypass_.count(size);
     return tracks_all_ ? Passing::kTracked : Passing::kUntracked;
   }
   void emit(Action action, Placement placement, const void* address, Bytes size, StreamId stream,
@@ -251,11 +252,9 @@ class EBBTIDE_EXPORT Engine {
   ProgramBook::Use last_served_;  // since the start, by program
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   int rounds_as_planned_ = 1 << 16;            // in a row, since one that was served first-fit; none was yet
-  bool gives_idle_back_ = false;               // rounds of some kind were left to upstream a moment ago
   Bytes step_height_;          // of the plan of the last training round that has ended; 0: it had none
   Bytes round_planned_;        // of the running round: what had a planned place
   Bytes round_all_;            // and all of it
-  ServedCount resting_before_; // what had passed by in resting rounds when this one began
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};
   const bool tracks_all_;      // what passes by, too: nobody else knows what is alive, or there is a trace to write

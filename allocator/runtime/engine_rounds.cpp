@@ -35,11 +35,6 @@ RoundState Engine::round_state() const {
   state.live = recorder_.live_bytes();
   state.peak = recorder_.peak_bytes();
   if (has_seen_backward_) state.kept = recorder_.live_beyond_gradients();
-  if (backoff(state.kind).is_resting()) {  // nothing was written down
-    state.is_empty = bypass_.resting().requests == resting_before_.requests;
-    state.live = live_.live_of_round();
-    state.peak = live_.peak_of_round();
-  }
   return state;
 }
 
@@ -116,7 +111,6 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   if (recorder_.is_prologue() && !tracks_all_) recorder_.note_constant_sizes(options_.observer->sizes_alive());
   Round finished = recorder_.next(kind, source, arena_.blocks(), upstream_, *book_);
   recorder_.note_input(source, input);
-  live_.begin_round();
   has_seen_backward_ = false;
   if (learn && !options_.observe_only) {
     worker_.submit(std::move(finished), last_served_);
@@ -129,13 +123,10 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
     }
   }
   adopt_latest();
-  // What a form's first round took, placed as it came, is more than its plan needs: see Note [Forms].
+  // What a form's first round took, placed as it came, is more than its plan needs: see Note [Gaps].
   if (rounds_as_planned_ >= kSettled || (was_free && learn)) shrink_to_plan(lock);
-  if (gives_idle_back_ && backoff(kind).is_resting()) {
-    // What such rounds had of the arena they are about to ask of upstream.
-    gives_idle_back_ = false;
-    shrink_to({}, lock);
-  }
+  // An optimizer's first step creates its state, and what it uses for a moment beside it: not beside an idle arena.
+  if (kind == RoundKind::kOptimizer && !optimizers_seen_.contains(source)) shrink_to({}, lock);
   begin_serving();
 }
 
@@ -162,23 +153,25 @@ void Engine::note_whether_it_fits() {
   for (Bytes* sum : {&round_planned_, &round_all_}) *sum += as_planned_.bytes - as_planned_before_;
   as_planned_before_ = as_planned_.bytes;
   const bool was_resting = backoff(kind).is_resting();
-  const ServedCount passed = bypass_.resting();
-  round_all_ += passed.bytes - resting_before_.bytes;
-  resting_before_ = passed;
-  // Those with forms stay in the arena, whatever becomes of them: see Note [Forms].
+  // Those with forms stay in the arena, whatever becomes of them: see Note [Gaps].
   const bool may_rest = kind != RoundKind::kOptimizer && !recorder_.round().has_form();
-  if (is_any_known && may_rest) backoff(kind).note(round_planned_, round_all_);
+  if (is_any_known && may_rest) backoff(kind).note(round_planned_, round_all_, is_of_new_input(recorder_.round()));
   if (!was_resting && backoff(kind).is_resting()) {
-    gives_idle_back_ = true;
-    EBBTIDE_INFO("rounds of kind %d do not repeat: they are left to upstream for a while", static_cast<int>(kind));
+    EBBTIDE_INFO("rounds of kind %d do not repeat: they follow no plan for a while", static_cast<int>(kind));
   }
   round_planned_ = round_all_ = Bytes{};
+}
+
+bool Engine::is_of_new_input(const Round& round) const {
+  return !round.extents.empty() && std::none_of(book_->programs.begin(), book_->programs.end(), [&round](const Program& program) {
+    return program.kind == round.kind && std::find(program.inputs.begin(), program.inputs.end(), round.extents) != program.inputs.end();
+  });
 }
 
 void Engine::begin_serving() {
   const Round& round = recorder_.round();
   server_.end();
-  if (backoff(round.kind).is_resting()) return;
+  if (backoff(round.kind).is_resting()) return server_.begin_in_gaps();
   // An optimizer's first step creates its state, of the sizes that its later steps use for a moment.
   const bool is_first_step = round.kind == RoundKind::kOptimizer && optimizers_seen_.insert(round.source).second;
   if (options_.observe_only || is_first_step) return;
@@ -190,11 +183,12 @@ Bytes Engine::height_in_force() const {
   const bool all_serve = std::none_of(backoffs_.begin(), backoffs_.end(), [](const Backoff& backoff) {
     return backoff.is_resting() || backoff.is_on_trial();
   });
-  if (all_serve) return book_->height;
+  const bool all_count = std::none_of(book_->programs.begin(), book_->programs.end(), [](const Program& program) { return program.is_fiction(); });
+  if (all_serve && all_count) return book_->height;
   Bytes height;
   for (const Program& program : book_->programs) {
     const Backoff& of_kind = backoff(program.kind);
-    if (!of_kind.is_resting() && !of_kind.is_on_trial()) height = std::max(height, program.height);
+    if (!of_kind.is_resting() && !of_kind.is_on_trial() && !program.is_fiction()) height = std::max(height, program.height);
   }
   return height;
 }

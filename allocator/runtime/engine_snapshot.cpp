@@ -38,11 +38,7 @@ Engine::Snapshot Engine::snapshot() const {
   snapshot.counters = counters_;
   Counters& counters = snapshot.counters;
   for (ServedCount* count : {&counters.all, &counters.planned, &counters.settled, &counters.settled_planned}) *count += as_planned_;
-  for (ServedCount* count : {&counters.all, &counters.unplanned}) {
-    *count += bypass_.resting();
-    *count += bypass_.elsewhere();
-  }
-  counters.settled += bypass_.resting();
+  for (ServedCount* count : {&counters.all, &counters.unplanned}) *count += bypass_.elsewhere();
   counters.small = small_.read();
   counters.peak_live = live_.peak_live();
   counters.peak_reserved = live_.peak_held();

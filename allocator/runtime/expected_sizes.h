@@ -38,6 +38,8 @@ class ExpectedSizes {
   Bytes least(std::uint32_t node) const;
   // True when that size was not predicted but requested, for this node or one of its class.
   bool is_seen(std::uint32_t node) const { return knowledge_[class_of(node)] == Knowledge::kSeen; }
+  // Several shapes agree on that size, or it was seen.
+  bool is_sure(std::uint32_t node) const { return knowledge_[class_of(node)] >= Knowledge::kSure; }
   // Predicted from a tensor of another order of size, by one shape alone: perhaps by chance.
   bool is_far_guess(std::uint32_t node) const;
   // `size` is what is expected of the node.

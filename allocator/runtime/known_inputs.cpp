@@ -1,6 +1,7 @@
 #include "allocator/runtime/known_inputs.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace ebbtide {
 namespace {
@@ -39,16 +40,33 @@ bool KnownInputs::mixes_tensors() const {
 }
 
 bool KnownInputs::has_new_extent() const {
-  return std::any_of(varying_.begin(), varying_.end(), [this](std::size_t p) {
-    return std::all_of(shapes_.begin(), shapes_.end(), [&](std::size_t k) {
-      return program_.inputs[k][p] == program_.inputs[shapes_.front()][p];
-    });
+  // Of what was observed and is equal in all of it, whether it is another now.
+  const auto is_new = [this](const auto& of) {
+    const auto first = of(input_of(shapes_.front()));
+    return first != of(input_) && std::all_of(shapes_.begin(), shapes_.end(), [&](std::size_t k) { return of(input_of(k)) == first; });
+  };
+  if (varying_.empty()) return false;
+  if (is_new([this](const Extents& extents) { return tokens_of(extents); })) return true;
+  return std::any_of(varying_.begin(), varying_.end(), [&](std::size_t p) {
+    return is_new([p](const Extents& extents) { return extents[p]; });
+  });
+}
+
+double KnownInputs::tokens_of(const Extents& extents) const {
+  return std::accumulate(varying_.begin(), varying_.end(), 1.0, [&](double product, std::size_t p) {
+    return product * static_cast<double>(extents[p]);
   });
 }
 
 std::optional<bool> KnownInputs::has_node(const Node& node) const {
   if (related_.empty()) return std::nullopt;
   return std::any_of(related_.begin(), related_.end(), [&](std::size_t k) { return node.sizes[k].value != 0; });
+}
+
+bool KnownInputs::is_lacking(const Node& node) const {
+  return has_this_one() && std::none_of(shapes_.begin(), shapes_.end(), [&](std::size_t k) {
+           return program_.inputs[k] == input_ && node.sizes[k].value != 0;
+         });
 }
 
 bool KnownInputs::are_same_extent(std::size_t a, std::size_t b) const {

@@ -30,15 +30,19 @@ class KnownInputs {
   // Extents of several tensors vary, an encoder's and a decoder's: what is one's grows with its own, and no size tells
   // whose it is. (Each tensor begins with the batch.)
   bool mixes_tensors() const;
-  // An extent differs that was the same in all that was observed (the last batch of an epoch is smaller): what was of one
-  // size so far may be of another now.
+  // An extent differs that was the same in all that was observed (the last batch of an epoch is smaller), or their product
+  // does (as many tokens in rows of any length, but for what a row has no room for): what was of one size so far may be of
+  // another now.
   bool has_new_extent() const;
   // Does a round of this input have the node? Observed shapes tell that share an extent with it (a batch of one takes
   // other kernels than larger ones do); none if there is no such shape.
   std::optional<bool> has_node(const Node& node) const;
+  // Rounds of this very input were observed, and none of them had the node.
+  bool is_lacking(const Node& node) const;
 
  private:
   bool are_same_extent(std::size_t a, std::size_t b) const;
+  double tokens_of(const Extents& extents) const;
   void find_varying();
   void find_related();
 

@@ -42,16 +42,6 @@ class LiveBytes {
   Bytes peak_held() const { return {peak_held_.load(std::memory_order_relaxed)}; }
   void reset_peak_live() { peak_live_.store(live().value, std::memory_order_relaxed); }
 
-  // Of the running round: by how much more is alive than at its beginning, now and at its highest.
-  void begin_round() {
-    at_begin_.store(live().value, std::memory_order_relaxed);
-    peak_of_round_.store(live().value, std::memory_order_relaxed);
-  }
-  Bytes live_of_round() const { return {live().value - at_begin_.load(std::memory_order_relaxed)}; }
-  Bytes peak_of_round() const {
-    return {peak_of_round_.load(std::memory_order_relaxed) - at_begin_.load(std::memory_order_relaxed)};
-  }
-
  private:
   using Count = std::atomic<std::int64_t>;
 
@@ -61,10 +51,7 @@ class LiveBytes {
     while (value > seen && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
     }
   }
-  void raise(std::int64_t live) {
-    raise(peak_of_round_, live);
-    raise(peak_live_, live);
-  }
+  void raise(std::int64_t live) { raise(peak_live_, live); }
   std::int64_t change_in_arena(Bytes by) {
     const std::int64_t now = in_arena_.load(std::memory_order_relaxed) + by.value;
     in_arena_.store(now, std::memory_order_release);
@@ -73,7 +60,6 @@ class LiveBytes {
 
   Count upstream_{0}, in_arena_{0}, extent_{0};
   Count peak_live_{0}, peak_held_{0};
-  Count at_begin_{0}, peak_of_round_{0};
 };
 
 }  // namespace ebbtide

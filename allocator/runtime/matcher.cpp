@@ -35,6 +35,7 @@ void Matcher::note_input(const Extents& input) {
   if (!sizes.says_something()) return;
   for (std::size_t i = 0; i < optional_.size(); ++i) {
     if (const auto has = sizes.inputs().has_node(program_->nodes[i])) optional_[i] = *has ? 0 : 1;
+    absent_[i] = sizes.inputs().is_lacking(program_->nodes[i]) ? 1 : 0;
   }
 }
 

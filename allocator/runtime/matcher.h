@@ -56,6 +56,7 @@ class Matcher {
 
   Bytes expected(std::uint32_t node) const { return sizes_.expected(node); }  // 0 while nothing is known
   Bytes least(std::uint32_t node) const { return sizes_.least(node); }  // that may come, as far as is known
+  bool is_sure(std::uint32_t node) const { return sizes_.is_sure(node); }
   bool mixes_tensors() const { return sizes_.mixes_tensors(); }
   bool was_matched(std::uint32_t node) const { return used_[node] != 0; }
   // The request before the last one was taken for this node, and the next node, of the same size, did not come: of the

@@ -112,6 +112,16 @@ bool Program::knows_such_inputs(const Extents& input) const {
   return input.empty() || std::any_of(inputs.begin(), inputs.end(), is_alike);
 }
 
+bool Program::has_learnt(const Extents& input) const {
+  return !input.empty() && std::find(learnt_inputs.begin(), learnt_inputs.end(), input) != learnt_inputs.end();
+}
+
+void Program::note_learnt(const Extents& input) {
+  std::erase(learnt_inputs, input);
+  learnt_inputs.push_back(input);
+  if (learnt_inputs.size() > kMaxShapes) learnt_inputs.erase(learnt_inputs.begin());
+}
+
 std::vector<PlanInput> Program::plan_inputs() const {
   std::vector<PlanInput> found;
   found.reserve(nodes.size() + incoming.size());

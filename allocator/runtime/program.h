@@ -14,6 +14,8 @@ namespace ebbtide {
 // A request of more than this part of a program's height tells by itself that a round is of another program.
 inline constexpr std::int64_t kNoticedPart = 512;
 
+inline constexpr std::int64_t kFictionPart = 8;  // of what rounds needed: a plan that asks for so much more is worse than none
+
 inline constexpr std::size_t kMaxShapes = 8;  // that a program remembers
 
 inline constexpr std::int64_t kSizeGrain = 512;  // torch's sizes are multiples of it
@@ -72,12 +74,15 @@ struct Program {
   RootId first_of_backward;                    // the first node that the backward pass makes, as far as it is known
   std::size_t shapes = 0;                      // how many shapes the nodes' sizes hold, <= kMaxShapes
   std::vector<Extents> inputs;                 // per shape: the extents of its input; empty where they are unknown
+  std::vector<Extents> learnt_inputs;          // of rounds merged into it, not into what it is a variant of, the newest last
   bool has_other_inputs = false;               // of some forward in it the input was another; not in plan files
   bool repeats_module = false;                 // such a one was of the same module; not in plan files
   SizeTable class_sizes;                       // per size class: its size in every shape
   std::vector<std::uint32_t> order;            // placement order of the nodes in the last solution
   Bytes height;
   Bytes lower_bound;
+  Bytes asked;                                 // what its nodes and what is incoming have alive at once; not in plan files
+  Bytes needed;                                // the most that a round merged into it had; not in plan files
   bool planned = false;
   std::uint32_t learnt = 0;                    // rounds merged into it
   std::uint32_t last_round = 0;                // serial of the last round merged into it or served by it
@@ -94,6 +99,11 @@ struct Program {
   // a length of one is a token that is generated, not a text. True when the program has seen inputs like this one in
   // that, or nothing is known of them.
   bool knows_such_inputs(const Extents& input) const;
+  // Merged from rounds that were so unlike each other that it asks for clearly more than any of them needed.
+  bool is_fiction() const { return needed.value > 0 && asked.value > needed.value + needed.value / kFictionPart; }
+  // A round of this very input was merged into it, lately.
+  bool has_learnt(const Extents& input) const;
+  void note_learnt(const Extents& input);
   // Of the nodes, then of what is incoming.
   std::vector<PlanInput> plan_inputs() const;
   bool is_valid() const;

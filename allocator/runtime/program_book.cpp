@@ -32,6 +32,7 @@ std::optional<std::size_t> ProgramBook::learn(const Round& round) {
   merge(program, round, survivors);
   note_permanence(program, survivors);
   program.previous.add(round.previous);
+  program.note_learnt(round.extents);
   program.last_round = round.serial;
   program.learnt += 1;
   program.planned = program.planned && program.plan_inputs() == before;
@@ -64,6 +65,8 @@ Program& ProgramBook::add_variant(const Program& original, const Round& round) {
   Program variant = original;
   variant.id = next_program_++;
   variant.previous = {};
+  variant.learnt_inputs.clear();
+  variant.needed = Bytes{};
   variant.planned = false;
   variant.incoming.clear();
   variant.learnt = 0;
@@ -173,7 +176,9 @@ void ProgramBook::merge(Program& program, const Round& round, const std::vector<
       continue;
     }
     Node& node = program.nodes[merged.node_of(r)];
-    take_turns(node, Tick{static_cast<std::int64_t>(r)}, survivors);
+    // Expected where a saved plan begins, or else it would be taken for what comes next of its size.
+    const bool stays = round.requests[r].node == kStaysForGood;
+    stays ? make_permanent(node) : take_turns(node, Tick{static_cast<std::int64_t>(r)}, survivors);
     known = node.root;
   }
 }

@@ -11,13 +11,17 @@ namespace {
 constexpr double kSameSequence = 0.6; // share of bytes that must match
 constexpr double kSameDespiteBatch = 0.95;  // and if only one of the two is of a batch of one
 constexpr double kSameResidents = 0.7;
+constexpr std::int64_t kLittlePart = 32;  // of a program's height: residents that are less
 constexpr double kPriceOfSharing = 1.005;  // load accepted for having one plan instead of two
 constexpr double kSameBatch = 1.5;    // likewise of a batch of one, or of more: it decides
+constexpr double kSameInput = 0.35;   // likewise of having seen this very input, against which large residents still decide
 constexpr double kSameBefore = 0.25;  // weight of following the same kind of round, against likeness
 
-// Share of bytes that two sets of residents have in common. Requires: both sorted by root.
-template <typename Left, typename Right>
-double likeness(const Left& left, const Right& right) {
+// Share of bytes that a program's residents and others have in common; what is little beside its height tells little.
+// Requires: both sorted by root.
+template <typename Right>
+double likeness(const Program& program, const Right& right) {
+  const std::vector<Incoming>& left = program.incoming;
   Bytes both;
   Bytes either;
   auto a = left.begin();
@@ -34,7 +38,8 @@ double likeness(const Left& left, const Right& right) {
       ++b;
     }
   }
-  return either.value == 0 ? 1.0 : static_cast<double>(both.value) / static_cast<double>(either.value);
+  const Bytes whole = std::max(either, Bytes{program.height.value / kLittlePart});
+  return whole.value == 0 ? 1.0 : 1.0 - static_cast<double>((either - both).value) / static_cast<double>(whole.value);
 }
 
 // Without what the program made once, is still alive and is not made again: a library's workspace, about to be
@@ -66,7 +71,7 @@ bool ProgramBook::is_worth_sharing(const Program& program, const Round& round) {
 bool ProgramBook::is_other_variant(const Program& program, const Round& round,
                                    const std::vector<Survivor>& survivors) const {
   if (leaves_other_residents(program, round) || differs_in_turns(program, survivors)) return true;
-  return likeness(program.incoming, without_new_permanent(program, round, survivors)) < kSameResidents;
+  return likeness(program, without_new_permanent(program, round, survivors)) < kSameResidents;
 }
 
 Program& ProgramBook::learner(std::size_t found, const Round& round, const std::vector<Survivor>& survivors) {
@@ -94,7 +99,7 @@ std::optional<std::size_t> ProgramBook::best_match(const Round& round,
     if (share < (program.knows_such_inputs(round.extents) ? kSameSequence : kSameDespiteBatch)) continue;
     // Sequence first; the residents tell variants of one sequence apart.
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
-    const double score = std::min(share, 0.95) + likeness(program.incoming, survivors) + before;
+    const double score = std::min(share, 0.95) + likeness(program, survivors) + before;
     if (score > best_score) {
       best_score = score;
       best = i;
@@ -119,7 +124,7 @@ bool ProgramBook::differs_in_turns(const Program& program, const std::vector<Sur
 }
 
 bool ProgramBook::fits(const Program& program, std::span<const Resident> alive) {
-  return likeness(program.incoming, alive) >= kSameResidents;
+  return likeness(program, alive) >= kSameResidents;
 }
 
 const Program* ProgramBook::choose(const Round& round, std::span<const Resident> alive, const Use& last_served) const {
@@ -129,7 +134,8 @@ const Program* ProgramBook::choose(const Round& round, std::span<const Resident>
     if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
     const double batch = program.knows_such_inputs(round.extents) ? kSameBatch : 0.0;
-    const double alike = likeness(program.incoming, alive) + before + batch;
+    const double input = program.has_learnt(round.extents) ? kSameInput : 0.0;
+    const double alike = likeness(program, alive) + before + batch + input;
     const bool newer = best != nullptr && last_use(program, last_served) > last_use(*best, last_served);
     if (alike > best_likeness + 1e-9 || (alike > best_likeness - 1e-9 && newer)) {
       best = &program;

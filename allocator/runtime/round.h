@@ -46,10 +46,12 @@ constexpr bool is_extent(std::int64_t extent) {
   return extent > -(std::int64_t{1} << 50) && extent < (std::int64_t{1} << 50);
 }
 
+inline constexpr std::int32_t kStaysForGood = -2;  // a library's: no part of what repeats
+
 struct Request {
   Bytes size;
   Tick death = kAlive;
-  std::int32_t node = -1;  // of the program that the round followed; -1: not expected
+  std::int32_t node = -1;  // of the program that the round followed; -1: not expected; or kStaysForGood
 };
 
 // A block from an earlier round that was alive when this round began.

@@ -234,6 +234,23 @@ double RoundMerge::cost_of_sharing() const {
   return static_cast<double>(of_both.peak().value) / static_cast<double>(apart.value);
 }
 
+// Of all that was alive in the round, wherever it stood.
+Bytes needed_by(const Round& round) {
+  Load load(round.requests.size());
+  for (std::size_t r = 0; r < round.requests.size(); ++r) load.add(round.requests[r].size, r, round.requests[r].death);
+  for (const Survivor& survivor : round.survivors) load.add(survivor.size, 0, survivor.end);
+  return load.peak();
+}
+
+Bytes asked_by(const Program& program) {
+  Load load(program.nodes.size());
+  for (std::size_t i = 0; i < program.nodes.size(); ++i) {
+    if (!program.nodes[i].unplanned) load.add(program.nodes[i].slot, i, program.nodes[i].death);
+  }
+  for (const Incoming& incoming : program.incoming) load.add(incoming.size, 0, incoming.end);
+  return load.peak();
+}
+
 MergedRound RoundMerge::finish(const std::vector<Survivor>& survivors) {
   program_.nodes = std::move(nodes_);
   add_shape(program_, sizes_, round_.extents);
@@ -242,6 +259,8 @@ MergedRound RoundMerge::finish(const std::vector<Survivor>& survivors) {
   for (const Survivor& survivor : survivors) {
     merge_incoming(program_, survivor, merged_.translate(survivor.end, program_.nodes.size()));
   }
+  program_.needed = std::max(program_.needed, needed_by(round_));
+  program_.asked = asked_by(program_);
   program_.rebuild_classes();
   return std::move(merged_);
 }

@@ -15,6 +15,7 @@ constexpr int kUnexpectedBeforeDoubt = 3; // then other programs are tried on th
 constexpr int kMaxDoubts = 8;             // a round
 constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
 constexpr std::int64_t kLostPart = 16;   // of the plan's height
+constexpr std::int64_t kAbovePart = 128;  // likewise: what may stand above it before its places are made use of
 constexpr int kStrays = 8;                // requests: one large one more is no other program
 constexpr Bytes kSmallestWorkspace = kMiB;  // to find out whom a request is for takes some microseconds
 constexpr Bytes kLargestWorkspace{128 * kMiB.value};
@@ -29,17 +30,24 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
-  may_grow_ = round.has_form();
   program_ = book_->choose(round, residents, last_served);
+  if (program_ != nullptr && program_->is_fiction() && round.kind != RoundKind::kOptimizer) program_ = nullptr;
   if (program_ == nullptr) {
     serves_unknown_ = round.kind != RoundKind::kOptimizer && !on_trial;
+    may_grow_ = serves_unknown_ && can_grow();
     return;
   }
+  has_form_ = round.has_form();
   fits_residents_ = ProgramBook::fits(*program_, residents);
   height_ = program_->height;
   matcher_.begin(*program_, smallest_, round.extents);
   expect_backward(round);
   is_displaced_ = has_displaced();
+}
+
+void RoundServer::begin_in_gaps() {
+  end();
+  follow_in_gaps();
 }
 
 void RoundServer::end() {
@@ -48,12 +56,12 @@ void RoundServer::end() {
   inline_places_.clear();
   height_ = Bytes{};
   fits_residents_ = false;
-  serves_unknown_ = may_grow_ = is_on_trial_ = false;
+  serves_unknown_ = may_grow_ = is_on_trial_ = has_form_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
   must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = false;
   height_before_.reset();
-  overdue_cost_ = astray_ = beside_ = requested_ = Bytes{};
+  above_ = overdue_cost_ = unexpected_bytes_ = beside_ = requested_ = Bytes{};
   inline_ns_ = 0;
 }
 
@@ -80,10 +88,10 @@ void RoundServer::expect_backward(const Round& round) {
   if (is_known) backward_node_ = static_cast<std::uint32_t>(found - nodes.begin());
 }
 
-// The rest of the round is served as rounds with a form are: see Note [Forms].
+// What is to come follows no program: see Note [Gaps].
 void RoundServer::follow_in_gaps() {
   follow_nothing();
-  may_grow_ = true;
+  may_grow_ = can_grow();
 }
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
@@ -92,12 +100,20 @@ Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   requested_ += size;
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
+  if (match && program_->nodes[match->node].unplanned) [[unlikely]] match = what_is_planned(*match, size);
   const bool is_next = match && match->node <= cursor_before;
   if (!is_next && is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) [[unlikely]] match = matcher_.match(size);
   if (!match) [[unlikely]] return in_gap(size, Divergence::kUnexpected);
   if (matcher_.lone_twin()) [[unlikely]] take_second_twin(recorder.round());
   if (has_news()) [[unlikely]] return place_with_news(match->node, size, recorder.round());
   return place_node(match->node, size, recorder.round());
+}
+
+// The node is of something that was made once, a library's workspace most likely. What comes later and is of its size is the
+// next node of that size, if there is one.
+Match RoundServer::what_is_planned(const Match& match, Bytes size) {
+  if (is_for_workspace_ == nullptr || stays_for_good(size)) return match;
+  return matcher_.match(size).value_or(match);
 }
 
 // The plan may not be what the round needs any more.
@@ -118,13 +134,19 @@ Placing RoundServer::place_node(std::uint32_t index, Bytes size, const Round& ro
     try_planned(index, size, placing);
     const bool must_grow = !placing.cause && placing.offset + size > Offset{arena_.extent().value};
     if (must_grow && plan_lower(index, round)) [[unlikely]] try_planned(index, size, placing);
+    // A round that is not as planned has the arena grow only where nothing in it is free.
+    if (must_grow && !placing.cause && unexpected_bytes_.value > height_.value / kAbovePart) [[unlikely]] {
+      const Offset tightest = arena_.tightest_place(size, alignment_);
+      if (!is_above_extent(tightest, size)) return {Placing::Kind::kGap, tightest, node.root, static_cast<std::int32_t>(index), Divergence::kPlaceTaken, {}};
+    }
     if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(index, size, round)) [[unlikely]] try_planned(index, size, placing);
     if (placing.cause == Divergence::kOutgrown && plan_for_outgrown(index, round)) [[unlikely]] try_planned(index, size, placing);
     if (placing.cause) [[unlikely]] placing = in_gap(size, *placing.cause, placing.holder);
-    const bool is_beside = placing.kind == Placing::Kind::kDiverged;
-    if (is_beside && plan_rather_than_beside(index, size, round)) [[unlikely]] {
-      try_planned(index, size, placing);
-      if (placing.cause) placing.kind = Placing::Kind::kDiverged;
+    const bool is_beside = placing.kind == Placing::Kind::kDiverged || (placing.kind == Placing::Kind::kGap && is_above_extent(placing.offset, size));
+    if (is_beside && is_following() && plan_rather_than_beside(index, size, round)) [[unlikely]] {
+      Placing planned;
+      try_planned(index, size, planned);
+      if (!planned.cause) placing = planned;
     }
   }
   placing.root = node.root;
@@ -161,7 +183,7 @@ Placing RoundServer::recognise(Bytes size) {
 }
 
 Placing RoundServer::unplanned(Bytes size) const {
-  if (stays_for_good(size)) return {};
+  if (stays_for_good(size)) return {.node = kStaysForGood};
   if (may_grow_) return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, {}, {}};
   const auto gap = arena_.lowest_gap(size, alignment_, {});
   return gap ? Placing{Placing::Kind::kGap, *gap, {}, -1, {}, {}} : Placing{};
@@ -202,33 +224,40 @@ std::vector<BlockTable::Range> RoundServer::places_still_needed() const {
 }
 
 Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
-  if (cause == Divergence::kUnexpected && stays_for_good(size)) return {};
+  if (cause == Divergence::kUnexpected && stays_for_good(size)) return {.node = kStaysForGood};
   ++deviations_;
+  if (cause == Divergence::kUnexpected) unexpected_bytes_ += size;
   // An optimizer's first step creates its state: permanent tensors must not settle in the arena.
   if (program_->kind == RoundKind::kOptimizer) return {};
-  if (++gap_searches_ <= kMaxGapSearches) {
-    // A little above the plan costs less than a round of a form without one.
-    const Bytes above = astray_ + size;
-    const bool may_stand_above = may_grow_ && above.value <= height_.value / kLostPart;
-    const Bytes top = may_stand_above ? arena_.limit() : arena_.extent();
-    if (const auto gap = arena_.lowest_gap_below(top, size, alignment_, places_still_needed())) {
-      if (*gap + size > Offset{arena_.extent().value}) astray_ = above;
-      return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
-    }
+  // What the arena has not grown to yet it may not have to.
+  const bool is_growing = outgrew_plans_ && arena_.extent() < height_;
+  std::optional<Offset> gap;
+  if (!is_growing && ++gap_searches_ <= kMaxGapSearches) {
+    const Bytes top = can_grow() ? arena_.limit() : arena_.extent();
+    gap = arena_.lowest_gap_below(top, size, alignment_, places_still_needed());
   }
-  if (!may_grow_ && (cause != Divergence::kUnexpected || !is_lost(size))) return {Placing::Kind::kDiverged, {}, {}, -1, cause, holder};
-  follow_nothing();
-  return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, cause, holder};
+  const bool is_above = gap && is_above_extent(*gap, size);
+  if (is_above && is_lost(size, cause)) follow_in_gaps();
+  const bool is_much = !is_following() || above_.value > height_.value / (has_form_ ? kLostPart : kAbovePart);
+  if (gap && !(is_above && is_much)) return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
+  return in_any_gap(size, cause, holder);
 }
 
-// What goes upstream stands beside the arena, for good: where that becomes much and no better plan will be made, or it is
-// most of what is asked for, the plan is worth less than the memory it leaves idle, and the rest of the round is served
-// as rounds with a form are.
-bool RoundServer::is_lost(Bytes size) {
-  astray_ += size;
-  const bool is_hopeless = has_no_plan_left() || astray_ + astray_ > requested_;
-  may_grow_ = ++strays_ >= kStrays && is_hopeless && astray_.value > height_.value / kLostPart;
-  return may_grow_;
+// Whatever is planned there.
+Placing RoundServer::in_any_gap(Bytes size, Divergence cause, Origin holder) const {
+  const Offset tightest = arena_.tightest_place(size, alignment_);
+  const bool has_room = can_grow() || !is_above_extent(tightest, size);
+  return {has_room ? Placing::Kind::kGap : Placing::Kind::kDiverged, tightest, {}, -1, cause, holder};
+}
+
+// What stands above the plan is held until there is a better one. Where that becomes much and none will be made, or most of
+// what is asked for is not expected, the plan is worth less than the memory it leaves idle, and the rest of the round is
+// served as one that follows none. (The next form is as likely as this one: see Note [Gaps].)
+bool RoundServer::is_lost(Bytes size, Divergence cause) {
+  above_ += size;
+  strays_ += cause == Divergence::kUnexpected ? 1 : 0;
+  const bool is_hopeless = has_no_plan_left() || unexpected_bytes_ + unexpected_bytes_ > requested_;
+  return above_.value > height_.value / kLostPart && (has_form_ || (strays_ >= kStrays && is_hopeless));
 }
 
 // One large request too many or missing, or several of any size: the round may be of another program.

@@ -37,11 +37,15 @@ constexpr Placement placement_of(Placing::Kind kind) {
   return Placement::kUpstream;
 }
 
-// Note [Forms]
-// Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that
-// another makes, and few rounds are planned. What upstream caches of those that are not would stand beside the arena,
-// and the arena beside it. So all of them are served from the arena, the first one, too: planned as long as they do
-// what rounds of their form did, otherwise each request in the tightest gap, and the arena grows as they need.
+// Note [Gaps]
+// Whatever the arena can serve, it serves, from the first round on. What no plan has a place for goes into the tightest gap,
+// and the arena grows where there is none, as torch's allocator does with an expandable segment: it holds as little as that.
+// Beside upstream's cache it would hold both, for good. And a plan must not ask for more than that would:
+// - the arena does not grow to a plan whose sizes are foretold and not sure, nor to one of a program that is a fiction;
+// - in a round that does what is not expected it grows only where nothing that is free has room, the plan's places included.
+//
+// Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that another
+// makes: such rounds have a form, and more room above their plan.
 //
 // Holds the book whose program it follows, so that a newer book can be published meanwhile.
 // Guarded by the engine's lock. Cost: a comparison and an O(log n) look-up while the round does what is
@@ -61,6 +65,8 @@ class RoundServer {
   // program is followed no further.
   void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
              const ProgramBook::Use& last_served, bool on_trial = false);
+  // Begins a round that follows no program.
+  void begin_in_gaps();
   void end();
   // The extents of the running round's input became known.
   void note_input(const Extents& input) {
@@ -94,6 +100,9 @@ class RoundServer {
     requested_ += size;
     matcher_.take_next(size);
   }
+
+  // Whether a request of this size is made by a library for a workspace of its own. It takes some microseconds to find out.
+  [[gnu::cold]] bool stays_for_good(Bytes size) const;
 
   bool is_following() const { return matcher_.is_following(); }
   // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
@@ -132,10 +141,14 @@ class RoundServer {
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
   [[gnu::cold]] Placing recognise(Bytes size);
   [[gnu::cold]] Placing unplanned(Bytes size) const;
-  [[gnu::cold]] bool stays_for_good(Bytes size) const;
   [[gnu::cold]] Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
-  [[gnu::cold]] bool is_lost(Bytes size);
+  [[gnu::cold]] bool is_lost(Bytes size, Divergence cause);
+  // Where the arena is taken whole, it is at the height of a plan: see ArenaRange.
+  bool can_grow() const { return arena_.range().grows_in_place(); }
+  [[gnu::cold]] Placing in_any_gap(Bytes size, Divergence cause, Origin holder) const;
+  bool is_above_extent(Offset offset, Bytes size) const { return offset + size > Offset{arena_.extent().value}; }
   [[gnu::cold]] bool is_guesswork() const;
+  [[gnu::cold]] bool is_sure() const;
   bool has_no_plan_left() const;
   [[gnu::cold]] Bytes largest_excess(std::uint32_t current) const;
   // Whether the rest of the round can be served by a plan.
@@ -158,6 +171,7 @@ class RoundServer {
   [[gnu::cold]] Bytes load_beside_plan(std::uint32_t current) const;
   // Whether see_to_plan() has something to see to.
   bool has_news() const { return matcher_.has_news() || must_replan_ || is_displaced_; }
+  [[gnu::cold]] Match what_is_planned(const Match& match, Bytes size);
   [[gnu::cold]] Placing place_with_news(std::uint32_t node, Bytes size, const Round& round);
   // Of a request that is not the next one.
   [[gnu::cold]] bool is_in_doubt(const std::optional<Match>& match, std::uint32_t cursor_before, Bytes size);
@@ -189,7 +203,8 @@ class RoundServer {
   bool is_displaced_ = false;         // something large that is alive lies where the plan does not know of it
   bool is_lowered_ = false;           // a plan for this round's own sizes was tried before the arena grew
   Bytes requested_;                   // since the round follows a program
-  Bytes astray_;                      // of requests that the plan had neither a place nor a gap for
+  Bytes unexpected_bytes_;            // of requests that were no node's
+  Bytes above_;                       // of requests that were placed above the plan
   int strays_ = 0;                    // how many
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
   Bytes beside_;                      // of requests that had neither a place nor a gap, since that was looked at last
@@ -203,7 +218,8 @@ class RoundServer {
   bool is_on_trial_ = false;
   int recognised_ = 0;                // requests of the trial
   bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
-  bool may_grow_ = false;             // likewise, and let it grow: see Note [Forms]
+  bool may_grow_ = false;             // likewise, and let it grow: see Note [Gaps]
+  bool has_form_ = false;
 };
 
 }  // namespace ebbtide

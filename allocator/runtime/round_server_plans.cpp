@@ -18,6 +18,7 @@ constexpr std::int64_t kWorsePart = 128;  // of a plan's height: by how much ano
 constexpr std::int64_t kMuchWorsePart = 8;  // likewise, than the plan of the program that was followed before
 constexpr std::int64_t kOpenPart = 4;  // of all that is expected: what may not come
 constexpr std::int64_t kOpenPartOfOthers = 16;  // the same where later forwards have inputs of their own
+constexpr std::int64_t kUnsurePart = 8;  // of all that is expected
 constexpr int kFirstPatience = 4;  // requests that outgrew their places, until there is one more plan than these
 constexpr std::int64_t kWorthOfExcess = 2;  // several of a kind may be alive at once
 constexpr Bytes kAnyHeight{std::numeric_limits<std::int64_t>::max()};
@@ -35,11 +36,28 @@ RoundServer::Outlook RoundServer::see_to_plan(std::uint32_t current, const Round
   if (std::exchange(is_displaced_, false)) slack += load_beside_plan(current);
   must_replan_ = false;
   Bytes acceptable = has_none ? kAnyHeight : height_ + slack;
+  // What is foretold and not sure may come to much less than the arena would have grown to.
+  // (Of a form one round tells nearly all.)
+  const bool is_doubtful = excess.value > 0 && !has_form_ && !is_sure();
+  if (is_doubtful) acceptable = arena_.extent();
   const std::optional<Bytes> before = std::exchange(height_before_, std::nullopt);
   if (before) acceptable = *before + Bytes{before->value / kMuchWorsePart};
   // What lives already is not what the other program has there: it would need places for both.
-  if (!plan_inline(current, round, acceptable) && before) return Outlook::kInGaps;
-  return height_ <= arena_.extent() || height_ <= arena_.limit() ? Outlook::kPlanned : Outlook::kNoMemory;
+  if (!plan_inline(current, round, acceptable) && (before || is_doubtful)) return Outlook::kInGaps;
+  if (height_ <= arena_.extent() || height_ <= arena_.limit()) return Outlook::kPlanned;
+  return outgrew_plans_ && !is_sure() ? Outlook::kInGaps : Outlook::kNoMemory;
+}
+
+// Whether what is to come has the sizes that are expected, for all that is known.
+bool RoundServer::is_sure() const {
+  Bytes all;
+  Bytes sure;
+  for (std::uint32_t i = matcher_.cursor(); i < program_->nodes.size(); ++i) {
+    if (program_->nodes[i].unplanned || matcher_.was_matched(i) || matcher_.is_absent(i)) continue;
+    all += matcher_.expected(i);
+    if (matcher_.is_sure(i)) sure += matcher_.expected(i);
+  }
+  return sure.value >= all.value - all.value / kUnsurePart;
 }
 
 // The shapes known leave open what many sizes follow from (of an encoder and a decoder, one length or the other or

@@ -55,7 +55,7 @@ def test_the_plan_of_a_dry_run_serves_the_first_iteration_of_a_later_one(tmp_pat
     # WHEN the program runs on another device of that architecture, as it would on the real one
     served, divergences = run(tmp_path / "later", native, "h100-80g").answer()
     # THEN its first iteration is served as planned, all but cuBLAS's workspaces, which stay for good
-    assert served[0] > 0.95 and min(served[1:]) > 0.99, served
+    assert served[0] > 0.9 and min(served[1:]) > 0.99, served
     assert divergences == 0 and plan.read_bytes() == made
     # AND without a plan it is not
     plan.unlink()

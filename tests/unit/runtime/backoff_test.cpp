@@ -20,11 +20,20 @@ TEST(Backoff, RoundsThatFitAreServed) {
   EXPECT_FALSE(backoff.is_resting()) << "never three misfits in a row";
 }
 
-TEST(Backoff, RoundsThatDoNotRepeatAreLeftToUpstream) {
+TEST(Backoff, RoundsThatDoNotRepeatFollowNoPlan) {
   Backoff backoff;
   for (int i = 0; i < 3; ++i) {
     EXPECT_FALSE(backoff.is_resting());
     backoff.note(kNone, kRound);
+  }
+  EXPECT_TRUE(backoff.is_resting());
+}
+
+TEST(Backoff, RoundsOfInputsThatWereNeverSeenCountAThird) {
+  Backoff backoff;
+  for (int i = 0; i < 9; ++i) {
+    EXPECT_FALSE(backoff.is_resting());
+    backoff.note(kNone, kRound, true);
   }
   EXPECT_TRUE(backoff.is_resting());
 }

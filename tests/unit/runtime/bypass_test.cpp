@@ -43,7 +43,7 @@ TEST(Bypass, OtherStreamsPassOnceTheHomeStreamIsKnown) {
   EXPECT_EQ(adaptor.engine().pass_by(kSize, kSide), Passing::kTracked);
   EXPECT_EQ(adaptor.engine().pass_by(kSize, StreamId{}), Passing::kNo);
   EXPECT_EQ(adaptor.engine().pass_by(kSize), Passing::kNo) << "it depends on the stream";
-  EXPECT_EQ(adaptor.engine().snapshot().counters.unplanned.requests, 3);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.unplanned.requests, 2);
 }
 
 TEST(Bypass, WhereSomebodyElseCountsWhatIsAliveTheEngineNeedNotHearOfIt) {
@@ -56,7 +56,9 @@ TEST(Bypass, WhereSomebodyElseCountsWhatIsAliveTheEngineNeedNotHearOfIt) {
   EXPECT_EQ(counting.asked, 0);
   engine.mark(MarkKind::kForward, 1);
   EXPECT_EQ(counting.asked, 1) << "their sizes are asked for once";
-  EXPECT_EQ(engine.allocate(kSize, {}).address, nullptr);
+  const Engine::Grant grant = engine.allocate(kSize, {});
+  ASSERT_NE(grant.address, nullptr);
+  EXPECT_TRUE(engine.deallocate(grant.address));
   EXPECT_EQ(engine.pass_by(kSize, kSide), Passing::kUntracked);
   EXPECT_EQ(engine.snapshot().live, Bytes{5});
   EXPECT_EQ(engine.snapshot().counters.peak_live, Bytes{7});
@@ -64,23 +66,7 @@ TEST(Bypass, WhereSomebodyElseCountsWhatIsAliveTheEngineNeedNotHearOfIt) {
   EXPECT_EQ(counting.asked, 1);
 }
 
-TEST(Bypass, ARestingRoundPassesWholeAndIsStillARound) {
-  SimulatedAdaptor adaptor;
-  std::mt19937 random(5);
-  int rested = 0;
-  for (int i = 0; i < 40; ++i) {
-    adaptor.engine().settle();
-    adaptor.engine().mark(MarkKind::kForward, 1);
-    rested += adaptor.engine().pass_by(kMiB) != Passing::kNo ? 1 : 0;
-    for (int k = 0; k < 50; ++k) adaptor.free(adaptor.allocate(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096}));
-  }
-  EXPECT_GT(rested, 20);
-  EXPECT_LT(rested, 40) << "now and then a round is tried";
-  EXPECT_EQ(adaptor.engine().snapshot().counters.rounds, 39) << "the last one has not ended";
-  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
-}
-
-TEST(Bypass, AskingForAPlaceAnywhereIsTheHomeStreamsRightInARestingRoundToo) {
+TEST(Bypass, AskingForAPlaceAnywhereIsTheHomeStreamsRight) {
   SimulatedAdaptor adaptor;
   for (int i = 0; i < 4; ++i) round(adaptor);
   adaptor.engine().mark(MarkKind::kForward, 1);

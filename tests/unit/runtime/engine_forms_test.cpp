@@ -1,4 +1,4 @@
-// Rounds whose mark tells their form: see Note [Forms] in round_server.h.
+// Rounds whose mark tells their form: see Note [Gaps] in round_server.h.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -96,6 +96,8 @@ TEST(EngineForms, AFormsRoundKeepsItsPlanWhereSomethingSmallComesThatNobodyExpec
 TEST(EngineForms, WhatAFormsFirstRoundTookBeyondItsPlanIsGivenBack) {
   SimulatedAdaptor adaptor;
   const Bytes unit{16 * kMiB.value};
+  adaptor.engine().mark(MarkKind::kOptimizer, 9);
+  adaptor.free(adaptor.allocate(unit));
   adaptor.engine().mark(MarkKind::kForward, std::uint64_t{3} << 48 | 0x7f00);
   const TensorId early = adaptor.allocate(Bytes{10 * unit.value});
   const TensorId stays = adaptor.allocate(unit);

@@ -34,14 +34,35 @@ void learn(SimulatedAdaptor& adaptor, int count) {
   for (int i = 0; i < 3; ++i) free_all(adaptor, begin_step(adaptor, count));
 }
 
-TEST(Engine, ServesTheSecondRoundOfAKindFromTheArena) {
+TEST(Engine, ServesRoundsFromTheArenaAsSoonAsThereAreAny) {
   SimulatedAdaptor adaptor;
   free_all(adaptor, begin_step(adaptor, 4));
-  EXPECT_EQ(adaptor.range().extent(), Bytes{});
+  EXPECT_EQ(adaptor.range().extent(), Bytes{4 * kSize.value});
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests, 0);
   const std::vector<TensorId> tensors = begin_step(adaptor, 4);
   EXPECT_EQ(adaptor.arena_live(), Bytes{4 * kSize.value});
   EXPECT_EQ(adaptor.range().extent(), Bytes{4 * kSize.value});
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests, 4);
   free_all(adaptor, tensors);
+  expect_no_fault(adaptor);
+}
+
+// It creates its state, and uses as much for a moment: both would stand beside an idle arena.
+TEST(Engine, TheArenaIsGivenBackBeforeAnOptimizersFirstStep) {
+  SimulatedAdaptor adaptor;
+  const auto iterate = [&] {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    std::vector<TensorId> tensors;
+    for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
+    free_all(adaptor, tensors);
+    adaptor.engine().mark(MarkKind::kOptimizer, 2);
+    const Bytes extent = adaptor.range().extent();
+    adaptor.free(adaptor.allocate(kSize));
+    return extent;
+  };
+  EXPECT_EQ(iterate(), Bytes{});
+  EXPECT_EQ(iterate(), Bytes{8 * 64 * kMiB.value}) << "later steps find it as it is";
   expect_no_fault(adaptor);
 }
 
@@ -98,6 +119,7 @@ TEST(Engine, SmallRequestsAreCountedAndLeftToUpstream) {
 TEST(Engine, AFailedGrowthSendsTheRequestUpstreamAndLosesNothing) {
   SimulatedAdaptor adaptor;
   free_all(adaptor, begin_step(adaptor, 4));
+  adaptor.engine().release_idle();
   adaptor.range().set_capacity(Bytes{2 * kSize.value});
   const std::vector<TensorId> tensors = begin_step(adaptor, 4);
   EXPECT_EQ(adaptor.arena_live(), Bytes{2 * kSize.value});

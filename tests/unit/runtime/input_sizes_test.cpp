@@ -159,6 +159,24 @@ TEST(InputSizes, InputsWithOtherPiecesAreNotAlike) {
   EXPECT_FALSE(InputSizes(program, {1, 9099, 1, 9099}).says_something());
 }
 
+TEST(InputSizes, WhatRoundsOfThisVeryInputLackedIsLacking) {
+  const Program program = seen({{16, 512}, {24, 384}}, {Bytes{}, Bytes{4096}});
+  const auto is_lacking = [&](const Extents& input) { return InputSizes(program, input).inputs().is_lacking(program.nodes[0]); };
+  EXPECT_TRUE(is_lacking({16, 512}));
+  EXPECT_FALSE(is_lacking({24, 384}));
+  EXPECT_FALSE(is_lacking({16, 384})) << "of a new input nothing is known";
+}
+
+// As many tokens in rows of any length: what grows with the tokens was of one size, until rows do not fit.
+TEST(InputSizes, AnotherProductOfExtentsIsNewThoughEachOfThemWasSeen) {
+  const Program program = seen({{128, 128}, {42, 384}}, {Bytes{1 << 20}, Bytes{1 << 20}});
+  EXPECT_FALSE(InputSizes(program, {42, 384}).inputs().has_new_extent());
+  EXPECT_FALSE(InputSizes(program, {128, 384}).inputs().has_new_extent()) << "two products are known";
+  const Program rows = seen({{128, 128}, {32, 512}}, {Bytes{1 << 20}, Bytes{1 << 20}});
+  EXPECT_FALSE(InputSizes(rows, {16, 1024}).inputs().has_new_extent());
+  EXPECT_TRUE(InputSizes(rows, {42, 384}).inputs().has_new_extent());
+}
+
 TEST(InputSizes, ANodeIsThereWhereShapesOfTheSameBatchHadIt) {
   const Program program = seen({{1, 14034}, {2, 27728}, {4, 9000}}, {Bytes{}, Bytes{4096}, Bytes{4096}});
   const auto has_node = [&](const Extents& input) { return InputSizes(program, input).inputs().has_node(program.nodes[0]); };

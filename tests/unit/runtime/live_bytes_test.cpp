@@ -30,18 +30,6 @@ TEST(LiveBytes, CountsWhatUpstreamAndTheArenaHoldTogether) {
   EXPECT_EQ(bytes.peak_held(), Bytes{105});
 }
 
-TEST(LiveBytes, ARoundBeginsWithWhatIsAlive) {
-  LiveBytes bytes;
-  bytes.add_in_arena(Bytes{30});
-  bytes.begin_round();
-  bytes.remove_from_arena(Bytes{30});
-  bytes.add(Bytes{20});
-  EXPECT_EQ(bytes.live_of_round(), Bytes{-10});
-  EXPECT_EQ(bytes.peak_of_round(), Bytes{});
-  bytes.add_in_arena(Bytes{25});
-  EXPECT_EQ(bytes.peak_of_round(), Bytes{15});
-}
-
 // As each adds its own, neither may see the other's: what is found as one of them leaves counts.
 TEST(LiveBytes, APeakOfTwoThreadsIsNotMissed) {
   constexpr int kTurns = 20'000;

@@ -270,6 +270,17 @@ TEST(Matcher, OfTwinsThatComeAloneLaterOnesAreTakenForTheSecond) {
   EXPECT_EQ(node_of(512), 6);
 }
 
+TEST(Matcher, WhatAnInputLackedWhenItWasSeenIsAbsent) {
+  Program program = program_of({kib({64, 64}), kib({0, 100}), kib({512, 512})});
+  program.inputs = {{1, 100}, {1, 200}};
+  Matcher matcher;
+  matcher.begin(program, Bytes{}, {1, 100});
+  EXPECT_FALSE(matcher.is_absent(0));
+  EXPECT_TRUE(matcher.is_absent(1));
+  matcher.begin(program, Bytes{}, {1, 200});
+  EXPECT_FALSE(matcher.is_absent(1));
+}
+
 TEST(Matcher, TwinsThatBothComeAreNotAlone) {
   Program program = program_of({kib({64, 64}), kib({100, 100}), kib({100, 100}), kib({512, 512})});
   program.inputs = {{1, 100}, {1, 200}};

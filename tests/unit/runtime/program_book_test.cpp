@@ -287,6 +287,59 @@ TEST(ProgramBook, OptimizerStateIsNeverPlanned) {
   EXPECT_LE(book.height, mib(11));
 }
 
+// What the step before left, a loss and an output, is another tensor for each task.
+TEST(ProgramBook, ResidentsThatAreLittleBesideTheProgramMakeNoVariant) {
+  const auto programs_with = [](Bytes resident) {
+    ProgramBook book;
+    book.learn(round_of(1, micro_batch(64)));
+    samples::plan(book);
+    for (std::uint32_t serial = 2; serial < 6; ++serial) {
+      std::vector<Request> requests = micro_batch(64);
+      requests.push_back(lasting(resident));
+      Round round = round_of(serial, requests);
+      if (serial > 2) round.survivors = {survivor(serial - 1, 6, resident, Tick{1})};
+      book.learn(round);
+      samples::plan(book);
+    }
+    return book.programs.size();
+  };
+  EXPECT_EQ(programs_with(mib(8)), 1U);
+  EXPECT_GT(programs_with(mib(512)), 1U);
+}
+
+TEST(ProgramBook, ChoosesTheProgramThatHasLearntFromThisVeryInput) {
+  ProgramBook book;
+  for (std::uint32_t k = 0; k < 2; ++k) {
+    Program program = samples::program_of({{mib(1)}, {mib(2)}});
+    program.id = k + 1;
+    program.kind = RoundKind::kForward;
+    program.planned = true;
+    program.last_round = 10 + k;
+    program.inputs = {{16, 512}};
+    program.note_learnt(k == 0 ? Extents{16, 512} : Extents{24, 384});
+    book.programs.push_back(program);
+  }
+  Round round = round_of(20, {});
+  round.extents = {16, 512};
+  EXPECT_EQ(book.choose(round, {}, {})->id, 1U) << "the other one has a copy of its sizes";
+  round.extents = {24, 384};
+  EXPECT_EQ(book.choose(round, {}, {})->id, 2U);
+}
+
+TEST(ProgramBook, AProgramThatAsksForMoreThanAnyOfItsRoundsNeededIsAFiction) {
+  ProgramBook book;
+  const std::size_t found = *book.learn(round_of(1, micro_batch(1)));
+  EXPECT_FALSE(book.programs[found].is_fiction());
+  EXPECT_EQ(book.programs[found].asked, book.programs[found].needed);
+  Program merged = book.programs[found];
+  merged.asked = Bytes{merged.needed.value * 9 / 8};
+  EXPECT_FALSE(merged.is_fiction());
+  merged.asked += mib(1);
+  EXPECT_TRUE(merged.is_fiction());
+  merged.needed = Bytes{};
+  EXPECT_FALSE(merged.is_fiction()) << "of a loaded plan it is not known";
+}
+
 TEST(ProgramBook, ChoosesTheProgramWhoseResidentsAreAlive) {
   ProgramBook book;
   for (std::uint32_t k = 0; k < 2; ++k) {

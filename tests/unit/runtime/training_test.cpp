@@ -224,7 +224,9 @@ TEST(Training, AnExceptionInTheBackwardIsRecoveredFrom) {
 }
 
 TEST(Training, WhatNobodyCouldServeIsNotPlannedFor) {
-  SimulatedAdaptor adaptor;
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.range.capacity = Bytes{64 * kGiB.value};
+  SimulatedAdaptor adaptor(options);
   TrainingProgram program(adaptor, {});
   program.iterate(4096, ZeroGrad::kAfterStep);
   program.mark(MarkKind::kForward);
@@ -320,18 +322,21 @@ TEST(Training, APlanOfAnEarlierRunServesTheFirstIteration) {
 }
 
 // The number of pieces follows the length, and no two lengths are alike.
-TEST(Training, ProgramsThatNeverRepeatGiveTheArenaBackAndComeBackToIt) {
+TEST(Training, ProgramsThatNeverRepeatTakeNoMoreThanTheyNeedAndMaySettleLater) {
   SimulatedAdaptor adaptor;
   std::mt19937 random(5);
+  Bytes most;
   const auto irregular = [&] {
     adaptor.engine().settle();
     adaptor.engine().mark(MarkKind::kForward, 1);
     std::vector<TensorId> kept;
     for (int i = 0; i < 200; ++i) kept.push_back(adaptor.allocate(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096}));
+    most = std::max(most, adaptor.arena_live());
     for (const TensorId id : kept) adaptor.free(id);
   };
   for (int i = 0; i < 12; ++i) irregular();
-  EXPECT_EQ(adaptor.engine().snapshot().arena, Bytes{});
+  EXPECT_LE(adaptor.engine().snapshot().arena.value, most.value * 17 / 16);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.unplanned.requests, 0) << "nothing stands beside the arena";
   TrainingProgram program(adaptor, {});
   const auto iterate = [&](int) { program.iterate(4096, ZeroGrad::kAfterStep); };
   run(adaptor, 200, iterate);

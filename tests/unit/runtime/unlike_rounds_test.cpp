@@ -45,6 +45,39 @@ TEST(UnlikeRounds, WhatIsMostlyUnexpectedStaysInTheArena) {
   expect_no_fault(adaptor);
 }
 
+// Copies of parameters come as ever, so places in front of them are gaps for some of what is not expected between.
+TEST(UnlikeRounds, WhatIsMostlyUnexpectedStaysInTheArenaThoughSomeOfItHasGaps) {
+  SimulatedAdaptor adaptor;
+  const auto sizes = [](std::int64_t tensor, std::int64_t last) {
+    std::vector<Bytes> all;
+    for (int i = 0; i < 40; ++i) all.insert(all.end(), {mib(8), mib(tensor), mib(tensor)});
+    all.push_back(mib(last));
+    return all;
+  };
+  for (const std::int64_t last : {32, 48, 32, 48}) run(adaptor, sizes(16, last));
+  const Counters before = adaptor.engine().snapshot().counters;
+  run(adaptor, sizes(24, 64));
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_LE(after.diverged.bytes - before.diverged.bytes, mib(8 * 24));
+  expect_no_fault(adaptor);
+}
+
+// Rows of any length with as many tokens each time, but for rows that do not fill up: nothing varied until then.
+TEST(UnlikeRounds, FewerTokensThanEverAreExpectedWhereTheInputTells) {
+  SimulatedAdaptor adaptor;
+  const auto sizes = [](std::int64_t tokens, std::int64_t length) {
+    std::vector<Bytes> all;
+    for (int i = 0; i < 20; ++i) all.insert(all.end(), {mib(8), Bytes{1024 * tokens}, Bytes{2048 * tokens}, mib(2)});
+    all.push_back(Bytes{16 * tokens * length});
+    return all;
+  };
+  for (const Extents& input : {Extents{128, 128}, Extents{32, 512}, Extents{16, 1024}}) run(adaptor, sizes(16384, input[1]), input);
+  const Counters before = adaptor.engine().snapshot().counters;
+  run(adaptor, sizes(16128, 384), {42, 384});
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - before.planned.requests, 81);
+  expect_no_fault(adaptor);
+}
+
 TEST(UnlikeRounds, ASmallOneDoesNotMakeTheArenaGrowToThePlanOfALargeOne) {
   SimulatedAdaptor adaptor;
   for (const std::int64_t size : {64, 32, 64, 48, 64}) run(adaptor, followed_by(mib(16), 8, mib(size)));
@@ -52,6 +85,34 @@ TEST(UnlikeRounds, ASmallOneDoesNotMakeTheArenaGrowToThePlanOfALargeOne) {
   EXPECT_EQ(adaptor.engine().snapshot().arena, Bytes{});
   EXPECT_LE(run(adaptor, followed_by(mib(16), 8, mib(32))), mib((16 + 8 * 32) * 9 / 8));
   EXPECT_EQ(run(adaptor, followed_by(mib(16), 8, mib(64))), mib(16 + 8 * 64)) << "a large one still gets what it needs";
+  expect_no_fault(adaptor);
+}
+
+// The first evaluation has larger batches than training: what it needs stands in the arena, which grows.
+TEST(UnlikeRounds, TheFirstRoundOfAKindThatIsLargerThanTheArenaDoesNotStandBesideIt) {
+  SimulatedAdaptor adaptor;
+  for (int i = 0; i < 4; ++i) run(adaptor, followed_by(mib(16), 8, mib(32)), {64, 128});
+  const Counters before = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(run(adaptor, followed_by(mib(16), 8, mib(64)), {256, 128}, MarkKind::kInference), mib(8 * 64 + 16));
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.gap.requests + after.unplanned.requests - before.gap.requests - before.unplanned.requests, 9);
+  EXPECT_EQ(adaptor.arena_live(), Bytes{});
+  expect_no_fault(adaptor);
+}
+
+// Sides of images tell little of sizes: most were expected to grow with the area, and hardly grow.
+TEST(UnlikeRounds, TheArenaDoesNotGrowToAPlanOfGuesses) {
+  SimulatedAdaptor adaptor;
+  const auto sizes = [](std::int64_t side, std::int64_t kept) {
+    std::vector<Bytes> all;
+    for (int i = 0; i < 4; ++i) all.push_back(Bytes{side * side * 512});
+    for (std::int64_t i = 0; i < 20; ++i) all.push_back(Bytes{(kept + i) * 224 * 224 * 8});
+    return all;
+  };
+  const auto sum = [](const std::vector<Bytes>& all) { return std::accumulate(all.begin(), all.end(), Bytes{}); };
+  run(adaptor, sizes(224, 64), {96, 3, 224, 224});
+  const std::vector<Bytes> second = sizes(288, 60);
+  EXPECT_LE(run(adaptor, second, {96, 3, 288, 288}).value, std::max(sum(second), sum(sizes(224, 64))).value * 33 / 32);
   expect_no_fault(adaptor);
 }
 
@@ -111,8 +172,9 @@ TEST(UnlikeRounds, WhatGoesFromOneModuleToTheNextIsNoInputOfItsOwn) {
     for (const TensorId tensor : tensors) adaptor.free(tensor);
   };
   round(1211);
-  const Counters before = adaptor.engine().snapshot().counters;
   round(3307);
+  const Counters before = adaptor.engine().snapshot().counters;
+  round(2503);
   EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - before.planned.requests, 30);
   expect_no_fault(adaptor);
 }
@@ -198,28 +260,25 @@ TEST(UnlikeRounds, SizesThatArePredictedWronglyAgainAndAgainDoNotStandBesideTheA
 }
 
 // Training as planned, then generation that does nothing twice.
-TEST(UnlikeRounds, WhatIsLeftToUpstreamDoesNotLeaveTheArenaIdleBesideIt) {
+TEST(UnlikeRounds, WhatDoesNotRepeatSharesTheArenaWithWhatDoes) {
   SimulatedAdaptor adaptor;
   const std::vector<Bytes> training(40, mib(16));
   for (int i = 0; i < 4; ++i) EXPECT_LE(run(adaptor, training), mib(640));
   EXPECT_EQ(adaptor.engine().snapshot().arena, mib(640));
-  const auto served = [&] {
-    const Counters counters = adaptor.engine().snapshot().counters;
-    return counters.planned.requests + counters.gap.requests;
-  };
   std::mt19937 random(5);
-  int left = 0;
+  Bytes most;
+  const Counters before = adaptor.engine().snapshot().counters;
   for (int i = 0; i < 12; ++i) {
     std::vector<Bytes> sizes;
     for (int k = 0; k < 40; ++k) sizes.push_back(Bytes{static_cast<std::int64_t>(random() % (64U << 20)) + 4096});
-    const std::int64_t before = served();
-    const Bytes arena = run(adaptor, sizes, {}, MarkKind::kInference);
-    if (served() != before) continue;
-    ++left;
-    EXPECT_EQ(arena, Bytes{}) << "round " << i;
+    most = std::max(most, std::accumulate(sizes.begin(), sizes.end(), Bytes{}));
+    EXPECT_LE(run(adaptor, sizes, {}, MarkKind::kInference).value, most.value * 17 / 16) << "round " << i;
   }
-  EXPECT_GT(left, 0);
-  EXPECT_EQ(run(adaptor, training), mib(640)) << "what repeats is served as before";
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.unplanned.requests + after.diverged.requests, before.unplanned.requests + before.diverged.requests);
+  const std::int64_t planned = after.planned.requests;
+  run(adaptor, training);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.planned.requests - planned, 40) << "what repeats is served as before";
   expect_no_fault(adaptor);
 }
 

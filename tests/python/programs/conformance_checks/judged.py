@@ -229,7 +229,7 @@ def a_pool_that_does_not_split_has_a_segment_for_each_block() -> None:
     assert len(segments) == len(kept) and all(len(segment["blocks"]) == 1 for segment in segments)
 
 
-@check("judged limits", served=False)
+@check("judged limits", served=None)
 def a_pool_is_of_the_thread_that_uses_it() -> None:
     pool, found = torch.cuda.MemPool(), []
     used_in_pool, done = threading.Event(), threading.Event()
