@@ -230,7 +230,7 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   // An optimizer's first step creates its state: permanent tensors must not settle in the arena.
   if (program_->kind == RoundKind::kOptimizer) return {};
   // What the arena has not grown to yet it may not have to.
-  const bool is_growing = outgrew_plans_ && arena_.extent() < height_;
+  const bool is_growing = arena_.extent() < height_;
   std::optional<Offset> gap;
   if (!is_growing && ++gap_searches_ <= kMaxGapSearches) {
     const Bytes top = can_grow() ? arena_.limit() : arena_.extent();
