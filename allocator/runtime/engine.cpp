@@ -159,7 +159,7 @@ void Engine::serve_otherwise(Bytes size, StreamId stream, Grant& grant) {
     }
   }
   grant.kind = placing.kind;
-  grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || is_first_gradient(size));
+  grant.is_lasting = !options_.observe_only && (is_in_optimizer_step() || (placing.kind == Placing::Kind::kUpstream && is_first_gradient(size)));
   count(placing, size);
 }
 
@@ -177,9 +177,8 @@ Placing Engine::place(Bytes size) {
   if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
   // What is followed on trial is not served as planned, but as before.
   if (backoff(recorder_.round().kind).is_on_trial()) [[unlikely]] {
-    const Offset tightest = arena_.tightest_place(size, options_.alignment);
-    const bool has_room = arena_.range().grows_in_place() || tightest + size <= Offset{arena_.extent().value};
-    placing = {has_room ? Placing::Kind::kGap : Placing::Kind::kUpstream, tightest, placing.root, placing.node, {}, {}};
+    const Placing as_before = server_.unplanned(size);
+    placing = {as_before.kind, as_before.offset, placing.root, placing.node, {}, {}};
   }
   return placing;
 }

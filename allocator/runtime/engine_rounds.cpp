@@ -104,7 +104,8 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
                 learn ? "worth learning" : "as known");
   if (server_.is_following()) last_served_[server_.program()->id] = recorder_.round().serial;
   if (learn) last_learnt_round_ = recorder_.round().serial;
-  const bool was_free = recorder_.round().has_form() && !server_.is_following();
+  const bool was_free = recorder_.round().kind != RoundKind::kOptimizer && !server_.is_following();
+  const bool had_form = recorder_.round().has_form();
   rounds_as_planned_ = was_free ? 0 : rounds_as_planned_ + 1;
   server_.end();
   // Parameters tell constant sizes.
@@ -124,7 +125,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   }
   adopt_latest();
   // What a form's first round took, placed as it came, is more than its plan needs: see Note [Gaps].
-  if (rounds_as_planned_ >= kSettled || (was_free && learn)) shrink_to_plan(lock);
+  if (rounds_as_planned_ >= kSettled || (was_free && had_form && learn)) shrink_to_plan(lock);
   // An optimizer's first step creates its state, and what it uses for a moment beside it: not beside an idle arena.
   if (kind == RoundKind::kOptimizer && !optimizers_seen_.contains(source)) shrink_to({}, lock);
   begin_serving();

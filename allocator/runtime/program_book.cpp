@@ -66,7 +66,6 @@ Program& ProgramBook::add_variant(const Program& original, const Round& round) {
   variant.id = next_program_++;
   variant.previous = {};
   variant.learnt_inputs.clear();
-  variant.needed = Bytes{};
   variant.planned = false;
   variant.incoming.clear();
   variant.learnt = 0;

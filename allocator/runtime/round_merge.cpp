@@ -268,6 +268,7 @@ MergedRound RoundMerge::finish(const std::vector<Survivor>& survivors) {
 MergedRound merge_round(Program& program, const Round& round, const std::vector<Survivor>& survivors,
                         const std::function<RootId()>& next_root,
                         const std::function<bool(std::size_t)>& is_left_out) {
+  if (program.needed.value == 0) program.needed = asked_by(program);  // of a loaded plan nothing else is known
   RoundMerge merge(program, round);
   merge.interleave(next_root, is_left_out);
   merge.move_ticks();

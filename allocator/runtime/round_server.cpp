@@ -33,11 +33,12 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   program_ = book_->choose(round, residents, last_served);
   if (program_ != nullptr && program_->is_fiction() && round.kind != RoundKind::kOptimizer) program_ = nullptr;
   if (program_ == nullptr) {
-    serves_unknown_ = round.kind != RoundKind::kOptimizer && !on_trial;
+    serves_unknown_ = round.kind != RoundKind::kOptimizer;
     may_grow_ = serves_unknown_ && can_grow();
     return;
   }
   has_form_ = round.has_form();
+  may_grow_ = on_trial && can_grow();
   fits_residents_ = ProgramBook::fits(*program_, residents);
   height_ = program_->height;
   matcher_.begin(*program_, smallest_, round.extents);
@@ -137,7 +138,7 @@ Placing RoundServer::place_node(std::uint32_t index, Bytes size, const Round& ro
     // A round that is not as planned has the arena grow only where nothing in it is free.
     if (must_grow && !placing.cause && unexpected_bytes_.value > height_.value / kAbovePart) [[unlikely]] {
       const Offset tightest = arena_.tightest_place(size, alignment_);
-      if (!is_above_extent(tightest, size)) return {Placing::Kind::kGap, tightest, node.root, static_cast<std::int32_t>(index), Divergence::kPlaceTaken, {}};
+      if (!is_above_extent(tightest, size)) return {Placing::Kind::kGap, tightest, node.root, static_cast<std::int32_t>(index), {}, {}};
     }
     if (placing.cause == Divergence::kPlaceTaken && plan_around_overdue(index, size, round)) [[unlikely]] try_planned(index, size, placing);
     if (placing.cause == Divergence::kOutgrown && plan_for_outgrown(index, round)) [[unlikely]] try_planned(index, size, placing);
@@ -174,7 +175,7 @@ Placing RoundServer::recognise(Bytes size) {
   const std::optional<Match> match = matcher_.match(size);
   const bool is_expected = match && match->exact;
   recognised_ += is_expected ? 1 : 0;
-  if (!match && ++deviations_ >= kHopeless + recognised_) end();
+  if (!match && ++deviations_ >= kHopeless + recognised_) follow_in_gaps();
   if (!match) return {};
   const Node& node = program_->nodes[match->node];
   outgrew_plans_ = outgrew_plans_ || size > node.slot;
@@ -252,7 +253,7 @@ Placing RoundServer::in_any_gap(Bytes size, Divergence cause, Origin holder) con
 
 // What stands above the plan is held until there is a better one. Where that becomes much and none will be made, or most of
 // what is asked for is not expected, the plan is worth less than the memory it leaves idle, and the rest of the round is
-// served as one that follows none. (The next form is as likely as this one: see Note [Gaps].)
+// served as one that follows none.
 bool RoundServer::is_lost(Bytes size, Divergence cause) {
   above_ += size;
   strays_ += cause == Divergence::kUnexpected ? 1 : 0;

@@ -104,6 +104,9 @@ class RoundServer {
   // Whether a request of this size is made by a library for a workspace of its own. It takes some microseconds to find out.
   [[gnu::cold]] bool stays_for_good(Bytes size) const;
 
+  // Where a request goes that is none of a plan's.
+  [[gnu::cold]] Placing unplanned(Bytes size) const;
+
   bool is_following() const { return matcher_.is_following(); }
   // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
   // round does what its program says, up to where that has it.
@@ -140,7 +143,6 @@ class RoundServer {
   Placing place_node(std::uint32_t index, Bytes size, const Round& round);
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
   [[gnu::cold]] Placing recognise(Bytes size);
-  [[gnu::cold]] Placing unplanned(Bytes size) const;
   [[gnu::cold]] Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   [[gnu::cold]] bool is_lost(Bytes size, Divergence cause);
   // Where the arena is taken whole, it is at the height of a plan: see ArenaRange.
@@ -205,7 +207,7 @@ class RoundServer {
   Bytes requested_;                   // since the round follows a program
   Bytes unexpected_bytes_;            // of requests that were no node's
   Bytes above_;                       // of requests that were placed above the plan
-  int strays_ = 0;                    // how many
+  int strays_ = 0;                    // how many of them were no node's
   Bytes overdue_cost_;                // of requests whose places were still taken, since the last plan
   Bytes beside_;                      // of requests that had neither a place nor a gap, since that was looked at last
   int outgrown_ = 0;                  // requests larger than their places, since there is no plan left
@@ -217,9 +219,9 @@ class RoundServer {
   int gap_searches_ = 0;
   bool is_on_trial_ = false;
   int recognised_ = 0;                // requests of the trial
-  bool serves_unknown_ = false;       // no program, but the arena is idle: use it first-fit
+  bool serves_unknown_ = false;       // no program: the arena's gaps serve it
   bool may_grow_ = false;             // likewise, and let it grow: see Note [Gaps]
-  bool has_form_ = false;
+  bool has_form_ = false;             // the round followed is of a form
 };
 
 }  // namespace ebbtide
