@@ -49,7 +49,7 @@ def test_linked_program_trains_identically_from_the_plan(
     report = tmp_path / "report.json"
     done = call([built.linked, TEXT, STEPS], EBBTIDE="1", EBBTIDE_REPORT=str(report), **CPU)
     assert losses(done) == native_losses
-    assert served(report) >= 0.95  # the first round with a plan finds what the one before left in its places
+    assert served(report) >= 0.95
     assert "served by the plan" in done.stdout  # ebbtide::report()
 
 
@@ -72,7 +72,7 @@ def test_preloaded_adaptor_serves_a_program_that_does_not_link_it(
         **CPU,
     )
     assert losses(done) == native_losses
-    assert served(report) >= 0.95  # the first round with a plan finds what the one before left in its places
+    assert served(report) >= 0.95
 
 
 @pytest.mark.parametrize(
