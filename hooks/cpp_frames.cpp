@@ -11,13 +11,14 @@
 #include <cstdlib>
 #include <iterator>
 #include <memory>
+#include <string_view>
 
 namespace ebbtide {
 namespace {
 
 constexpr std::size_t kMostFrames = 128;
 constexpr std::size_t kMostInner = 10;  // frames from the unwinder to torch
-constexpr const char* kInterpreter = "_PyEval_EvalFrame";
+constexpr std::string_view kFrameOfPython = "_PyEval_EvalFrame";
 constexpr const char* kOurs = "libebbtide_torch_";
 
 using Unwind = std::vector<void*> (*)();
@@ -52,15 +53,27 @@ std::string without_parameters(const std::string& name) {
   return name;
 }
 
-// "library+0xoffset function", as addr2line and a reader want it; the function only if the library exports it.
-std::string text_of(void* address) {
+// Where a call is: what it returns to may be the next function's first instruction.
+std::uintptr_t call_before(void* address) { return reinterpret_cast<std::uintptr_t>(address) - 1; }
+
+// The library or program that `address` is in, and the function if that exports it; all null if none is.
+Dl_info image_of(std::uintptr_t address) {
   Dl_info info{};
-  // What it returns to may be the next function's first instruction.
-  const auto inside = reinterpret_cast<std::uintptr_t>(address) - 1;
-  if (::dladdr(reinterpret_cast<void*>(inside), &info) == 0 || info.dli_fname == nullptr) return "?";
+  return ::dladdr(reinterpret_cast<void*>(address), &info) == 0 ? Dl_info{} : info;
+}
+
+// A library of its own, or the program itself: Debian's python. Null in a process without Python.
+const void* image_of_interpreter() {
+  void* function = ::dlsym(RTLD_DEFAULT, "Py_IsInitialized");
+  return function == nullptr ? nullptr : image_of(reinterpret_cast<std::uintptr_t>(function)).dli_fbase;
+}
+
+// "library+0xoffset function", as addr2line and a reader want it.
+std::string text_of(std::uintptr_t address, const Dl_info& info) {
+  if (info.dli_fname == nullptr) return "?";
   const std::string path = info.dli_fname;
   std::array<char, 24> offset;
-  std::snprintf(offset.data(), offset.size(), "+0x%zx", inside - reinterpret_cast<std::uintptr_t>(info.dli_fbase));
+  std::snprintf(offset.data(), offset.size(), "+0x%zx", address - reinterpret_cast<std::uintptr_t>(info.dli_fbase));
   std::string text = path.substr(path.rfind('/') + 1);
   text += offset.data();
   if (info.dli_sname != nullptr) text.append(" ").append(without_parameters(demangled(info.dli_sname)));
@@ -77,11 +90,16 @@ std::vector<void*> return_addresses(std::size_t most) {
 }
 
 std::vector<std::string> texts_of(const std::vector<void*>& addresses, bool up_to_python) {
+  const void* interpreter = up_to_python ? image_of_interpreter() : nullptr;
   std::vector<std::string> texts;
   for (void* address : addresses) {
-    std::string text = text_of(address);
-    if (up_to_python && text.find(kInterpreter) != std::string::npos) break;
-    texts.push_back(std::move(text));
+    const std::uintptr_t call = call_before(address);
+    const Dl_info image = image_of(call);
+    if (interpreter == nullptr || image.dli_fbase != interpreter) {
+      texts.push_back(text_of(call, image));
+    } else if (image.dli_sname != nullptr && std::string_view(image.dli_sname).starts_with(kFrameOfPython)) {
+      break;
+    }
   }
   // The first ones are the unwinder's and ours.
   const auto end = texts.begin() + static_cast<std::ptrdiff_t>(std::min(texts.size(), kMostInner));
