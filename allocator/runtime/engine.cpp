@@ -173,13 +173,9 @@ void Engine::give_up(Placing& placing) {
 Placing Engine::place(Bytes size) {
   if (options_.observe_only) return {};
   if (is_first_gradient(size)) return {.node = server_.stays_for_good(size) ? kStaysForGood : -1};
-  Placing placing = server_.place(size, recorder_);
+  const Placing placing = server_.place(size, recorder_);
   if (placing.kind == Placing::Kind::kPlanned) round_planned_ += size;
-  // What is followed on trial is not served as planned, but as before.
-  if (backoff(recorder_.round().kind).is_on_trial()) [[unlikely]] {
-    const Placing as_before = server_.unplanned(size);
-    placing = {as_before.kind, as_before.offset, placing.root, placing.node, {}, {}};
-  }
+  if (!server_.is_permanent(placing.node)) round_all_ += size;
   return placing;
 }
 
@@ -228,6 +224,7 @@ void Engine::observe(const void* address, Bytes size, StreamId stream) noexcept 
   if (belongs_to_round(size, stream, lock)) {
     upstream_.insert_recorded(address, {{size, recorder_.add(size, -1), {}, -1}, false});
     count({}, size);
+    round_all_ += size;
   } else if (tracks_all_) {
     upstream_.insert(address, {{size, {}, {}, -1}, false});
   } else {

@@ -192,6 +192,8 @@ class EBBTIDE_EXPORT Engine {
   EBBTIDE_LOCAL bool is_settled(Placing::Kind kind) const;
   bool is_worth_learning() const;
   bool is_of_new_input(const Round& round) const;
+  static bool may_rest(const Round& round);
+  bool has_room_for_trial() const;
   void begin_serving();
   void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);
   void shrink_to_plan(std::unique_lock<QuickLock>& lock);
@@ -254,7 +256,7 @@ class EBBTIDE_EXPORT Engine {
   int rounds_as_planned_ = 1 << 16;            // in a row, since one that was served first-fit; none was yet
   Bytes step_height_;          // of the plan of the last training round that has ended; 0: it had none
   Bytes round_planned_;        // of the running round: what had a planned place
-  Bytes round_all_;            // and all of it
+  Bytes round_all_;            // and all of it, but for what stays for good
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};
   const bool tracks_all_;      // what passes by, too: nobody else knows what is alive, or there is a trace to write

@@ -14,7 +14,6 @@ bool Engine::is_settled(Placing::Kind kind) const {
 
 void Engine::count(const Placing& placing, Bytes size) {
   counters_.all.add(size);
-  round_all_ += size;
   const bool settled = is_settled(placing.kind);
   if (settled) counters_.settled.add(size);
   switch (placing.kind) {

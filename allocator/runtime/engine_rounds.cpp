@@ -14,6 +14,7 @@ constexpr std::chrono::milliseconds kLongestWait{1000};  // for one plan, while 
 constexpr std::uint32_t kEager = 16;        // rounds of one program that are learnt without a pause
 constexpr std::size_t kManyPrograms = 20;
 constexpr int kSettled = 4;                 // rounds without one that took of the arena what it needed
+constexpr std::int64_t kTrialPart = 2;      // of the highest plan: what a trial may need beyond it
 constexpr std::uint32_t kPause = 32;        // rounds between learning, once there are many programs
 
 }  // namespace
@@ -77,8 +78,8 @@ bool Engine::is_worth_learning() const {
     const std::size_t alike = book_->count_of(recorder_.round().kind, recorder_.round().source);
     return alike < kManyPrograms || serial - last_learnt_round_ >= kPause;
   }
-  const bool differs = server_.deviated() || server_.outgrew_plans() || !server_.fits_residents() ||
-                       server_.was_outlived(recorder_.round());
+  const bool differs = server_.deviated() || server_.began_with_another() || server_.outgrew_plans() ||
+                       !server_.fits_residents() || server_.was_outlived(recorder_.round());
   // A program that never settles is learnt ever more rarely.
   const Program& program = *server_.program();
   const std::uint32_t doublings = program.learnt <= kEager ? 0 : std::min(program.learnt - kEager, 12U);
@@ -87,7 +88,7 @@ bool Engine::is_worth_learning() const {
 
 void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock) {
   counters_.rounds += recorder_.is_prologue() ? 0 : 1;
-  const bool followed = server_.is_following() && !server_.deviated();
+  const bool followed = server_.is_following() && !server_.deviated() && !server_.is_on_trial();
   counters_.planned_rounds += followed ? 1 : 0;
   counters_.inline_plans += server_.inline_plans();
   counters_.inline_ns += server_.inline_ns();
@@ -104,7 +105,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
                 learn ? "worth learning" : "as known");
   if (server_.is_following()) last_served_[server_.program()->id] = recorder_.round().serial;
   if (learn) last_learnt_round_ = recorder_.round().serial;
-  const bool was_free = recorder_.round().kind != RoundKind::kOptimizer && !server_.is_following();
+  const bool was_free = recorder_.round().kind != RoundKind::kOptimizer && (!server_.is_following() || server_.is_on_trial());
   const bool had_form = recorder_.round().has_form();
   rounds_as_planned_ = was_free ? 0 : rounds_as_planned_ + 1;
   server_.end();
@@ -154,14 +155,25 @@ void Engine::note_whether_it_fits() {
   for (Bytes* sum : {&round_planned_, &round_all_}) *sum += as_planned_.bytes - as_planned_before_;
   as_planned_before_ = as_planned_.bytes;
   const bool was_resting = backoff(kind).is_resting();
-  // Those with forms stay in the arena, whatever becomes of them: see Note [Gaps].
-  const bool may_rest = kind != RoundKind::kOptimizer && !recorder_.round().has_form();
-  if (is_any_known && may_rest) backoff(kind).note(round_planned_, round_all_, is_of_new_input(recorder_.round()));
+  Backoff::Outcome outcome{round_all_, round_planned_, {}, is_of_new_input(recorder_.round()), false};
+  if (server_.tried_plan()) outcome.fitting = round_planned_;
+  if (server_.is_on_trial()) {
+    outcome.planned = server_.trial().planned;
+    if (outcome.fitting) outcome.fitting = server_.trial().fitting;
+    outcome.began_with_another = server_.began_with_another();
+  }
+  if (is_any_known && may_rest(recorder_.round())) backoff(kind).note(outcome);
+  if (server_.is_on_trial() && server_.lacked_memory()) backoff(kind).forget_plans();
   if (!was_resting && backoff(kind).is_resting()) {
     EBBTIDE_INFO("rounds of kind %d do not repeat: they follow no plan for a while", static_cast<int>(kind));
   }
+  EBBTIDE_DEBUG("round %u: %s of %s had a place in a plan%s", recorder_.round().serial, to_string(outcome.planned).c_str(),
+                to_string(outcome.all).c_str(), server_.is_on_trial() ? ", on trial" : "");
   round_planned_ = round_all_ = Bytes{};
 }
+
+// Those with forms stay in the arena and follow their plans, whatever becomes of them: see Note [Gaps].
+bool Engine::may_rest(const Round& round) { return round.kind != RoundKind::kOptimizer && !round.has_form(); }
 
 bool Engine::is_of_new_input(const Round& round) const {
   return !round.extents.empty() && std::none_of(book_->programs.begin(), book_->programs.end(), [&round](const Program& program) {
@@ -172,24 +184,33 @@ bool Engine::is_of_new_input(const Round& round) const {
 void Engine::begin_serving() {
   const Round& round = recorder_.round();
   server_.end();
-  if (backoff(round.kind).is_resting()) return server_.begin_in_gaps();
+  const bool is_free = may_rest(round);
+  if (is_free && backoff(round.kind).is_resting()) return server_.begin_in_gaps();
   // An optimizer's first step creates its state, of the sizes that its later steps use for a moment.
   const bool is_first_step = round.kind == RoundKind::kOptimizer && optimizers_seen_.insert(round.source).second;
   if (options_.observe_only || is_first_step) return;
-  server_.begin(book_, recorder_, last_served_, backoff(round.kind).is_on_trial());
+  const bool is_on_trial = is_free && backoff(round.kind).begin(is_of_new_input(round)) && has_room_for_trial();
+  server_.begin(book_, recorder_, last_served_, is_on_trial);
   has_served_ = has_served_ || server_.is_following();
+}
+
+// What a trial finds no gap for would stand beside an arena that cannot grow in place; and a plan that is not right needs
+// less than gaps do where little is left. Asks the driver.
+bool Engine::has_room_for_trial() const {
+  if (!arena_.range().grows_in_place()) return false;
+  return book_->height + Bytes{book_->height.value / kTrialPart} <= arena_.limit();
 }
 
 Bytes Engine::height_in_force() const {
   const bool all_serve = std::none_of(backoffs_.begin(), backoffs_.end(), [](const Backoff& backoff) {
-    return backoff.is_resting() || backoff.is_on_trial();
+    return backoff.is_idle();
   });
   const bool all_count = std::none_of(book_->programs.begin(), book_->programs.end(), [](const Program& program) { return program.is_fiction(); });
   if (all_serve && all_count) return book_->height;
   Bytes height;
   for (const Program& program : book_->programs) {
     const Backoff& of_kind = backoff(program.kind);
-    if (!of_kind.is_resting() && !of_kind.is_on_trial() && !program.is_fiction()) height = std::max(height, program.height);
+    if (!of_kind.is_idle() && !program.is_fiction()) height = std::max(height, program.height);
   }
   return height;
 }

@@ -40,7 +40,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   has_form_ = round.has_form();
   may_grow_ = on_trial && can_grow();
   fits_residents_ = ProgramBook::fits(*program_, residents);
-  height_ = program_->height;
+  if (!on_trial) height_ = program_->height;
   matcher_.begin(*program_, smallest_, round.extents);
   expect_backward(round);
   is_displaced_ = has_displaced();
@@ -60,14 +60,15 @@ void RoundServer::end() {
   serves_unknown_ = may_grow_ = is_on_trial_ = has_form_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
-  must_replan_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = false;
+  must_replan_ = began_with_another_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = was_refused_ = false;
   height_before_.reset();
   above_ = overdue_cost_ = unexpected_bytes_ = beside_ = requested_ = Bytes{};
+  trial_ = {};
   inline_ns_ = 0;
 }
 
 void RoundServer::give_up() {
-  lacked_memory_ = lacked_memory_ || is_following();
+  lacked_memory_ = lacked_memory_ || is_following() || is_on_trial_;
   follow_nothing();
   may_grow_ = false;
 }
@@ -97,7 +98,7 @@ void RoundServer::follow_in_gaps() {
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   if (!is_following()) [[unlikely]] return serves_unknown_ ? unplanned(size) : Placing{};
-  if (is_on_trial_) [[unlikely]] return recognise(size);
+  if (is_on_trial_) [[unlikely]] return recognise(size, recorder);
   requested_ += size;
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
@@ -121,7 +122,7 @@ Match RoundServer::what_is_planned(const Match& match, Bytes size) {
 Placing RoundServer::place_with_news(std::uint32_t node, Bytes size, const Round& round) {
   switch (see_to_plan(node, round)) {
     case Outlook::kPlanned: break;
-    case Outlook::kInGaps: follow_in_gaps(); return unplanned(size);
+    case Outlook::kInGaps: was_refused_ = true; follow_in_gaps(); return unplanned(size);
     case Outlook::kNoMemory: give_up(); return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
   return place_node(node, size, round);
@@ -171,20 +172,35 @@ void RoundServer::try_planned(std::uint32_t node, Bytes size, Placing& placing) 
 }
 
 // Any program has a request that this one might be: only what is of the size that was expected speaks for it.
-Placing RoundServer::recognise(Bytes size) {
-  const std::optional<Match> match = matcher_.match(size);
-  const bool is_expected = match && match->exact;
-  recognised_ += is_expected ? 1 : 0;
-  if (!match && ++deviations_ >= kHopeless + recognised_) follow_in_gaps();
-  if (!match) return {};
+Placing RoundServer::recognise(Bytes size, const RoundRecorder& recorder) {
+  const std::uint32_t cursor_before = matcher_.cursor();
+  std::optional<Match> match = matcher_.match(size);
+  if (match && program_->nodes[match->node].unplanned) match = what_is_planned(*match, size);
+  const bool is_next = match && match->node <= cursor_before;
+  if (!is_next && is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
+  if (!match) {
+    if (++deviations_ >= kHopeless + recognised_) follow_in_gaps();
+    return unplanned(size);
+  }
   const Node& node = program_->nodes[match->node];
+  const bool is_plain = match->exact && !node.unplanned;
+  recognised_ += match->exact ? 1 : 0;
   outgrew_plans_ = outgrew_plans_ || size > node.slot;
-  const bool has_place = is_expected && !node.unplanned;
-  return {has_place ? Placing::Kind::kPlanned : Placing::Kind::kUpstream, {}, node.root, static_cast<std::int32_t>(match->node), {}, {}};
+  // What outlives whole cycles is upstream's, here too.
+  Placing placing = node.unplanned && match->exact ? Placing{} : is_plain ? in_tightest_gap(size) : unplanned(size);
+  if (placing.node == kStaysForGood) return placing;
+  if (is_plain) trial_.planned += size;
+  if (is_plain || (!node.unplanned && size <= node.slot)) trial_.fitting += size;
+  placing.root = node.root;
+  placing.node = static_cast<std::int32_t>(match->node);
+  return placing;
 }
 
 Placing RoundServer::unplanned(Bytes size) const {
-  if (stays_for_good(size)) return {.node = kStaysForGood};
+  return stays_for_good(size) ? Placing{.node = kStaysForGood} : in_tightest_gap(size);
+}
+
+Placing RoundServer::in_tightest_gap(Bytes size) const {
   if (may_grow_) return {Placing::Kind::kGap, arena_.tightest_place(size, alignment_), {}, -1, {}, {}};
   const auto gap = arena_.lowest_gap(size, alignment_, {});
   return gap ? Placing{Placing::Kind::kGap, *gap, {}, -1, {}, {}} : Placing{};
@@ -292,8 +308,9 @@ void RoundServer::follow(const Program& program, const Round& round) {
   height_before_ = height_;
   program_ = &program;
   inline_places_.clear();
-  height_ = program.height;
+  if (!is_on_trial_) height_ = program.height;
   followed_since_ = round.requests.size();
+  began_with_another_ = true;
   must_replan_ = true;
   matcher_.begin(program, smallest_, round.extents);
   expect_backward(round);

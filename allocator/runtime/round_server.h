@@ -61,7 +61,7 @@ class RoundServer {
         is_for_workspace_(is_for_workspace) {}
 
   // Begins a round of this kind with these residents. Follows nothing if no program fits. On trial a request is only
-  // recognised: what would be planned has no place, no plan is made inline, and a round that is nothing like its
+  // recognised: it is served as one of no program, no plan is made inline, and a round that is nothing like its
   // program is followed no further.
   void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
              const ProgramBook::Use& last_served, bool on_trial = false);
@@ -104,10 +104,16 @@ class RoundServer {
   // Whether a request of this size is made by a library for a workspace of its own. It takes some microseconds to find out.
   [[gnu::cold]] bool stays_for_good(Bytes size) const;
 
-  // Where a request goes that is none of a plan's.
-  [[gnu::cold]] Placing unplanned(Bytes size) const;
-
   bool is_following() const { return matcher_.is_following(); }
+  bool is_on_trial() const { return is_on_trial_; }
+  // Of the requests of a trial: what a plan has a place for, and with what is of another size than was expected and fits there.
+  struct Trial {
+    Bytes planned;
+    Bytes fitting;
+  };
+  const Trial& trial() const { return trial_; }
+  // A program was followed to the end, or until it was not what the round did: not where its plan was refused for its height.
+  bool tried_plan() const { return is_following() || (deviated() && !was_refused_ && !lacked_memory_); }
   // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
   // round does what its program says, up to where that has it.
   bool may_begin_backward() const {
@@ -115,8 +121,14 @@ class RoundServer {
     return true;
   }
   const Program* program() const { return program_; }
+  // A request that was taken for this node, see Placing, is for what stays for good: no plan's to serve.
+  bool is_permanent(std::int32_t node) const {
+    return node == kStaysForGood || (node >= 0 && program_ != nullptr && program_->nodes[static_cast<std::size_t>(node)].unplanned);
+  }
   // What happened in this round, for deciding whether there is something to learn from it.
   bool deviated() const { return deviations_ > 0; }
+  // It turned out to be of another program than the one that it began with, for a while at least.
+  bool began_with_another() const { return began_with_another_; }
   // A request that the program takes for dead at its end is alive: it is not where residents are.
   bool was_outlived(const Round& round) const;
   // The input was larger than every plan.
@@ -142,7 +154,10 @@ class RoundServer {
   }
   Placing place_node(std::uint32_t index, Bytes size, const Round& round);
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
-  [[gnu::cold]] Placing recognise(Bytes size);
+  // Where a request goes that is none of a plan's.
+  [[gnu::cold]] Placing unplanned(Bytes size) const;
+  [[gnu::cold]] Placing in_tightest_gap(Bytes size) const;
+  [[gnu::cold]] Placing recognise(Bytes size, const RoundRecorder& recorder);
   [[gnu::cold]] Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   [[gnu::cold]] bool is_lost(Bytes size, Divergence cause);
   // Where the arena is taken whole, it is at the height of a plan: see ArenaRange.
@@ -200,6 +215,7 @@ class RoundServer {
   int unexpected_ = 0;
   int doubts_ = 0;
   std::size_t followed_since_ = 0;    // request of the round from which on program_ is followed
+  bool began_with_another_ = false;   // see there
   bool must_replan_ = false;          // program_ was changed: its plan meets what is live
   std::optional<Bytes> height_before_;  // of the plan in force until then
   bool is_displaced_ = false;         // something large that is alive lies where the plan does not know of it
@@ -214,11 +230,13 @@ class RoundServer {
   int further_plans_ = 0;             // made all the same
   bool outgrew_plans_ = false;
   bool lacked_memory_ = false;
+  bool was_refused_ = false;          // the plan, for what it would have needed
   int inline_plans_ = 0;
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
   bool is_on_trial_ = false;
   int recognised_ = 0;                // requests of the trial
+  Trial trial_;
   bool serves_unknown_ = false;       // no program: the arena's gaps serve it
   bool may_grow_ = false;             // likewise, and let it grow: see Note [Gaps]
   bool has_form_ = false;             // the round followed is of a form

@@ -216,7 +216,7 @@ TEST(Training, AnExceptionInTheBackwardIsRecoveredFrom) {
   run(adaptor, 6, iterate);
   program.train_and_fail(4096, 5);
   in_backward = false;
-  run(adaptor, 2, iterate);
+  run(adaptor, 4, iterate);
   // The round behind it had the failed one's gradients beside its own tensors, all of it in the arena, which
   // stays as high.
   EXPECT_EQ(adaptor.engine().snapshot().counters.diverged.requests, 0);
