@@ -62,7 +62,7 @@ class Backoff {
  private:
   static constexpr Bytes kTooLittle{1 << 20};
   static constexpr int kFitting = 6;  // tenths: rounds of programs that repeat have more, seldom less even when new
-  static constexpr std::int64_t kWrongPart = 16;
+  static constexpr std::int64_t kWrongPart = 16;  // of a round: so much not as planned, and the plan was not right
   static constexpr int kWeightOfKnown = 3;
   static constexpr int kMisfits = 9;  // three rounds of inputs that were known, or nine of new ones
   static constexpr int kFirstRest = 8;     // rounds
@@ -87,6 +87,7 @@ class Backoff {
     const bool is_right = !is_another_ && outcome.fitting->value >= outcome.all.value - outcome.all.value / kWrongPart;
     (began_as_new_ ? new_ : known_).note(is_right);
   }
+
   void rest() {
     left_ = rest_;
     rest_ = rest_ < kLongestRest ? 2 * rest_ : rest_;
@@ -99,8 +100,8 @@ class Backoff {
   bool is_trial_ = false;
   bool began_as_new_ = false;  // the round under way: see begin()
   bool is_another_ = false;    // the last round counted as not right, since it began with another program
-  Record known_;  // of rounds of inputs that were known
-  Record new_;    // and of others
+  Record known_;               // of rounds of inputs that were known
+  Record new_;                 // and of others
 };
 
 }  // namespace ebbtide
