@@ -19,11 +19,11 @@ namespace ebbtide {
 struct Placing {
   enum class Kind : std::uint8_t { kUpstream, kPlanned, kGap, kDiverged };
   Kind kind = Kind::kUpstream;
-  Offset offset;                     // for kPlanned and kGap
-  RootId root;                       // for matched requests
-  std::int32_t node = -1;            // likewise
-  std::optional<Divergence> cause;   // for kGap and kDiverged of a round that follows a program
-  Origin holder;                     // for kPlaceTaken: whose block it is
+  Offset offset{};                    // for kPlanned and kGap
+  RootId root{};                      // for matched requests
+  std::int32_t node = -1;             // likewise
+  std::optional<Divergence> cause{};  // for kGap and kDiverged of a round that follows a program
+  Origin holder{};                    // for kPlaceTaken: whose block it is
 };
 
 // What an event says of it.

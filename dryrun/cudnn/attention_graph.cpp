@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t kOwnBytes = 256;
 // CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, which older headers lack.
-constexpr auto kForward = static_cast<cudnnBackendDescriptorType_t>(41);
+constexpr auto kAttentionForward = static_cast<cudnnBackendDescriptorType_t>(41);
 constexpr std::size_t kHeads = 1;  // the dimension of heads: batch, heads, tokens, size
 
 // Bytes of gradients of each query's head that this operation adds up to those of its head of keys or
@@ -35,7 +35,7 @@ std::optional<AttentionPlan> plan_attention(const Descriptor& operation_graph) {
   int products = 0;
   for (const DescriptorRef& operation : operation_graph.descriptors(CUDNN_ATTR_OPERATIONGRAPH_OPS)) {
     // Versions of the frontend that are newer say it as one operation.
-    if (operation->type() == kForward) return plan;
+    if (operation->type() == kAttentionForward) return plan;
     if (operation->type() == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) ++products;
     if (operation->type() != CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR) continue;
     const std::int64_t bytes = bytes_added_up(*operation);

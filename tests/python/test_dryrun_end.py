@@ -47,7 +47,8 @@ def test_the_interpreter_ends_behind_the_last_backward(run_python, native, tmp_p
         pytest.skip("no stand-in CUDA libraries were built (torch here is not a CUDA build)")
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    done = run_python(["-m", "ebbtide", "dryrun", "--device", "h200", "--", sys.executable, program])
+    command = ["-m", "ebbtide", "dryrun", "--device", "h200", "--", sys.executable, program]
+    done = run_python(command, EBBTIDE_NATIVE_DIR=str(native))
     assert "passes done: 1" in done.stdout, done.stderr
     assert "terminate called" not in done.stderr
 

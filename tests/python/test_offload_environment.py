@@ -62,13 +62,13 @@ def test_a_wrong_variable_ends_a_strict_process(run_python):
 
 def test_the_report_goes_where_the_setting_says(run_python, native, tmp_path):
     settings = {"EBBTIDE_OFFLOAD": "0.5", "EBBTIDE_NATIVE_DIR": str(native), "EBBTIDE_HOST": "64MiB"}
+    for engine, target in (("0", tmp_path / "0.txt"), ("0", tmp_path / "0.json"), ("1", tmp_path / "1.json")):
+        done = run_python(
+            PROGRAM, EBBTIDE=engine, EBBTIDE_DEVICES="cpu", EBBTIDE_REPORT=str(target), **settings
+        )
+        assert done.returncode == 0 and done.stderr.strip() == "", done.stderr
+    assert "ebbtide offload" in (tmp_path / "0.txt").read_text()
     for engine in ("0", "1"):
-        for target in (tmp_path / f"{engine}.txt", tmp_path / f"{engine}.json"):
-            done = run_python(
-                PROGRAM, EBBTIDE=engine, EBBTIDE_DEVICES="cpu", EBBTIDE_REPORT=str(target), **settings
-            )
-            assert done.returncode == 0 and done.stderr.strip() == "", done.stderr
-        assert "ebbtide offload" in (tmp_path / f"{engine}.txt").read_text()
         (model,) = json.loads((tmp_path / f"{engine}.json").read_text())["offload"]["models"]
         assert model["model"] == "LlamaForCausalLM" and len(model["layers"]) == 2
 
