@@ -193,6 +193,7 @@ class EBBTIDE_EXPORT Engine {
   bool is_worth_learning() const;
   bool is_of_new_input(const Round& round) const;
   static bool may_rest(const Round& round);
+  void begin_first_step();
   bool has_room_for_trial() const;
   void begin_serving();
   void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);

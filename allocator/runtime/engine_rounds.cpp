@@ -14,6 +14,8 @@ constexpr std::chrono::milliseconds kLongestWait{1000};  // for one plan, while 
 constexpr std::uint32_t kEager = 16;        // rounds of one program that are learnt without a pause
 constexpr std::size_t kManyPrograms = 20;
 constexpr int kSettled = 4;                 // rounds without one that took of the arena what it needed
+constexpr Bytes kWorthFilling{64 * kMiB.value};  // what of the arena is idle, and
+constexpr std::int64_t kIdlePart = 4;       // at least this part of it
 constexpr std::int64_t kTrialPart = 2;      // of the highest plan: what a trial may need beyond it
 constexpr std::uint32_t kPause = 32;        // rounds between learning, once there are many programs
 
@@ -158,8 +160,8 @@ void Engine::note_whether_it_fits() {
   Backoff::Outcome outcome{round_all_, round_planned_, {}, is_of_new_input(recorder_.round()), false};
   if (server_.tried_plan()) outcome.fitting = round_planned_;
   if (server_.is_on_trial()) {
-    outcome.planned = server_.trial().planned;
-    if (outcome.fitting) outcome.fitting = server_.trial().fitting;
+    outcome.planned += server_.trial().planned;
+    if (outcome.fitting) outcome.fitting = round_planned_ + server_.trial().fitting;
     outcome.began_with_another = server_.began_with_another();
   }
   if (is_any_known && may_rest(recorder_.round())) backoff(kind).note(outcome);
@@ -188,10 +190,19 @@ void Engine::begin_serving() {
   if (is_free && backoff(round.kind).is_resting()) return server_.begin_in_gaps();
   // An optimizer's first step creates its state, of the sizes that its later steps use for a moment.
   const bool is_first_step = round.kind == RoundKind::kOptimizer && optimizers_seen_.insert(round.source).second;
-  if (options_.observe_only || is_first_step) return;
+  if (options_.observe_only) return;
+  if (is_first_step) return begin_first_step();
   const bool is_on_trial = is_free && backoff(round.kind).begin(is_of_new_input(round)) && has_room_for_trial();
   server_.begin(book_, recorder_, last_served_, is_on_trial);
   has_served_ = has_served_ || server_.is_following();
+}
+
+// What is still alive of the round before (logits, keys and values that a variable holds) may keep the arena from being given back.
+// Then the state goes there: beside an idle arena it would be held on top.
+void Engine::begin_first_step() {
+  const Bytes idle = arena_.extent() - arena_.blocks().live_bytes();
+  const bool is_much = idle >= kWorthFilling && idle.value >= arena_.extent().value / kIdlePart;
+  if (is_much && arena_.range().grows_in_place()) server_.begin_in_idle_room();
 }
 
 // What a trial finds no gap for would stand beside an arena that cannot grow in place; and a plan that is not right needs

@@ -1,6 +1,7 @@
 #include "allocator/runtime/inline_plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "allocator/plan/lower_bound.h"
@@ -168,6 +169,34 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
   plan.offsets.assign(solution.offsets.begin(), solution.offsets.begin() + static_cast<std::ptrdiff_t>(count));
   plan.height = solution.height;
   return plan;
+}
+
+Bytes height_in_gaps(const Program& program, const Matcher& matcher, std::uint32_t current, const Arena& arena, Bytes alignment) {
+  const std::size_t count = program.nodes.size();
+  const Tick now{static_cast<std::int64_t>(matcher.cursor())};
+  BlockTable table;
+  std::vector<std::pair<Tick, Offset>> deaths;  // a heap, the earliest first
+  const auto hold = [&](Offset offset, Bytes size, Tick death) {
+    table.insert(offset, {size, {}, {}});
+    deaths.emplace_back(clipped(death, count), offset);
+    std::push_heap(deaths.begin(), deaths.end(), std::greater<>{});
+  };
+  for (const auto& [offset, block] : arena.blocks()) hold(offset, block.size, end_of(block, program, now));
+  Offset top = table.highest_end();
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Node& node = program.nodes[i];
+    const bool is_past = i != current && (matcher.was_matched(i) || i < matcher.cursor());
+    const bool is_unlikely = matcher.is_absent(i) || (program.is_rare(node) && !matcher.is_size_seen(i));
+    if (is_past || node.unplanned || is_unlikely || matcher.expected(i).value == 0) continue;
+    for (; !deaths.empty() && deaths.front().first <= Tick{i}; deaths.pop_back()) {
+      table.erase(deaths.front().second);
+      std::pop_heap(deaths.begin(), deaths.end(), std::greater<>{});
+    }
+    const Offset offset = table.tightest_place(matcher.expected(i), alignment);
+    top = std::max(top, offset + matcher.expected(i));
+    hold(offset, matcher.expected(i), node.death);
+  }
+  return Bytes{top.value};
 }
 
 Bytes load_without_place(const Program& program, const Matcher& matcher, std::uint32_t current, const Arena& arena,

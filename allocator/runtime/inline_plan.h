@@ -27,6 +27,10 @@ InlinePlan make_inline_plan(const ProgramBook& book, const Program& program, con
                             std::uint32_t current, const Arena& arena, Bytes alignment,
                             const Successors& successors, std::int64_t improvement_steps);
 
+// How high the arena would be if node `current` and those to come, of the sizes that `matcher` expects, went into the tightest gaps
+// one after the other. Cost: for each node, linear in what is alive then.
+Bytes height_in_gaps(const Program& program, const Matcher& matcher, std::uint32_t current, const Arena& arena, Bytes alignment);
+
 // The most that node `current` and those to come will need at once whose places, `places` by node, are too small or will still be taken by
 // what is alive in the arena: so much would have to be somewhere else. Cost: like make_inline_plan's pass.
 Bytes load_without_place(const Program& program, const Matcher& matcher, std::uint32_t current, const Arena& arena,

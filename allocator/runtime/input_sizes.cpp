@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kBatch = 0;       // pieces are cut from it
 constexpr std::size_t kLength = 1;      // and it
 constexpr int kMaxPower = 2;            // of one extent: masks grow with the square of the length
-constexpr int kMaxDegree = 3;           // of all together
+constexpr int kMaxDegree = 3;           // of all together, where no more than two vary
 constexpr std::int64_t kLong = 64;      // from here on kernels pad an extent
 constexpr std::int64_t kTellingOdd = 512;  // the least odd part of an extent that divides no size by chance
 constexpr std::int64_t kRareOdd = 64;   // from here on it divides few sizes by chance
@@ -41,15 +41,18 @@ InputSizes::InputSizes(const Program& program, const Extents& input) : program_(
 // Most tensors have an element, or some, for each token: every extent once. Then what grows fastest.
 int InputSizes::likelihood(const Growth& growth) const {
   const bool is_plain = std::all_of(growth.exponents.begin(), growth.exponents.end(), [](int power) { return power == 1; });
-  return is_plain ? kMaxDegree + 1 : degree(growth.exponents);
+  return is_plain ? max_degree() + 1 : degree(growth.exponents);
 }
+
+// All of them once, and one of them twice: a film has so many clips of so many frames, as wide as they are high.
+int InputSizes::max_degree() const { return std::max(kMaxDegree, static_cast<int>(varying().size()) + 1); }
 
 void InputSizes::add_growths(std::vector<int> exponents) {
   if (exponents.size() == varying().size()) {
     growths_.push_back({std::move(exponents), 1, std::nullopt, std::nullopt});
     return;
   }
-  const int left = kMaxDegree - degree(exponents);
+  const int left = max_degree() - degree(exponents);
   exponents.push_back(0);
   for (int power = 0; power <= std::min(left, kMaxPower); ++power) {
     exponents.back() = power;
@@ -214,8 +217,10 @@ InputSizes::Candidates InputSizes::candidates(std::uint32_t size_class) const {
   });
   const std::vector<bool> needed = needed_extents(fitting);
   Candidates result;
+  // (Two samples in which three extents vary agree on much by chance.)
+  const auto needed_samples = std::max<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(varying().size()));
   const auto samples = std::count_if(inputs_.shapes().begin(), inputs_.shapes().end(), [&](std::size_t k) { return sizes[k].value != 0; });
-  result.proven = samples >= 2 || std::find(needed.begin(), needed.end(), true) != needed.end();
+  result.proven = samples >= needed_samples || std::find(needed.begin(), needed.end(), true) != needed.end();
   const bool is_of_piece = std::any_of(fitting.begin(), fitting.end(), [](const Growth& growth) { return growth.piece.has_value(); });
   if (!is_of_piece) result.sizes = stairs(size_class);
   fitting.insert(fitting.end(), others.begin(), others.end());

@@ -41,6 +41,7 @@ class InputSizes {
   };
 
   const std::vector<std::size_t>& varying() const { return inputs_.varying(); }
+  int max_degree() const;
   bool is_plain(std::uint32_t size_class) const;
   void judge_plainness();
   void add_growths(std::vector<int> exponents);

@@ -19,7 +19,6 @@ constexpr std::int64_t kAbovePart = 128;  // likewise: what may stand above it b
 constexpr int kStrays = 8;                // requests: one large one more is no other program
 constexpr Bytes kSmallestWorkspace = kMiB;  // to find out whom a request is for takes some microseconds
 constexpr Bytes kLargestWorkspace{128 * kMiB.value};
-constexpr int kHopeless = 64;             // requests of a trial that were not recognised, more than those that were
 
 }  // namespace
 
@@ -33,8 +32,8 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   program_ = book_->choose(round, residents, last_served);
   if (program_ != nullptr && program_->is_fiction() && round.kind != RoundKind::kOptimizer) program_ = nullptr;
   if (program_ == nullptr) {
-    serves_unknown_ = round.kind != RoundKind::kOptimizer;
-    may_grow_ = serves_unknown_ && can_grow();
+    serves_unknown_ = true;
+    may_grow_ = round.kind != RoundKind::kOptimizer && can_grow();
     return;
   }
   has_form_ = round.has_form();
@@ -51,13 +50,18 @@ void RoundServer::begin_in_gaps() {
   follow_in_gaps();
 }
 
+void RoundServer::begin_in_idle_room() {
+  end();
+  follow_nothing();
+}
+
 void RoundServer::end() {
   matcher_.end();
   program_ = nullptr;
   inline_places_.clear();
   height_ = Bytes{};
   fits_residents_ = false;
-  serves_unknown_ = may_grow_ = is_on_trial_ = has_form_ = false;
+  serves_unknown_ = may_grow_ = is_on_trial_ = is_weighed_ = turned_to_plan_ = has_form_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
   must_replan_ = began_with_another_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = was_refused_ = false;
@@ -98,7 +102,7 @@ void RoundServer::follow_in_gaps() {
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   if (!is_following()) [[unlikely]] return serves_unknown_ ? unplanned(size) : Placing{};
-  if (is_on_trial_) [[unlikely]] return recognise(size, recorder);
+  if (is_only_recognised()) [[unlikely]] return recognise(size, recorder);
   requested_ += size;
   const std::uint32_t cursor_before = matcher_.cursor();
   std::optional<Match> match = matcher_.match(size);
@@ -171,31 +175,6 @@ void RoundServer::try_planned(std::uint32_t node, Bytes size, Placing& placing) 
   }
 }
 
-// Any program has a request that this one might be: only what is of the size that was expected speaks for it.
-Placing RoundServer::recognise(Bytes size, const RoundRecorder& recorder) {
-  const std::uint32_t cursor_before = matcher_.cursor();
-  std::optional<Match> match = matcher_.match(size);
-  if (match && program_->nodes[match->node].unplanned) match = what_is_planned(*match, size);
-  const bool is_next = match && match->node <= cursor_before;
-  if (!is_next && is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
-  if (!match) {
-    if (++deviations_ >= kHopeless + recognised_) follow_in_gaps();
-    return unplanned(size);
-  }
-  const Node& node = program_->nodes[match->node];
-  const bool is_plain = match->exact && !node.unplanned;
-  recognised_ += match->exact ? 1 : 0;
-  outgrew_plans_ = outgrew_plans_ || size > node.slot;
-  // What outlives whole cycles is upstream's, here too.
-  Placing placing = node.unplanned && match->exact ? Placing{} : is_plain ? in_tightest_gap(size) : unplanned(size);
-  if (placing.node == kStaysForGood) return placing;
-  if (is_plain) trial_.planned += size;
-  if (is_plain || (!node.unplanned && size <= node.slot)) trial_.fitting += size;
-  placing.root = node.root;
-  placing.node = static_cast<std::int32_t>(match->node);
-  return placing;
-}
-
 Placing RoundServer::unplanned(Bytes size) const {
   return stays_for_good(size) ? Placing{.node = kStaysForGood} : in_tightest_gap(size);
 }
@@ -244,8 +223,11 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   if (cause == Divergence::kUnexpected && stays_for_good(size)) return {.node = kStaysForGood};
   ++deviations_;
   if (cause == Divergence::kUnexpected) unexpected_bytes_ += size;
-  // An optimizer's first step creates its state: permanent tensors must not settle in the arena.
-  if (program_->kind == RoundKind::kOptimizer) return {};
+  // It may be state, which stays: the arena is not to grow for that.
+  if (program_->kind == RoundKind::kOptimizer) {
+    const auto idle = arena_.lowest_gap(size, alignment_, places_still_needed());
+    return idle ? Placing{Placing::Kind::kGap, *idle, {}, -1, cause, holder} : Placing{};
+  }
   // What the arena has not grown to yet it may not have to.
   const bool is_growing = arena_.extent() < height_;
   std::optional<Offset> gap;
@@ -308,7 +290,7 @@ void RoundServer::follow(const Program& program, const Round& round) {
   height_before_ = height_;
   program_ = &program;
   inline_places_.clear();
-  if (!is_on_trial_) height_ = program.height;
+  if (!is_only_recognised()) height_ = program.height;
   followed_since_ = round.requests.size();
   began_with_another_ = true;
   must_replan_ = true;

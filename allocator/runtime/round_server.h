@@ -40,7 +40,8 @@ constexpr Placement placement_of(Placing::Kind kind) {
 // Note [Gaps]
 // Whatever the arena can serve, it serves, from the first round on. What no plan has a place for goes into the tightest gap,
 // and the arena grows where there is none, as torch's allocator does with an expandable segment: it holds as little as that.
-// Beside upstream's cache it would hold both, for good. And a plan must not ask for more than that would:
+// Beside upstream's cache it would hold both, for good. For what an optimizer's round asks for and no plan expects it does not grow:
+// that may be state, which stays. And a plan must not ask for more than gaps would:
 // - the arena does not grow to a plan whose sizes are foretold and not sure, nor to one of a program that is a fiction;
 // - in a round that does what is not expected it grows only where nothing that is free has room, the plan's places included.
 //
@@ -61,12 +62,14 @@ class RoundServer {
         is_for_workspace_(is_for_workspace) {}
 
   // Begins a round of this kind with these residents. Follows nothing if no program fits. On trial a request is only
-  // recognised: it is served as one of no program, no plan is made inline, and a round that is nothing like its
-  // program is followed no further.
+  // recognised: it is served as one of no program, no plan is made inline unless gaps would need far more, and a round that
+  // is nothing like its program is followed no further.
   void begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
              const ProgramBook::Use& last_served, bool on_trial = false);
   // Begins a round that follows no program.
   void begin_in_gaps();
+  // The same, of which the arena serves what it has room for as it is.
+  void begin_in_idle_room();
   void end();
   // The extents of the running round's input became known.
   void note_input(const Extents& input) {
@@ -87,7 +90,7 @@ class RoundServer {
     Offset offset;
   };
   Next plainly_next(Bytes size) const {
-    if (!is_following() || is_on_trial_ || has_news() || !matcher_.is_plainly_next(size)) [[unlikely]] return {};
+    if (!is_following() || is_only_recognised() || has_news() || !matcher_.is_plainly_next(size)) [[unlikely]] return {};
     const std::uint32_t index = matcher_.cursor();
     const Node& node = program_->nodes[index];
     const Place place = planned_place(index);
@@ -105,6 +108,7 @@ class RoundServer {
   [[gnu::cold]] bool stays_for_good(Bytes size) const;
 
   bool is_following() const { return matcher_.is_following(); }
+  // It began on trial, whatever became of it.
   bool is_on_trial() const { return is_on_trial_; }
   // Of the requests of a trial: what a plan has a place for, and with what is of another size than was expected and fits there.
   struct Trial {
@@ -157,7 +161,10 @@ class RoundServer {
   // Where a request goes that is none of a plan's.
   [[gnu::cold]] Placing unplanned(Bytes size) const;
   [[gnu::cold]] Placing in_tightest_gap(Bytes size) const;
+  bool is_only_recognised() const { return is_on_trial_ && !turned_to_plan_; }
   [[gnu::cold]] Placing recognise(Bytes size, const RoundRecorder& recorder);
+  [[gnu::cold]] Placing at_home_or_in_gap(const Node& node, Bytes size) const;
+  [[gnu::cold]] bool turn_to_plan(std::uint32_t current, const Round& round);
   [[gnu::cold]] Placing in_gap(Bytes size, Divergence cause, Origin holder = {});
   [[gnu::cold]] bool is_lost(Bytes size, Divergence cause);
   // Where the arena is taken whole, it is at the height of a plan: see ArenaRange.
@@ -235,6 +242,8 @@ class RoundServer {
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
   bool is_on_trial_ = false;
+  bool is_weighed_ = false;           // likewise: what gaps will need was compared with a plan
+  bool turned_to_plan_ = false;       // likewise: from some request on it is served as it follows its program
   int recognised_ = 0;                // requests of the trial
   Trial trial_;
   bool serves_unknown_ = false;       // no program: the arena's gaps serve it

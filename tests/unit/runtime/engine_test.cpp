@@ -66,6 +66,54 @@ TEST(Engine, TheArenaIsGivenBackBeforeAnOptimizersFirstStep) {
   expect_no_fault(adaptor);
 }
 
+// A variable of the training loop holds logits.
+TEST(Engine, AnOptimizersStateIsPlacedInAnArenaThatCannotBeGivenBack) {
+  SimulatedAdaptor adaptor;
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  std::vector<TensorId> tensors;
+  for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
+  const TensorId kept = tensors.back();
+  tensors.pop_back();
+  free_all(adaptor, tensors);
+  adaptor.engine().mark(MarkKind::kOptimizer, 2);
+  const Counters before = adaptor.engine().snapshot().counters;
+  tensors.clear();
+  for (int i = 0; i < 10; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.gap.requests - before.gap.requests, 7);
+  EXPECT_EQ(adaptor.range().extent(), Bytes{8 * 64 * kMiB.value}) << "it does not grow for what stays";
+  tensors.push_back(kept);
+  free_all(adaptor, tensors);
+  expect_no_fault(adaptor);
+}
+
+// Of layers that are trained from then on.
+TEST(Engine, StateThatComesLaterIsPlacedInWhatIsIdleOfTheArena) {
+  SimulatedAdaptor adaptor;
+  const auto iterate = [&](int states) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    std::vector<TensorId> tensors;
+    for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
+    free_all(adaptor, tensors);
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kOptimizer, 2);
+    tensors.clear();
+    for (int i = 0; i < states; ++i) tensors.push_back(adaptor.allocate(Bytes{16 * kMiB.value}));
+    adaptor.free(adaptor.allocate(Bytes{48 * kMiB.value}));
+    adaptor.engine().mark(MarkKind::kOptimizerEnd, 0);
+    return tensors;
+  };
+  for (int i = 0; i < 4; ++i) iterate(0);
+  const Bytes extent = adaptor.range().extent();
+  const Counters before = adaptor.engine().snapshot().counters;
+  const std::vector<TensorId> states = iterate(3);
+  EXPECT_EQ(adaptor.engine().snapshot().counters.gap.requests - before.gap.requests, 3);
+  EXPECT_EQ(adaptor.range().extent(), extent);
+  free_all(adaptor, states);
+  expect_no_fault(adaptor);
+}
+
 TEST(Engine, WhatComesBeforeTheFirstMarkIsNeverPlanned) {
   SimulatedAdaptor adaptor;
   for (int i = 0; i < 8; ++i) adaptor.free(adaptor.allocate(kSize));

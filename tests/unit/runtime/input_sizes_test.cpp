@@ -125,6 +125,21 @@ TEST(InputSizes, ExtentsThatRepeatCountOnce) {
   EXPECT_EQ(candidates(program, {3, 9999, 3, 9999}), std::vector<Bytes>{grain(3 * 9999 * token)});
 }
 
+// Clips, frames, height and width.
+TEST(InputSizes, AFilmIsAsWideAsItIsHigh) {
+  const auto patches = [](const Extents& film) { return grain(film[0] * film[1] * film[2] * film[3] * 8); };
+  const std::vector<Extents> films = {{4, 8, 192, 192}, {1, 24, 224, 224}, {2, 32, 160, 160}};
+  const Program program = seen(films, {patches(films[0]), patches(films[1]), patches(films[2])});
+  const Extents other{5, 12, 112, 112};
+  EXPECT_EQ(candidates(program, other), std::vector<Bytes>{patches(other)});
+  EXPECT_TRUE(is_proven(program, other));
+}
+
+TEST(InputSizes, WhereThreeExtentsVaryTwoShapesAgreeByChance) {
+  const Program program = seen({{4, 8, 192, 192}, {8, 16, 96, 96}}, {Bytes{1 << 20}, Bytes{2 << 20}});
+  EXPECT_FALSE(is_proven(program, {5, 12, 112, 112}));
+}
+
 TEST(InputSizes, WhatIsOfAPieceHasThePiecesTokens) {
   const std::int64_t token = 8192;
   const Extents before{1, 90990, -45504, -45486};  // the last one is shorter

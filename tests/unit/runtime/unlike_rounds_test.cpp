@@ -332,6 +332,62 @@ TEST(UnlikeRounds, AfterARoundThatWasNotAsPlannedTheNextOnesAreServedFromGaps) {
   expect_no_fault(adaptor);
 }
 
+// Each large tensor is a little larger than the one before, and something is kept of each: in gaps none follows another one in its place.
+TEST(UnlikeRounds, ARoundOnTrialFollowsAPlanWhereGapsWouldNeedFarMore) {
+  SimulatedAdaptor adaptor;
+  const auto round = [&](std::int64_t length, int others = 0) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1, {1, length});
+    std::vector<TensorId> kept;
+    for (std::int64_t i = 0; i < 6; ++i) {
+      const TensorId large = adaptor.allocate(Bytes{(8 + i) * length * 1024});
+      kept.push_back(adaptor.allocate(Bytes{length * 1024}));
+      adaptor.free(large);
+    }
+    for (int i = 0; i < others; ++i) adaptor.free(adaptor.allocate(mib(20 + i)));
+    for (const TensorId tensor : kept) adaptor.free(tensor);
+    return adaptor.range().extent();
+  };
+  for (const std::int64_t length : {16'001, 20'003, 18'005}) round(length);
+  round(19'007, 8);
+  const Counters before = adaptor.engine().snapshot().counters;
+  const std::int64_t length = 64'009;
+  EXPECT_LE(round(length), Bytes{20 * length * 1024}) << "gaps would need 22 parts, a plan 19";
+  EXPECT_GT(adaptor.engine().snapshot().counters.planned.requests, before.planned.requests);
+  expect_no_fault(adaptor);
+}
+
+// A gradient, where the plan of the optimizer's step looks for it, though another gap is tighter.
+TEST(UnlikeRounds, WhatLivesOnIsAtItsHomeInARoundOnTrial) {
+  SimulatedAdaptor adaptor;
+  Engine& engine = adaptor.engine();
+  const auto iterate = [&](int others = 0) {
+    engine.settle();
+    engine.mark(MarkKind::kForward, 1);
+    std::vector<TensorId> tensors;
+    for (const std::int64_t size : {32, 8, 16, 8}) tensors.push_back(adaptor.allocate(mib(size)));
+    adaptor.free(tensors[0]);
+    adaptor.free(tensors[2]);
+    void* const gradient = engine.allocate(mib(16), {}).address;
+    for (int i = 0; i < others; ++i) adaptor.free(adaptor.allocate(mib(3 + i)));
+    adaptor.free(tensors[1]);
+    adaptor.free(tensors[3]);
+    engine.settle();
+    engine.mark(MarkKind::kOptimizer, 2);
+    adaptor.free(adaptor.allocate(mib(48)));
+    engine.mark(MarkKind::kOptimizerEnd, 0);
+    EXPECT_TRUE(engine.deallocate(gradient));
+    return gradient;
+  };
+  for (int i = 0; i < 6; ++i) iterate();
+  const void* const home = iterate();
+  iterate(8);
+  const Counters before = engine.snapshot().counters;
+  EXPECT_EQ(iterate(), home);
+  EXPECT_EQ(engine.snapshot().counters.gap.requests - before.gap.requests, 5) << "the forward was on trial";
+  EXPECT_FALSE(adaptor.first_fault()) << *adaptor.first_fault();
+}
+
 // Gaps may need more than the plan does: more than there is.
 TEST(UnlikeRounds, NoRoundIsOnTrialWhereLittleMemoryIsLeft) {
   SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
