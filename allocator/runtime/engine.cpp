@@ -197,9 +197,9 @@ bool Engine::is_in_optimizer_step() const {
 
 // In a round like which none is known: a tensor of a parameter's size that the backward makes. It stays until the next step or
 // longer, and would keep the arena from being given back for the optimizer's state. In later rounds it is planned, or else
-// shares the memory of all others: what is kept apart is of no use to them.
+// shares the memory of all others: what is kept apart is of no use to them. Nor is it behind the first step of all.
 bool Engine::is_first_gradient(Bytes size) const {
-  if (server_.is_following() || options_.is_in_backward == nullptr) return false;
+  if (server_.is_following() || options_.is_in_backward == nullptr || !optimizers_seen_.empty()) return false;
   const Round& round = recorder_.round();
   return book_->count_of(round.kind, round.source) == 0 && recorder_.is_constant_size(size) && options_.is_in_backward();
 }
@@ -250,7 +250,7 @@ void Engine::note_refused(Bytes size, const Grant& refused) noexcept {
   if (refused.origin.round == recorder_.round().serial) round_all_ -= size;
   counters_.all.take_back(size);
   (refused.kind == Placing::Kind::kDiverged ? counters_.diverged : counters_.unplanned).take_back(size);
-  if (is_settled(refused.kind)) counters_.settled.take_back(size);
+  if (is_settled(Placing{.kind = refused.kind})) counters_.settled.take_back(size);
 }
 
 void Engine::note_small(Bytes size) noexcept {

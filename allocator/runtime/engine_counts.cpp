@@ -7,14 +7,15 @@
 
 namespace ebbtide {
 
-// What an optimizer creates in its step is kept for good: it was never the plan's to serve.
-bool Engine::is_settled(Placing::Kind kind) const {
-  return has_served_ && !(is_in_optimizer_step() && kind == Placing::Kind::kUpstream);
+// What an optimizer creates in its step is kept for good: it was never the plan's to serve, though the arena may have had room.
+bool Engine::is_settled(const Placing& placing) const {
+  const bool is_no_plans = placing.kind == Placing::Kind::kUpstream || (placing.kind == Placing::Kind::kGap && placing.node < 0);
+  return has_served_ && !(is_in_optimizer_step() && is_no_plans);
 }
 
 void Engine::count(const Placing& placing, Bytes size) {
   counters_.all.add(size);
-  const bool settled = is_settled(placing.kind);
+  const bool settled = is_settled(placing);
   if (settled) counters_.settled.add(size);
   switch (placing.kind) {
     case Placing::Kind::kUpstream: counters_.unplanned.add(size); break;

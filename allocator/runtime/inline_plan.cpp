@@ -12,6 +12,9 @@ namespace ebbtide {
 namespace {
 
 constexpr double kGoodEnoughNow = 1.002;
+constexpr double kPriceOfGrowingLate = 1.001;
+constexpr std::int64_t kLargePart = 64;   // of the height
+constexpr std::int64_t kPassingPart = 8;  // of a round: tensors of one layer or two
 constexpr double kPriceOfHomesNow = 1.05;  // height accepted for leaving residents where other programs look for them
 
 Tick clipped(Tick tick, std::size_t nodes) {
@@ -85,11 +88,31 @@ bool is_within(const Solution& solution, double factor, Bytes height) {
   return static_cast<double>(solution.height.value) <= factor * static_cast<double>(height.value);
 }
 
+// What comes and goes and is large first, then what lives longest: the forward's tensors lie one on the other as they come.
+std::vector<std::uint32_t> stacked(const Problem& problem, std::size_t nodes, std::vector<std::uint32_t> order, Bytes height) {
+  const Tick end{static_cast<std::int64_t>(nodes)};
+  const auto duration = [&](std::uint32_t i) {
+    const Interval& live = *problem.buffers[i].live.begin();
+    return live.death > end ? end.value : live.death - live.birth;  // what survives the round lies lowest
+  };
+  const auto is_passing = [&](std::uint32_t i) {
+    return problem.buffers[i].size.value > height.value / kLargePart && duration(i) < static_cast<std::int64_t>(nodes) / kPassingPart;
+  };
+  const auto rest = std::stable_partition(order.begin(), order.end(), is_passing);
+  std::stable_sort(rest, order.end(), [&](std::uint32_t a, std::uint32_t b) { return duration(a) > duration(b); });
+  return order;
+}
+
 // One pass, unless that asks for more memory than there is and a better plan would not. Homes are kept as long as
-// that costs little: what this round learns moves them for the others, too.
+// that costs little: what this round learns moves them for the others, too. Where the arena must grow, it had better do so as
+// memory is needed: what was foretold may not come.
 Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::uint32_t>& order, Bytes extent,
-                     std::int64_t improvement_steps) {
+                     std::int64_t improvement_steps, bool has_successors) {
   Solution best = place(problem, order);
+  if (best.height > extent && !has_successors) {
+    Solution other = place(problem, stacked(problem, nodes, order, best.height));
+    if (is_within(other, kPriceOfGrowingLate, best.height)) best = std::move(other);
+  }
   const Bytes lowest = std::max(max_load(problem), extent);
   SolveOptions options;
   options.good_enough = kGoodEnoughNow;
@@ -127,12 +150,12 @@ Solution leaving_room(const Problem& problem, std::size_t nodes, const std::vect
       const Problem on_top = with_successors_on_top(problem, successors, spare);
       const Bytes top = max_load(on_top) + spare;
       if (top <= extent || !check(on_top).ok()) break;
-      Solution solution = solution_of(on_top, nodes, order, extent, improvement_steps);
+      Solution solution = solution_of(on_top, nodes, order, extent, improvement_steps, true);
       const bool leaves_room = is_below(bottom_of(successors, on_top), successors.begin, solution, on_top);
       if (leaves_room && is_within(solution, kGoodEnoughNow, top)) return solution;
     }
   }
-  return solution_of(problem, nodes, order, extent, improvement_steps);
+  return solution_of(problem, nodes, order, extent, improvement_steps, !successors.nodes.empty());
 }
 
 }  // namespace
@@ -181,7 +204,7 @@ Bytes height_in_gaps(const Program& program, const Matcher& matcher, std::uint32
     deaths.emplace_back(clipped(death, count), offset);
     std::push_heap(deaths.begin(), deaths.end(), std::greater<>{});
   };
-  for (const auto& [offset, block] : arena.blocks()) hold(offset, block.size, end_of(block, program, now));
+  for (const auto& [offset, block] : arena.blocks()) hold(offset, block.size, std::max(end_of(block, program, now), now + 1));
   Offset top = table.highest_end();
   for (std::uint32_t i = 0; i < count; ++i) {
     const Node& node = program.nodes[i];

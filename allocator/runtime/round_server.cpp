@@ -32,7 +32,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   program_ = book_->choose(round, residents, last_served);
   if (program_ != nullptr && program_->is_fiction() && round.kind != RoundKind::kOptimizer) program_ = nullptr;
   if (program_ == nullptr) {
-    serves_unknown_ = true;
+    serves_unknown_ = round.kind != RoundKind::kOptimizer || can_grow();
     may_grow_ = round.kind != RoundKind::kOptimizer && can_grow();
     return;
   }
@@ -42,7 +42,7 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   if (!on_trial) height_ = program_->height;
   matcher_.begin(*program_, smallest_, round.extents);
   expect_backward(round);
-  is_displaced_ = has_displaced();
+  is_displaced_ = !on_trial && has_displaced();
 }
 
 void RoundServer::begin_in_gaps() {
@@ -96,8 +96,9 @@ void RoundServer::expect_backward(const Round& round) {
 
 // What is to come follows no program: see Note [Gaps].
 void RoundServer::follow_in_gaps() {
+  const bool is_step = program_ != nullptr && program_->kind == RoundKind::kOptimizer;
   follow_nothing();
-  may_grow_ = can_grow();
+  may_grow_ = !is_step && can_grow();
 }
 
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
@@ -223,11 +224,7 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   if (cause == Divergence::kUnexpected && stays_for_good(size)) return {.node = kStaysForGood};
   ++deviations_;
   if (cause == Divergence::kUnexpected) unexpected_bytes_ += size;
-  // It may be state, which stays: the arena is not to grow for that.
-  if (program_->kind == RoundKind::kOptimizer) {
-    const auto idle = arena_.lowest_gap(size, alignment_, places_still_needed());
-    return idle ? Placing{Placing::Kind::kGap, *idle, {}, -1, cause, holder} : Placing{};
-  }
+  if (program_->kind == RoundKind::kOptimizer) return in_idle_room(size, cause, holder);
   // What the arena has not grown to yet it may not have to.
   const bool is_growing = arena_.extent() < height_;
   std::optional<Offset> gap;
@@ -240,6 +237,14 @@ Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {
   const bool is_much = !is_following() || above_.value > height_.value / (has_form_ ? kLostPart : kAbovePart);
   if (gap && !(is_above && is_much)) return {Placing::Kind::kGap, *gap, {}, -1, cause, holder};
   return in_any_gap(size, cause, holder);
+}
+
+// Of an optimizer's round: it may be state, which stays, so the arena is not to grow for it. One that cannot grow in place
+// could not be taken anew either.
+Placing RoundServer::in_idle_room(Bytes size, Divergence cause, Origin holder) {
+  if (!can_grow() || ++gap_searches_ > kMaxGapSearches) return {};
+  const auto idle = arena_.lowest_gap(size, alignment_, places_still_needed());
+  return idle ? Placing{Placing::Kind::kGap, *idle, {}, -1, cause, holder} : Placing{};
 }
 
 // Whatever is planned there.

@@ -169,6 +169,7 @@ class RoundServer {
   [[gnu::cold]] bool is_lost(Bytes size, Divergence cause);
   // Where the arena is taken whole, it is at the height of a plan: see ArenaRange.
   bool can_grow() const { return arena_.range().grows_in_place(); }
+  [[gnu::cold]] Placing in_idle_room(Bytes size, Divergence cause, Origin holder);
   [[gnu::cold]] Placing in_any_gap(Bytes size, Divergence cause, Origin holder) const;
   bool is_above_extent(Offset offset, Bytes size) const { return offset + size > Offset{arena_.extent().value}; }
   [[gnu::cold]] bool is_guesswork() const;

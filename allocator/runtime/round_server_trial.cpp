@@ -1,4 +1,4 @@
-// A round on trial: recognised and learnt from, and served from gaps. See Backoff.
+// A round on trial: recognised and learnt from, and served from gaps unless they would need far more than a plan. See Backoff.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -52,11 +52,17 @@ Placing RoundServer::at_home_or_in_gap(const Node& node, Bytes size) const {
 // Gaps may need far more than a plan, where a few tensors have a quarter of the arena each and none fits between two others. That is
 // worth a plan, which may turn out to be wrong once more. Asked where the arena must grow, whenever more is known of the sizes.
 bool RoundServer::turn_to_plan(std::uint32_t current, const Round& round) {
-  const bool is_news = matcher_.take_news() || !std::exchange(is_weighed_, true);
+  const bool is_news = matcher_.take_news() || !is_weighed_;
+  is_weighed_ = true;
   if (!is_news || has_no_plan_left()) return false;
+  outgrew_plans_ = outgrew_plans_ || largest_excess(current).value > 0;
   const Bytes in_gaps = height_in_gaps(*program_, matcher_, current, arena_, alignment_);
-  turned_to_plan_ = is_lowered_ = plan_inline(current, round, in_gaps - Bytes{in_gaps.value / kWorthOfPlan});
-  return turned_to_plan_;
+  if (!plan_inline(current, round, in_gaps - Bytes{in_gaps.value / kWorthOfPlan})) return false;
+  turned_to_plan_ = is_lowered_ = true;
+  // It is for what the round follows now, around all that is alive.
+  must_replan_ = is_displaced_ = false;
+  height_before_.reset();
+  return true;
 }
 
 }  // namespace ebbtide

@@ -87,30 +87,49 @@ TEST(Engine, AnOptimizersStateIsPlacedInAnArenaThatCannotBeGivenBack) {
   expect_no_fault(adaptor);
 }
 
+// A forward, and a step that creates so many states.
+std::vector<TensorId> iterate(SimulatedAdaptor& adaptor, int states) {
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  std::vector<TensorId> tensors;
+  for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
+  free_all(adaptor, tensors);
+  adaptor.engine().settle();
+  adaptor.engine().mark(MarkKind::kOptimizer, 2);
+  tensors.clear();
+  for (int i = 0; i < states; ++i) tensors.push_back(adaptor.allocate(Bytes{16 * kMiB.value}));
+  adaptor.free(adaptor.allocate(Bytes{48 * kMiB.value}));
+  adaptor.engine().mark(MarkKind::kOptimizerEnd, 0);
+  return tensors;
+}
+
 // Of layers that are trained from then on.
 TEST(Engine, StateThatComesLaterIsPlacedInWhatIsIdleOfTheArena) {
   SimulatedAdaptor adaptor;
-  const auto iterate = [&](int states) {
-    adaptor.engine().settle();
-    adaptor.engine().mark(MarkKind::kForward, 1);
-    std::vector<TensorId> tensors;
-    for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
-    free_all(adaptor, tensors);
-    adaptor.engine().settle();
-    adaptor.engine().mark(MarkKind::kOptimizer, 2);
-    tensors.clear();
-    for (int i = 0; i < states; ++i) tensors.push_back(adaptor.allocate(Bytes{16 * kMiB.value}));
-    adaptor.free(adaptor.allocate(Bytes{48 * kMiB.value}));
-    adaptor.engine().mark(MarkKind::kOptimizerEnd, 0);
-    return tensors;
-  };
-  for (int i = 0; i < 4; ++i) iterate(0);
+  for (int i = 0; i < 4; ++i) iterate(adaptor, 0);
   const Bytes extent = adaptor.range().extent();
   const Counters before = adaptor.engine().snapshot().counters;
-  const std::vector<TensorId> states = iterate(3);
+  const std::vector<TensorId> states = iterate(adaptor, 3);
   EXPECT_EQ(adaptor.engine().snapshot().counters.gap.requests - before.gap.requests, 3);
   EXPECT_EQ(adaptor.range().extent(), extent);
+  for (int i = 0; i < 4; ++i) iterate(adaptor, 0);
+  const Counters settled = adaptor.engine().snapshot().counters;
+  for (int i = 0; i < 3; ++i) iterate(adaptor, 0);
+  const Counters after = adaptor.engine().snapshot().counters;
+  EXPECT_EQ(after.inline_plans, settled.inline_plans) << "plans know of it by now";
+  EXPECT_EQ(after.planned.requests - settled.planned.requests, 3 * 9);
   free_all(adaptor, states);
+  expect_no_fault(adaptor);
+}
+
+// Such an arena is taken anew for a larger plan, which what stays would keep it from.
+TEST(Engine, StateThatComesLaterIsUpstreamsWhereTheArenaCannotGrow) {
+  SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
+  options.range.grows_in_place = false;
+  SimulatedAdaptor adaptor(options);
+  for (int i = 0; i < 4; ++i) iterate(adaptor, 0);
+  free_all(adaptor, iterate(adaptor, 3));
+  EXPECT_EQ(adaptor.engine().snapshot().counters.gap.requests, 0);
   expect_no_fault(adaptor);
 }
 
