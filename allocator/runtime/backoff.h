@@ -12,7 +12,8 @@ namespace ebbtide {
 // A program that does nothing twice (pieces whose number follows the length, generation) gets nothing from plans and pays
 // for them in time, and in memory where they do not fit. After some rounds in a row that found too few of their bytes
 // planned, those that come follow no plan for a while: see Note [Gaps]. Then one is on trial: it is followed and learnt from,
-// and served as the others (unless gaps would need far more than its plan). If it was as planned, serving goes on; if not, the next rest is twice as long.
+// and served as the others (unless gaps would need far more than its plan). If it was as planned, serving goes on; if not, the
+// next rest is twice as long.
 //
 // In memory a plan pays only if it is right: a round that does something else finds the places of what does not come free
 // and in its way. So what comes after a round that was not nearly all as planned is on trial, too, and where inputs are new, what

@@ -193,7 +193,6 @@ class EBBTIDE_EXPORT Engine {
   bool is_worth_learning() const;
   bool is_of_new_input(const Round& round) const;
   static bool may_rest(const Round& round);
-  bool is_first_with_new_state();
   void begin_first_step();
   bool has_room_for_trial() const;
   void begin_serving();
@@ -257,7 +256,6 @@ class EBBTIDE_EXPORT Engine {
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   int rounds_as_planned_ = 1 << 16;            // in a row, since one that was served first-fit; none was yet
   Bytes step_height_;          // of the plan of the last training round that has ended; 0: it had none
-  bool has_new_state_ = false; // of an optimizer, in the arena, which no round was learnt with
   Bytes round_planned_;        // of the running round: what had a planned place
   Bytes round_all_;            // and all of it, but for what stays for good
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans

@@ -88,18 +88,6 @@ bool Engine::is_worth_learning() const {
   return differs && serial - program.last_round >= (1U << doublings) - 1;
 }
 
-// State that an optimizer's round left in the arena is among what is alive in the rounds behind: plans are to go around it.
-bool Engine::is_first_with_new_state() {
-  const Round& round = recorder_.round();
-  if (round.kind == RoundKind::kOptimizer) {
-    for (const auto& [offset, block] : arena_.blocks()) {
-      has_new_state_ = has_new_state_ || (block.origin.round == round.serial && block.root == RootId{});
-    }
-    return false;
-  }
-  return !round.empty() && !recorder_.is_full() && !backoff(round.kind).is_resting() && std::exchange(has_new_state_, false);
-}
-
 void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock) {
   counters_.rounds += recorder_.is_prologue() ? 0 : 1;
   const bool followed = server_.is_following() && !server_.deviated() && !server_.is_on_trial();
@@ -110,8 +98,7 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
   emit(Action::kRound, Placement::kUpstream, nullptr, {counters_.rounds}, home_, followed ? 1 : 0);
   if (options_.sink != nullptr) emit(Action::kReserved, Placement::kUpstream, nullptr, reserved_now(), home_);
   if (options_.observer != nullptr) options_.observer->round_ended();
-  const bool shows_state = is_first_with_new_state();
-  const bool learn = is_worth_learning() || shows_state;
+  const bool learn = is_worth_learning();
   note_whether_it_fits();
   note_step_plan();
   EBBTIDE_DEBUG("round %u: kind %d, %zu requests, followed program %u, %d inline plans, %s", recorder_.round().serial,

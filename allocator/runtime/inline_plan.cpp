@@ -105,7 +105,7 @@ std::vector<std::uint32_t> stacked(const Problem& problem, std::size_t nodes, st
 
 // One pass, unless that asks for more memory than there is and a better plan would not. Homes are kept as long as
 // that costs little: what this round learns moves them for the others, too. Where the arena must grow, it had better do so as
-// memory is needed: what was foretold may not come.
+// memory is needed: what was foretold may not come. (Beside successors it has their room to keep free, and grows for them anyway.)
 Solution solution_of(Problem problem, std::size_t nodes, const std::vector<std::uint32_t>& order, Bytes extent,
                      std::int64_t improvement_steps, bool has_successors) {
   Solution best = place(problem, order);
