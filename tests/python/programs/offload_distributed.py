@@ -12,12 +12,12 @@ import sys
 import tempfile
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import ebbtide  # noqa: E402
 import offload_models as models  # noqa: E402
+from gloo_member import gloo_member  # noqa: E402
 
 PROCESSES, STEPS = 2, 3
 
@@ -57,17 +57,16 @@ def train(model: torch.nn.Module, rank: int) -> dict[str, torch.Tensor]:
 def work(rank: int, kind: str, alpha: float, meeting: str) -> None:
     faulthandler.enable()  # a process that aborts says where it was
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=PROCESSES)
-    whole = train(make(kind), rank)
-    model = make(kind)
-    ebbtide.offload(model, alpha=alpha, mini_sequence=8, keep_last=0, host="64MiB", strict=True)
-    found = train(model, rank)
-    counts = ebbtide.stats().offload.models[0].layers
-    assert [layer.attention_forwards for layer in counts] == [2 * STEPS] * len(counts), counts
-    wrong = [n for n in whole if not torch.allclose(found[n], whole[n], rtol=1e-3, atol=1e-5)]
-    if rank == 0:
-        print(wrong[0] if wrong else "same", flush=True)
-    dist.destroy_process_group()
+    with gloo_member(rank, PROCESSES, meeting):
+        whole = train(make(kind), rank)
+        model = make(kind)
+        ebbtide.offload(model, alpha=alpha, mini_sequence=8, keep_last=0, host="64MiB", strict=True)
+        found = train(model, rank)
+        counts = ebbtide.stats().offload.models[0].layers
+        assert [layer.attention_forwards for layer in counts] == [2 * STEPS] * len(counts), counts
+        wrong = [n for n in whole if not torch.allclose(found[n], whole[n], rtol=1e-3, atol=1e-5)]
+        if rank == 0:
+            print(wrong[0] if wrong else "same", flush=True)
 
 
 if __name__ == "__main__":

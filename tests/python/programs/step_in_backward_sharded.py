@@ -5,12 +5,17 @@ step_in_backward_sharded.py FILE    FILE: where the processes meet; prints "same
 
 from __future__ import annotations
 
+import pathlib
 import sys
 
 import ebbtide
 import torch
-import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from gloo_member import gloo_member  # noqa: E402
+
+PROCESSES = 2
 
 
 def trained(rank: int, in_backward: bool) -> list[torch.Tensor]:
@@ -30,11 +35,10 @@ def trained(rank: int, in_backward: bool) -> list[torch.Tensor]:
 
 
 def run(rank: int, meeting: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    assert all(map(torch.equal, trained(rank, False), trained(rank, True)))
-    sys.stdout.write("same\n")  # a line is one write: both processes have one output
-    dist.destroy_process_group()
+    with gloo_member(rank, PROCESSES, meeting):
+        assert all(map(torch.equal, trained(rank, False), trained(rank, True)))
+        sys.stdout.write("same\n")  # a line is one write: both processes have one output
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(run, (sys.argv[1],), nprocs=2)
+    torch.multiprocessing.spawn(run, (sys.argv[1],), nprocs=PROCESSES)
