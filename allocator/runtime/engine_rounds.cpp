@@ -75,8 +75,8 @@ bool Engine::is_worth_learning() const {
   if (recorder_.round().empty() || recorder_.is_prologue() || recorder_.is_full()) return false;
   if (backoff(recorder_.round().kind).is_resting()) return false;
   const std::uint32_t serial = recorder_.round().serial;
-  if (!server_.is_following()) {
-    // Nothing like it is known: worth it, unless nothing ever repeats.
+  if (!server_.is_following() || server_.is_recognised_alone()) {
+    // Nothing like it is known, for all that is sure: worth it, unless nothing ever repeats.
     const std::size_t alike = book_->count_of(recorder_.round().kind, recorder_.round().source);
     return alike < kManyPrograms || serial - last_learnt_round_ >= kPause;
   }
@@ -90,7 +90,7 @@ bool Engine::is_worth_learning() const {
 
 void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock) {
   counters_.rounds += recorder_.is_prologue() ? 0 : 1;
-  const bool followed = server_.is_following() && !server_.deviated() && !server_.is_on_trial();
+  const bool followed = server_.is_planned() && !server_.deviated();
   counters_.planned_rounds += followed ? 1 : 0;
   counters_.inline_plans += server_.inline_plans();
   counters_.inline_ns += server_.inline_ns();
@@ -107,9 +107,10 @@ void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std
                 learn ? "worth learning" : "as known");
   if (server_.is_following()) last_served_[server_.program()->id] = recorder_.round().serial;
   if (learn) last_learnt_round_ = recorder_.round().serial;
-  const bool was_free = recorder_.round().kind != RoundKind::kOptimizer && (!server_.is_following() || server_.is_on_trial());
+  const bool was_free = recorder_.round().kind != RoundKind::kOptimizer && !server_.is_planned();
   const bool had_form = recorder_.round().has_form();
   rounds_as_planned_ = was_free ? 0 : rounds_as_planned_ + 1;
+  if (learn && server_.is_recognised_alone()) recorder_.forget_roots(arena_.blocks());
   server_.end();
   // Parameters tell constant sizes.
   if (recorder_.is_prologue() && !tracks_all_) recorder_.note_constant_sizes(options_.observer->sizes_alive());

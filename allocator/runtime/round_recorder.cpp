@@ -91,6 +91,12 @@ Round RoundRecorder::next(RoundKind kind, std::uint32_t source, BlockTable& aren
   return finished;
 }
 
+void RoundRecorder::forget_roots(BlockTable& arena) const {
+  for (auto& [offset, block] : arena) {
+    if (block.origin.round == round_.serial) block.root = RootId{};
+  }
+}
+
 void RoundRecorder::resolve(const ProgramBook& book) {
   for (Survivor& survivor : round_.survivors) {
     if (survivor.root == RootId{}) survivor.root = book.root_of(survivor.origin);

@@ -73,6 +73,8 @@ class RoundRecorder {
   // in rounds become the new round's survivors.
   Round next(RoundKind kind, std::uint32_t source, BlockTable& arena, UpstreamBlocks& upstream,
              const ProgramBook& book);
+  // What this round made is known by no root until the round was learnt.
+  void forget_roots(BlockTable& arena) const;
   // Looks up again who the survivors are, in a newer book.
   void resolve(const ProgramBook& book);
   // The running round, empty so far, turns out to be of another kind: it begins anew, here. (An

@@ -25,7 +25,7 @@ constexpr Bytes kLargestWorkspace{128 * kMiB.value};
 void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundRecorder& recorder,
                         const ProgramBook::Use& last_served, bool on_trial) {
   end();
-  is_on_trial_ = on_trial;
+  is_on_trial_ = is_only_recognised_ = on_trial;
   book_ = std::move(book);
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
@@ -61,7 +61,7 @@ void RoundServer::end() {
   inline_places_.clear();
   height_ = Bytes{};
   fits_residents_ = false;
-  serves_unknown_ = may_grow_ = is_on_trial_ = is_weighed_ = turned_to_plan_ = has_form_ = false;
+  serves_unknown_ = may_grow_ = is_on_trial_ = is_only_recognised_ = is_weighed_ = has_form_ = false;
   deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = 0;
   followed_since_ = 0;
   must_replan_ = began_with_another_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = was_refused_ = false;
@@ -101,6 +101,17 @@ void RoundServer::follow_in_gaps() {
   may_grow_ = !is_step && can_grow();
 }
 
+// What is to come follows no plan, unless it turns out that one needs far less than gaps.
+void RoundServer::only_recognise() {
+  was_refused_ = true;
+  if (program_->kind == RoundKind::kOptimizer) return follow_in_gaps();
+  is_only_recognised_ = true;
+  is_weighed_ = false;
+  may_grow_ = can_grow();
+  height_ = Bytes{};
+  inline_places_.clear();
+}
+
 Placing RoundServer::place(Bytes size, const RoundRecorder& recorder) {
   if (!is_following()) [[unlikely]] return serves_unknown_ ? unplanned(size) : Placing{};
   if (is_only_recognised()) [[unlikely]] return recognise(size, recorder);
@@ -127,10 +138,18 @@ Match RoundServer::what_is_planned(const Match& match, Bytes size) {
 Placing RoundServer::place_with_news(std::uint32_t node, Bytes size, const Round& round) {
   switch (see_to_plan(node, round)) {
     case Outlook::kPlanned: break;
-    case Outlook::kInGaps: was_refused_ = true; follow_in_gaps(); return unplanned(size);
+    case Outlook::kInGaps: only_recognise(); return in_gap_of_node(node, size);
     case Outlook::kNoMemory: give_up(); return {Placing::Kind::kDiverged, {}, {}, -1, Divergence::kNoMemory, {}};
   }
   return place_node(node, size, round);
+}
+
+Placing RoundServer::in_gap_of_node(std::uint32_t node, Bytes size) const {
+  Placing placing = unplanned(size);
+  if (!is_following() || placing.node == kStaysForGood) return placing;
+  placing.root = program_->nodes[node].root;
+  placing.node = static_cast<std::int32_t>(node);
+  return placing;
 }
 
 // One result, made where the caller wants it: this is on the way of every request.

@@ -117,7 +117,11 @@ class RoundServer {
   };
   const Trial& trial() const { return trial_; }
   // A program was followed to the end, or until it was not what the round did: not where its plan was refused for its height.
-  bool tried_plan() const { return is_following() || (deviated() && !was_refused_ && !lacked_memory_); }
+  bool tried_plan() const { return !was_refused_ && (is_following() || (deviated() && !lacked_memory_)); }
+  // It is recognised as of a program that it may not be learnt as: nothing that it holds is known by its root.
+  bool is_recognised_alone() const { return is_following() && was_refused_ && !is_on_trial_; }
+  // A plan served it, all the time and as far as it was followed.
+  bool is_planned() const { return is_following() && !is_on_trial_ && !was_refused_; }
   // Whether the next request may be the first one of the backward pass, as far as anybody wants to know: not while the
   // round does what its program says, up to where that has it.
   bool may_begin_backward() const {
@@ -160,8 +164,9 @@ class RoundServer {
   void try_planned(std::uint32_t node, Bytes size, Placing& placing) const;
   // Where a request goes that is none of a plan's.
   [[gnu::cold]] Placing unplanned(Bytes size) const;
+  [[gnu::cold]] Placing in_gap_of_node(std::uint32_t node, Bytes size) const;
   [[gnu::cold]] Placing in_tightest_gap(Bytes size) const;
-  bool is_only_recognised() const { return is_on_trial_ && !turned_to_plan_; }
+  bool is_only_recognised() const { return is_only_recognised_; }
   [[gnu::cold]] Placing recognise(Bytes size, const RoundRecorder& recorder);
   [[gnu::cold]] Placing at_home_or_in_gap(const Node& node, Bytes size) const;
   [[gnu::cold]] bool turn_to_plan(std::uint32_t current, const Round& round);
@@ -204,6 +209,7 @@ class RoundServer {
   [[gnu::cold]] void follow_nothing();
   void expect_backward(const Round& round);
   [[gnu::cold]] void follow_in_gaps();
+  [[gnu::cold]] void only_recognise();
   [[gnu::cold]] void follow(const Program& program, const Round& round);
   std::vector<BlockTable::Range> places_still_needed() const;
 
@@ -243,8 +249,8 @@ class RoundServer {
   std::int64_t inline_ns_ = 0;
   int gap_searches_ = 0;
   bool is_on_trial_ = false;
+  bool is_only_recognised_ = false;   // it is on trial, or no plan was worth its memory: see recognise()
   bool is_weighed_ = false;           // likewise: what gaps will need was compared with a plan
-  bool turned_to_plan_ = false;       // likewise: from some request on it is served as it follows its program
   int recognised_ = 0;                // requests of the trial
   Trial trial_;
   bool serves_unknown_ = false;       // no program: the arena's gaps serve it

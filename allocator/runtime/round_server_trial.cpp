@@ -1,4 +1,5 @@
-// A round on trial: recognised and learnt from, and served from gaps unless they would need far more than a plan. See Backoff.
+// A round on trial (see Backoff), or one for whose sizes no plan was worth its memory: recognised and learnt from, and served from
+// gaps unless they would need far more than a plan.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -10,7 +11,7 @@ namespace ebbtide {
 namespace {
 
 constexpr int kHopeless = 64;  // requests that were not recognised, more than those that were
-constexpr std::int64_t kWorthOfPlan = 32;  // of what gaps will need: what a plan must save
+constexpr std::int64_t kWorthOfPlan = 64;  // of what gaps will need: what a plan must save
 
 }  // namespace
 
@@ -50,15 +51,17 @@ Placing RoundServer::at_home_or_in_gap(const Node& node, Bytes size) const {
 }
 
 // Gaps may need far more than a plan, where a few tensors have a quarter of the arena each and none fits between two others. That is
-// worth a plan, which may turn out to be wrong once more. Asked where the arena must grow, whenever more is known of the sizes.
+// worth a plan, though it may turn out to be wrong once more. Asked where the arena must grow, until the sizes are sure, and then
+// whenever more is known of them.
 bool RoundServer::turn_to_plan(std::uint32_t current, const Round& round) {
   const bool is_news = matcher_.take_news() || !is_weighed_;
+  if (!is_news || has_no_plan_left() || is_guesswork() || !is_sure()) return false;
   is_weighed_ = true;
-  if (!is_news || has_no_plan_left()) return false;
   outgrew_plans_ = outgrew_plans_ || largest_excess(current).value > 0;
   const Bytes in_gaps = height_in_gaps(*program_, matcher_, current, arena_, alignment_);
   if (!plan_inline(current, round, in_gaps - Bytes{in_gaps.value / kWorthOfPlan})) return false;
-  turned_to_plan_ = is_lowered_ = true;
+  is_only_recognised_ = false;
+  is_lowered_ = true;
   // It is for what the round follows now, around all that is alive.
   must_replan_ = is_displaced_ = false;
   height_before_.reset();

@@ -135,6 +135,23 @@ TEST_F(RoundRecorderTest, ResidentsAreTheSurvivorsThatTheBookKnowsSortedByRoot) 
   EXPECT_EQ(residents[0].size + residents[1].size, mib(6));
 }
 
+// It was taken for a request of one program, and is learnt as another one's.
+TEST_F(RoundRecorderTest, ForgottenRootsAreThoseOfTheRunningRoundAlone) {
+  next();
+  Block before = born(mib(1));
+  before.root = RootId{7};
+  arena_.insert(Offset{0}, before);
+  next();
+  Block taken = born(mib(2));
+  taken.root = RootId{8};
+  arena_.insert(Offset{mib(1).value}, taken);
+  recorder_.forget_roots(arena_);
+  next();
+  ASSERT_EQ(recorder_.round().survivors.size(), 2U);
+  EXPECT_EQ(recorder_.round().survivors[0].root, RootId{7});
+  EXPECT_EQ(recorder_.round().survivors[1].root, RootId{});
+}
+
 TEST_F(RoundRecorderTest, WhatStaysForGoodInTheArenaSurvivesAndIsNoResident) {
   next();
   recorder_.end(born(mib(64)));

@@ -357,6 +357,31 @@ TEST(UnlikeRounds, ARoundOnTrialFollowsAPlanWhereGapsWouldNeedFarMore) {
   expect_no_fault(adaptor);
 }
 
+// After one shape of one sequence nothing is sure of what grows with the batch, so the arena does not grow to a plan; but what comes
+// first has every size that comes behind it.
+TEST(UnlikeRounds, ARoundWhoseSizesWereNotSureFollowsAPlanOnceTheyAre) {
+  SimulatedAdaptor adaptor;
+  const auto round = [&](std::int64_t batch, std::int64_t length) {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1, {batch, length});
+    const auto parts = [&](std::int64_t count) { return adaptor.allocate(Bytes{count * batch * length * 1024}); };
+    for (const std::int64_t large : {8, 9, 10, 11, 12, 13}) adaptor.free(parts(large));
+    std::vector<TensorId> kept;
+    for (const std::int64_t large : {13, 8, 9, 10, 11, 12, 13}) {
+      const TensorId passing = parts(large);
+      kept.push_back(parts(1));
+      adaptor.free(passing);
+    }
+    for (const TensorId tensor : kept) adaptor.free(tensor);
+    return adaptor.range().extent();
+  };
+  round(1, 16'001);
+  const std::int64_t planned = adaptor.engine().snapshot().counters.planned.requests;
+  EXPECT_LE(round(4, 10'007), Bytes{21 * 4 * 10'007 * 1024}) << "gaps would need 27 parts, a plan 20";
+  EXPECT_GE(adaptor.engine().snapshot().counters.planned.requests - planned, 12);
+  expect_no_fault(adaptor);
+}
+
 // A gradient, where the plan of the optimizer's step looks for it, though another gap is tighter.
 TEST(UnlikeRounds, WhatLivesOnIsAtItsHomeInARoundOnTrial) {
   SimulatedAdaptor adaptor;
