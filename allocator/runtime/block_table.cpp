@@ -69,18 +69,18 @@ const Block* BlockTable::holder(Offset offset, Bytes size) const {
 std::optional<Offset> BlockTable::lowest_gap(Bytes size, Bytes alignment, Offset end,
                                              const std::vector<Range>& avoid) const {
   Offset place{0};
-  auto block = begin();
-  const auto last = this->end();
+  auto extent = extents_.begin();
+  const auto last = extents_.end();
   auto range = avoid.begin();
   while (place + size <= end) {
     // Skip what lies wholly below, then step over the first thing in the way; both lists are sorted.
-    while (block != last && end_of(*block) <= place) ++block;
+    while (extent != last && (*extent).end <= place) ++extent;
     while (range != avoid.end() && range->end <= place) ++range;
-    const bool block_in_way = block != last && (*block).first < place + size;
+    const bool block_in_way = extent != last && (*extent).begin < place + size;
     const bool range_in_way = range != avoid.end() && range->begin < place + size;
     if (!block_in_way && !range_in_way) return place;
     Offset next = place;
-    if (block_in_way) next = std::max(next, end_of(*block));
+    if (block_in_way) next = std::max(next, (*extent).end);
     if (range_in_way) next = std::max(next, range->end);
     place = align_up(next, alignment);
   }
@@ -91,13 +91,14 @@ Offset BlockTable::tightest_place(Bytes size, Bytes alignment) const {
   std::optional<Offset> best;
   Bytes least;
   Offset gap{0};
-  for (const Entry& entry : *this) {
-    const Bytes room = entry.first - gap;
+  // (The index has both ends side by side; the blocks lie anywhere.)
+  for (const ExtentIndex::Extent& extent : extents_) {
+    const Bytes room = extent.begin - gap;
     if (room >= size && (!best || room < least)) {
       best = gap;
       least = room;
     }
-    gap = align_up(end_of(entry), alignment);
+    gap = align_up(extent.end, alignment);
   }
   return best.value_or(gap);
 }

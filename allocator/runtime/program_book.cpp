@@ -99,16 +99,16 @@ void ProgramBook::spread_permanence() {
   }
 }
 
-// Blocks in the arena that no program accounts for, alive for a whole round.
+// Blocks in the arena that no program accounts for, alive for a whole round; and state, which will be.
 void ProgramBook::note_squatters(const Round& round) {
   std::vector<Home> found;
-  for (const Survivor& survivor : round.survivors) {
+  const auto look_at = [&](const Survivor& survivor) {
     const RootId root = survivor.root == RootId{} ? root_of(survivor.origin) : survivor.root;
     const bool is_accounted_for = root != RootId{} && !is_permanent(root);
-    if (survivor.in_arena && survivor.end == kAlive && !is_accounted_for) {
-      found.push_back({survivor.offset, survivor.size});
-    }
-  }
+    if (survivor.in_arena && survivor.end == kAlive && !is_accounted_for) found.push_back({survivor.offset, survivor.size});
+  };
+  std::for_each(round.survivors.begin(), round.survivors.end(), look_at);
+  std::for_each(round.left.begin(), round.left.end(), look_at);
   const auto same = [](const Home& a, const Home& b) { return a.offset == b.offset && a.size == b.size; };
   if (std::equal(found.begin(), found.end(), squatters.begin(), squatters.end(), same)) return;
   squatters = std::move(found);

@@ -73,6 +73,7 @@ struct Round {
   std::uint32_t source = 0;  // which module or optimizer, in order of first appearance, and which form above
   std::vector<Request> requests;
   std::vector<Survivor> survivors;
+  std::vector<Survivor> left;  // of an optimizer's round: what it made and left in the arena that no program knows
   // In an optimizer round: the first request after the step itself. What an optimizer allocates in its
   // step and keeps is its state; what comes after (the next batch) is not.
   Tick optimizer_end = kAlive;

@@ -1,6 +1,7 @@
 #include "allocator/runtime/round_recorder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ebbtide {
@@ -86,6 +87,10 @@ Round RoundRecorder::next(RoundKind kind, std::uint32_t source, BlockTable& aren
   round_.source = source;
   round_.requests.reserve(finished.requests.size());
   find_survivors(arena, upstream, book);
+  if (finished.kind == RoundKind::kOptimizer) {
+    const auto is_new = [&finished](const Survivor& one) { return one.in_arena && one.root == RootId{} && one.origin.round == finished.serial; };
+    std::copy_if(round_.survivors.begin(), round_.survivors.end(), std::back_inserter(finished.left), is_new);
+  }
   live_bytes_ = Bytes{};
   peak_bytes_ = Bytes{};
   return finished;

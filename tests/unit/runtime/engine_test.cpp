@@ -87,6 +87,38 @@ TEST(Engine, AnOptimizersStateIsPlacedInAnArenaThatCannotBeGivenBack) {
   expect_no_fault(adaptor);
 }
 
+TEST(Engine, PlansGoRoundAnOptimizersStateInTheArena) {
+  SimulatedAdaptor adaptor;
+  Engine& engine = adaptor.engine();
+  const auto forward = [&](std::size_t kept) {
+    engine.settle();
+    engine.mark(MarkKind::kForward, 1);
+    std::vector<TensorId> tensors;
+    for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(Bytes{64 * kMiB.value}));
+    const std::vector<TensorId> last(tensors.end() - static_cast<std::ptrdiff_t>(kept), tensors.end());
+    tensors.resize(tensors.size() - kept);
+    free_all(adaptor, tensors);
+    return last;
+  };
+  const std::vector<TensorId> logits = forward(1);
+  engine.settle();
+  engine.mark(MarkKind::kOptimizer, 2);
+  std::vector<TensorId> states;
+  for (int i = 0; i < 3; ++i) states.push_back(adaptor.allocate(Bytes{32 * kMiB.value}));
+  engine.mark(MarkKind::kOptimizerEnd, 0);
+  free_all(adaptor, logits);
+  forward(0);  // the arena grows
+  engine.mark(MarkKind::kOptimizer, 2);
+  const Counters before = engine.snapshot().counters;
+  forward(0);
+  engine.mark(MarkKind::kOptimizer, 2);
+  const Counters after = engine.snapshot().counters;
+  EXPECT_EQ(after.inline_plans, before.inline_plans) << "none is made anew";
+  EXPECT_EQ(after.planned.requests - before.planned.requests, 8);
+  free_all(adaptor, states);
+  expect_no_fault(adaptor);
+}
+
 // A forward, and a step that creates so many states.
 std::vector<TensorId> iterate(SimulatedAdaptor& adaptor, int states) {
   adaptor.engine().settle();

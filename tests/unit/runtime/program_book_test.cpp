@@ -287,6 +287,24 @@ TEST(ProgramBook, OptimizerStateIsNeverPlanned) {
   EXPECT_LE(book.height, mib(11));
 }
 
+// Where the arena could not be given back the state lies in it.
+TEST(ProgramBook, PlansGoRoundOptimizerStateInTheArenaAtOnce) {
+  ProgramBook book;
+  book.learn(round_of(1, micro_batch(1)));
+  samples::plan(book);
+  Round step = round_of(2, {lasting(mib(64)), request(mib(10), 2), lasting(mib(1))}, RoundKind::kOptimizer);
+  step.optimizer_end = Tick{2};
+  for (const std::uint32_t kept : {0U, 2U}) {
+    step.left.push_back(survivor(2, kept, step.requests[kept].size));
+    step.left.back().in_arena = true;
+    step.left.back().offset = Offset{mib(64 * kept).value};
+  }
+  book.learn(step);
+  ASSERT_EQ(book.squatters.size(), 1U) << "the next batch is expected";
+  EXPECT_EQ(book.squatters[0].size, mib(64));
+  EXPECT_FALSE(book.programs[0].planned);
+}
+
 // Programs 1 and 2 of one kind and source, the first one learnt last.
 ProgramBook two_planned() {
   ProgramBook book;
