@@ -42,7 +42,8 @@ constexpr Placement placement_of(Placing::Kind kind) {
 // and the arena grows where there is none, as torch's allocator does with an expandable segment: it holds as little as that.
 // Beside upstream's cache it would hold both, for good. For what an optimizer's round asks for and no plan expects it does not grow:
 // that may be state, which stays. And a plan must not ask for more than gaps would:
-// - the arena does not grow to a plan whose sizes are foretold and not sure, nor to one of a program that is a fiction;
+// - the arena does not grow to a plan whose sizes are foretold and not sure (until they are), nor to one of a program that is a
+//   fiction;
 // - in a round that does what is not expected it grows only where nothing that is free has room, the plan's places included.
 //
 // Where an input decides how many pieces it is cut into, one length hardly ever makes the sequence of requests that another
