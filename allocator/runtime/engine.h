@@ -38,7 +38,7 @@ struct EngineOptions {
   std::chrono::milliseconds planning_time{2000};  // at most, for improving a plan; a first one is always made
   std::int64_t inline_planning_steps = 60'000;  // likewise, of one that a request waits for: about 6 ms
   bool (*is_in_backward)() = nullptr;  // whether this thread is inside autograd's backward
-  bool (*is_for_workspace)() = nullptr;  // whether this thread asks for what a library will keep for good
+  bool (*is_for_workspace)(Bytes size) = nullptr;  // whether this thread asks for what a library will keep for good
   EventSink* sink = nullptr;     // trace; outlives the engine
   ArenaObserver* observer = nullptr;  // told of every block of the arena; outlives the engine
 };

@@ -17,7 +17,7 @@ constexpr std::size_t kMaxReplay = 1024;  // requests of the round so far
 constexpr std::int64_t kLostPart = 16;   // of the plan's height
 constexpr std::int64_t kAbovePart = 128;  // likewise: what may stand above it before its places are made use of
 constexpr int kStrays = 8;                // requests: one large one more is no other program
-constexpr Bytes kSmallestWorkspace = kMiB;  // to find out whom a request is for takes some microseconds
+constexpr Bytes kSmallestWorkspace = kMiB;  // to find out whom a request is for may take some microseconds
 constexpr Bytes kLargestWorkspace{128 * kMiB.value};
 
 }  // namespace
@@ -206,7 +206,7 @@ Placing RoundServer::in_tightest_gap(Bytes size) const {
 }
 
 bool RoundServer::stays_for_good(Bytes size) const {
-  return is_for_workspace_ != nullptr && size >= kSmallestWorkspace && size <= kLargestWorkspace && is_for_workspace_();
+  return is_for_workspace_ != nullptr && size >= kSmallestWorkspace && size <= kLargestWorkspace && is_for_workspace_(size);
 }
 
 bool RoundServer::was_outlived(const Round& round) const {

@@ -58,7 +58,7 @@ constexpr Placement placement_of(Placing::Kind kind) {
 class RoundServer {
  public:
   // `inline_steps`: the work of improving a plan that is made inline. `is_for_workspace`: as in EngineOptions, or null.
-  RoundServer(Arena& arena, Bytes alignment, Bytes smallest, std::int64_t inline_steps, bool (*is_for_workspace)())
+  RoundServer(Arena& arena, Bytes alignment, Bytes smallest, std::int64_t inline_steps, bool (*is_for_workspace)(Bytes))
       : arena_(arena), alignment_(alignment), smallest_(smallest), inline_steps_(inline_steps),
         is_for_workspace_(is_for_workspace) {}
 
@@ -105,7 +105,7 @@ class RoundServer {
     matcher_.take_next(size);
   }
 
-  // Whether a request of this size is made by a library for a workspace of its own. It takes some microseconds to find out.
+  // Whether a request of this size is made by a library for a workspace of its own. It may take some microseconds to find out.
   [[gnu::cold]] bool stays_for_good(Bytes size) const;
 
   bool is_following() const { return matcher_.is_following(); }
@@ -218,7 +218,7 @@ class RoundServer {
   Bytes alignment_;
   Bytes smallest_;  // no request is smaller
   std::int64_t inline_steps_;
-  bool (*is_for_workspace_)();
+  bool (*is_for_workspace_)(Bytes);
   std::shared_ptr<const ProgramBook> book_;
   const Program* program_ = nullptr;
   Matcher matcher_;

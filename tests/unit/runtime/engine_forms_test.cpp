@@ -115,7 +115,7 @@ TEST(EngineForms, WhatALibraryKeepsForGoodGoesUpstream) {
   static bool is_workspace = false;
   static int asked = 0;
   SimulatedAdaptor::Options options = SimulatedAdaptor::defaults();
-  options.engine.is_for_workspace = [] { return ++asked, is_workspace; };
+  options.engine.is_for_workspace = [](Bytes) { return ++asked, is_workspace; };
   SimulatedAdaptor adaptor(options);
   const auto went_upstream = [&](Bytes size, bool is_for_workspace) {
     const std::int64_t before = adaptor.engine().snapshot().counters.unplanned.requests;
