@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace ebbtide {
 namespace {
@@ -18,7 +19,7 @@ constexpr int kFrames = 20;  // from here to whoever makes a workspace: a dozen
 // stream. Looked up in the library that is loaded already, as find_backward_probe() does.
 constexpr std::array<const char*, 2> kMakers{"_ZN2at4cuda24getCurrentCUDABlasHandleEv", "_ZN2at4cuda22getCUDABlasLtWorkspaceEv"};
 
-// How large these are, by the environment's and torch's own settings: each asked anew, as programs may change them.
+// How large these are, by the environment's and torch's own settings.
 constexpr std::array<const char*, 2> kSizes{"_ZN2at4cuda22getChosenWorkspaceSizeEv", "_ZN2at4cuda26getCUDABlasLtWorkspaceSizeEv"};
 constexpr Bytes kGrain{512};  // of torch's requests
 
@@ -47,14 +48,24 @@ std::array<Code, kMakers.size()> find_makers() {
   return found;
 }
 
-// Whether a workspace may be of this size. A walk up the stack takes longer than all else that torch does for a request.
-bool is_of_workspace_size(Bytes size) {
-  using Getter = std::size_t (*)();
-  static const std::array<Getter, kSizes.size()> getters{reinterpret_cast<Getter>(find_in_torch(kSizes[0])),
-                                                         reinterpret_cast<Getter>(find_in_torch(kSizes[1]))};
-  return std::any_of(getters.begin(), getters.end(), [size](Getter getter) {
-    return getter == nullptr || align_up(Bytes{static_cast<std::int64_t>(getter())}, kGrain) == align_up(size, kGrain);
-  });
+// Empty: torch does not say.
+using Size = std::optional<Bytes>;
+
+// torch 2.11 reads the environment again whenever it is asked.
+Size ask_for_size(const char* getter) noexcept try {
+  void* found = find_in_torch(getter);
+  if (found == nullptr) return {};
+  return align_up(Bytes{static_cast<std::int64_t>(reinterpret_cast<std::size_t (*)()>(found)())}, kGrain);
+} catch (...) {
+  return {};  // the default is a matter of the device, which may be lost
+}
+
+// Whether a workspace may be of this size, for all that is known. A walk up the stack takes longer than all else that torch does
+// for a request.
+bool is_of_workspace_size(Bytes size) noexcept {
+  static const std::array<Size, kSizes.size()> sizes{ask_for_size(kSizes[0]), ask_for_size(kSizes[1])};
+  const Bytes rounded = align_up(size, kGrain);
+  return std::any_of(sizes.begin(), sizes.end(), [rounded](const Size& known) { return !known || *known == rounded; });
 }
 
 }  // namespace

@@ -61,3 +61,27 @@ def test_the_plan_of_a_dry_run_serves_the_first_iteration_of_a_later_one(tmp_pat
     plan.unlink()
     served, *_ = run(tmp_path / "without", native, "h100-80g").answer()
     assert served[0] == 0 and served[-1] > 0.99, served
+
+
+WORKSPACE = """
+import ebbtide
+torch.zeros(1 << 20, device="cuda")
+ebbtide.step()
+a = torch.ones(2048, 2048, device="cuda")
+b = a @ a
+c = torch.ones(8 << 20, device="cuda")
+ebbtide.step()
+stats = ebbtide.stats("cuda:0")
+print(json.dumps([stats.gap_allocations, stats.allocations]))
+"""
+
+
+# Torch asks for so much whatever the device: 32 MiB, as a tensor of the program's is large. A wrong setting it warns of itself.
+@pytest.mark.parametrize("config", [":8192:4", "a few"])
+def test_workspaces_are_told_by_their_size_and_maker(tmp_path, native, config):
+    ran = simulate(
+        WORKSPACE, tmp_path, CUBLAS_WORKSPACE_CONFIG=config, EBBTIDE="1", EBBTIDE_REPORT="off", EBBTIDE_NATIVE_DIR=str(native),
+        TORCH_DEVICE_BACKEND_AUTOLOAD="1",
+    )
+    # in gaps: a, b and c; upstream: what was made before the first round, and the workspace
+    assert ran.answer() == [3, 5], ran.stderr
