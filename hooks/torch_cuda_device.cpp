@@ -128,7 +128,7 @@ std::vector<Bytes> TorchCudaDevice::sizes_alive() noexcept {
 TorchCudaHistory::ArenaView TorchCudaDevice::view() const {
   TorchCudaHistory::ArenaView view;
   view.base = engine_->base();
-  view.extent = engine_->snapshot().arena;
+  view.extent = engine_->snapshot().extent;
   view.stream = range_->stream();
   for (const Engine::LiveBlock& block : engine_->live_blocks()) {
     if (block.in_arena) view.blocks.push_back({block.address, block.size});

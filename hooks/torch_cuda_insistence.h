@@ -4,11 +4,13 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/util/Exception.h>
 
+#include <optional>
 #include <utility>
 
 #include "hooks/torch_cuda_devices.h"
 #include "hooks/torch_cuda_out_of_memory.h"
 #include "hooks/torch_cuda_pools.h"
+#include "hooks/torch_cuda_range.h"
 #include "hooks/torch_cuda_statistics.h"
 #include "hooks/torch_cuda_upstream_call.h"
 #include "hooks/torch_cuda_watch.h"
@@ -30,8 +32,9 @@ class TorchCudaInsistence {
   void attach(OutOfMemoryRelay::Observer observer) { failures_.attach(std::move(observer)); }
   void attach(TorchCudaWatch* watch) { watch_ = watch; }
 
-  // `ask` asks upstream. Before the program sees that memory is out, the arena gives back what is idle above its highest
-  // block, and the request may go `elsewhere` (not null; then the result is empty). An error says what is known here.
+  // `ask` asks upstream. Before the program sees that memory is out, the arena gives back what is idle above its highest block; then
+  // the request may go `elsewhere` (not null; then the result is empty); then the arena gives back what is idle between its
+  // blocks. An error says what is known here.
   template <typename Ask, typename Elsewhere>
   auto ask(Bytes size, Ask ask, Elsewhere elsewhere) -> decltype(ask()) {
     TorchCudaDevice* own = nullptr;
@@ -42,17 +45,13 @@ class TorchCudaInsistence {
       own = device_to_relieve(error, size);
     }
     if (own == nullptr) return ask_once(ask);
-    const Bytes given_back = own->engine().release_idle();
-    if (given_back.value > 0) {
-      try {
-        const OutOfMemoryRelay::Quiet quiet;
-        TorchCudaStatistics::empty_cache_unseen(upstream_);
-        return ask_once(ask);
-      } catch (const c10::OutOfMemoryError&) {
-        own->statistics().hide_out_of_memory();
-      }
-    }
+    Bytes given_back = own->engine().release_idle();
+    if (auto result = ask_again(ask, *own, given_back)) return std::move(*result);
     if (elsewhere() != nullptr) return {};
+    // Upstream takes whole pages.
+    const Bytes inside = own->engine().release_inside(align_up(size, TorchCudaRange::kPage) + TorchCudaRange::kPage);
+    if (auto result = ask_again(ask, *own, inside)) return std::move(*result);
+    given_back += inside;
     try {
       return ask_once(ask);
     } catch (const c10::OutOfMemoryError& error) {
@@ -85,6 +84,19 @@ class TorchCudaInsistence {
     const FreesPutAside after(*this);
     const UpstreamCall call;
     return ask();
+  }
+  // Empty: `given_back` was not enough.
+  template <typename Ask>
+  auto ask_again(Ask& ask, TorchCudaDevice& own, Bytes given_back) -> std::optional<decltype(ask())> {
+    if (given_back.value == 0) return std::nullopt;
+    try {
+      const OutOfMemoryRelay::Quiet quiet;
+      TorchCudaStatistics::empty_cache_unseen(upstream_);
+      return ask_once(ask);
+    } catch (const c10::OutOfMemoryError&) {
+      own.statistics().hide_out_of_memory();
+      return std::nullopt;
+    }
   }
   // After a first failure: whose arena may have something to give back; null when nothing can be. Throws where that would
   // be of no use.

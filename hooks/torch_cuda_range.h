@@ -16,7 +16,7 @@
 namespace ebbtide {
 
 // With expandable segments upstream, consecutive blocks of a stream that nobody else uses are
-// consecutive addresses, so the range grows in place; without them it is one block. Taken from upstream
+// consecutive addresses, so the range grows in place, and pages inside it can be unmapped and mapped again; without them it is one block. Taken from upstream
 // and not from the driver, so that statistics, memory fractions, peer access and NCCL's registration of
 // segments go on working.
 //
@@ -38,6 +38,11 @@ class TorchCudaRange final : public ArenaRange {
   Bytes reserved() const override;
   Bytes peak_reserved() const override;
   std::int64_t upstream_trims() const override { return trimmer_.count(); }
+  const std::vector<Span>& holes() const override { return holes_; }
+  // Synchronises and unmaps, like an allocation retry of upstream.
+  void release_inside(const std::vector<Span>& idle, Bytes wanted) override;
+  // Upstream maps what it has given back from the lowest address on: holes below the span are filled, too.
+  Status fill(Span span) override;
 
   // Upstream maps expandable segments in pages of this size.
   static constexpr Bytes kPage{20 * kMiB.value};
@@ -53,7 +58,19 @@ class TorchCudaRange final : public ArenaRange {
   cudaStream_t stream() const { return stream_.load(std::memory_order_acquire); }
 
  private:
+  // Places that upstream handed out as one.
+  struct Part {
+    Bytes begin;
+    Bytes size;
+  };
+
+  // Has `step` take pieces, and turns what upstream throws into an error.
+  template <typename Step>
+  Status take(Bytes growth, Step step);
   bool add_piece(Bytes size);
+  bool insert(Part part);
+  void give_back(std::size_t at);
+  void note_pieces();
 
   c10::cuda::CUDACachingAllocator::CUDAAllocator& upstream_;
   const int device_;
@@ -63,8 +80,9 @@ class TorchCudaRange final : public ArenaRange {
   std::atomic<cudaStream_t> stream_{nullptr};  // private; asked for by snapshots, too
   void* base_ = nullptr;
   Bytes extent_;
+  std::vector<Span> holes_;         // what no piece covers below extent_
   mutable std::mutex pieces_lock_;  // guards pieces_; innermost
-  std::vector<Bytes> pieces_;      // sizes of the upstream blocks, from the base up; their sum is extent_
+  std::vector<Part> pieces_;        // the upstream blocks, sorted and disjoint; the last one ends at extent_
   bool moved_once_ = false;        // a piece was not contiguous: upstream does not extend segments
 };
 

@@ -14,8 +14,8 @@ enum class Action : std::uint8_t {
   kMark = 4,          // detail = MarkKind: a hint where a round may begin
   kRound = 5,         // a round ends here; detail = 1 if it followed a program; bytes = round number
   kPlan = 6,          // a new plan is in force; bytes = its height
-  kArenaGrow = 7,     // bytes = the arena's new extent
-  kArenaTrim = 8,     // bytes = the arena's new extent
+  kArenaGrow = 7,     // bytes = what the arena holds now
+  kArenaTrim = 8,     // bytes = what the arena holds now
   kUpstreamTrim = 9,  // cached memory upstream was given back before the arena grew; bytes = how much
   kReserved = 10,     // bytes = everything held from the device (arena and upstream) at this moment
   kSegmentTaken = 11,     // upstream took `bytes` at `address` from the device; detail = 1: mapped behind another

@@ -25,6 +25,13 @@ struct Offset {
   constexpr auto operator<=>(const Offset&) const = default;
 };
 
+// The bytes of an arena from `begin` to before `end`.
+struct Span {
+  Offset begin, end;
+
+  constexpr bool operator==(const Span&) const = default;
+};
+
 // An index in an order of events; never a time in nanoseconds.
 struct Tick {
   std::int64_t value = 0;

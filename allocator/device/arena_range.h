@@ -1,5 +1,7 @@
-// One contiguous address range that an arena lives in. It grows and shrinks at its upper end only.
+// One contiguous address range that an arena lives in. It grows and shrinks at its upper end, and may have holes.
 #pragma once
+
+#include <vector>
 
 #include "allocator/base/result.h"
 #include "allocator/base/units.h"
@@ -9,8 +11,8 @@ namespace ebbtide {
 // Implementations take memory from a device (through the upstream allocator, or from the operating
 // system). Calls are serialised by the owner; none is made while an engine's lock is held.
 //
-// Invariants: (1) base() never changes while extent() > 0; (2) [base, base + extent) is usable memory;
-// (3) a failed extend_to changes nothing.
+// Invariants: (1) base() never changes while extent() > 0; (2) [base, base + extent) is usable memory, but for
+// holes(); (3) these are sorted, disjoint and below the extent; (4) what a failed call changes is more memory, and fewer holes.
 class ArenaRange {
  public:
   virtual ~ArenaRange() = default;
@@ -32,6 +34,25 @@ class ArenaRange {
 
   // Gives back memory above `kept`, as far as it can be given back; never below `kept`.
   virtual void shrink_to(Bytes kept) = 0;
+
+  // Where memory inside the extent was given back, and none is until it is filled.
+  virtual const std::vector<Span>& holes() const {
+    static const std::vector<Span> kNone;
+    return kNone;
+  }
+
+  // Gives back memory inside `idle`, whose first spans come first, until that is `wanted`; less, or nothing, where it cannot be
+  // given back.
+  virtual void release_inside(const std::vector<Span>& idle, Bytes wanted) {
+    static_cast<void>(idle);
+    static_cast<void>(wanted);
+  }
+
+  // Makes all of a span below the extent usable memory, and perhaps other holes on the way. Errors as of extend_to.
+  virtual Status fill(Span span) {
+    static_cast<void>(span);
+    return Nothing{};
+  }
 
   // Everything held from the device at this moment, this range and the upstream allocator's segments.
   virtual Bytes reserved() const = 0;

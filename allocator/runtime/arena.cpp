@@ -1,6 +1,7 @@
 #include "allocator/runtime/arena.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ebbtide {
 
@@ -24,8 +25,41 @@ void Arena::wait_for_pending(Offset begin, Offset end, StreamId stream) {
   });
 }
 
+Bytes Arena::held() const {
+  Bytes held = extent_;
+  for (const Span& hole : holes_) held -= hole.end - hole.begin;
+  return held;
+}
+
+std::vector<Span> Arena::withdraw_idle() {
+  std::vector<Span> taken;
+  for (const auto& [offset, block] : blocks_) taken.push_back({offset, offset + block.size});
+  std::vector<Span> idle;
+  Offset end{0};
+  for (const Span& span : clear_of_holes(std::move(taken))) {
+    if (span.begin > end) idle.push_back({end, span.begin});
+    end = span.end;
+  }
+  holes_ = clear_of_holes(idle);
+  std::sort(idle.begin(), idle.end(), [](const Span& a, const Span& b) { return a.end - a.begin > b.end - b.begin; });
+  return idle;
+}
+
+std::vector<Span> Arena::clear_of_holes(std::vector<Span> avoid) const {
+  avoid.insert(avoid.end(), holes_.begin(), holes_.end());
+  return merged(std::move(avoid));
+}
+
+bool Arena::is_valid() const {
+  for (const auto& [offset, block] : blocks_) {
+    if (any_meets(holes_, offset, block.size)) return false;
+  }
+  return blocks_.is_valid() && blocks_.highest_end().value <= peak_extent_.value;
+}
+
 void Arena::adopt_extent() {
   extent_ = range_->extent();
+  holes_ = range_->holes();
   peak_extent_ = std::max(peak_extent_, extent_);
   publish();
 }

@@ -9,32 +9,37 @@
 #include <optional>
 #include <vector>
 
+#include "allocator/base/spans.h"
 #include "allocator/device/arena_range.h"
 #include "allocator/device/stream_fences.h"
 #include "allocator/runtime/block_table.h"
 
 namespace ebbtide {
 
-// Owns its range. Guarded by the engine's lock, except grow_to and shrink_to, which make driver calls
+// Owns its range. Guarded by the engine's lock, except what makes driver calls (grow_to and its neighbours), which
 // and are serialised by the engine's growth lock instead.
 //
 // Reuse across streams: a block that other streams used too leaves an event of each behind; whoever
 // gets one of its bytes next has the arena's stream wait for them on the device, never on the host.
 //
-// Invariants: (1) BlockTable's; (2) every place handed out is inside the extent.
+// Where others need its memory, what is idle between its blocks is given back: the range has holes then. Whatever looks for a gap
+// stays clear of them; a place that was planned is filled before it is handed out.
+//
+// Invariants: (1) BlockTable's; (2) every place handed out is inside the extent and in no hole.
 class Arena {
  public:
   Arena(std::unique_ptr<ArenaRange> range, StreamFences& fences) : range_(std::move(range)), fences_(fences) {}
 
   bool is_free(Offset offset, Bytes size) const { return blocks_.is_free(offset, size); }
-  // False, and nothing changes, where a block holds a byte of the place. Bytes above the extent must be made usable (grow_to)
-  // before they are handed out.
+  // False, and nothing changes, where a block holds a byte of the place, or it has none behind one. Bytes above the extent must be
+  // made usable (grow_to) before they are handed out.
   bool try_place(Offset offset, const BlockRecord& block, StreamId stream) {
+    if (!holes_.empty() && any_meets(holes_, offset, block.size)) [[unlikely]] return false;
     if (!blocks_.try_insert(offset, block)) [[unlikely]] return false;
     if (!pending_.empty()) [[unlikely]] wait_for_pending(offset, offset + block.size, stream);
     return true;
   }
-  // Requires: is_free.
+  // Requires: is_free. What is not backed must be made usable before it is handed out.
   void place(Offset offset, const BlockRecord& block, StreamId stream) {
     blocks_.insert(offset, block);
     if (!pending_.empty()) wait_for_pending(offset, offset + block.size, stream);
@@ -43,17 +48,20 @@ class Arena {
   [[gnu::hot]] const Block* release(Offset offset);
   const Block* holder(Offset offset, Bytes size) const { return blocks_.holder(offset, size); }
   Block* find(Offset offset) { return blocks_.find(offset); }
-  std::optional<Offset> lowest_gap(Bytes size, Bytes alignment,
-                                   const std::vector<BlockTable::Range>& avoid) const {
+  // Whether there is memory behind all of it.
+  bool is_backed(Offset offset, Bytes size) const {
+    if (offset + size > Offset{extent_.value}) return false;
+    return holes_.empty() || !any_meets(holes_, offset, size);
+  }
+  std::optional<Offset> lowest_gap(Bytes size, Bytes alignment, const std::vector<Span>& avoid) const {
     return lowest_gap_below(extent_, size, alignment, avoid);
   }
   // The same where the arena may grow up to `height`.
-  std::optional<Offset> lowest_gap_below(Bytes height, Bytes size, Bytes alignment,
-                                         const std::vector<BlockTable::Range>& avoid) const {
-    return blocks_.lowest_gap(size, alignment, Offset{height.value}, avoid);
+  std::optional<Offset> lowest_gap_below(Bytes height, Bytes size, Bytes alignment, const std::vector<Span>& avoid) const {
+    return blocks_.lowest_gap(size, alignment, Offset{height.value}, holes_.empty() ? avoid : clear_of_holes(avoid));
   }
   // The tightest gap below the highest block; without one, above it, where the arena may have to grow.
-  Offset tightest_place(Bytes size, Bytes alignment) const { return blocks_.tightest_place(size, alignment); }
+  Offset tightest_place(Bytes size, Bytes alignment) const { return blocks_.tightest_place(size, alignment, holes_); }
 
   // First byte; null until there was one. Takes no lock.
   void* base() const { return reinterpret_cast<void*>(published_.begin.load(std::memory_order_relaxed)); }
@@ -79,6 +87,8 @@ class Arena {
   }
 
   Bytes extent() const { return extent_; }
+  // Memory that it holds: the extent but for its holes.
+  Bytes held() const;
   Bytes peak_extent() const { return peak_extent_; }
   // From now on nothing is placed above `kept`; then shrink_to may give that memory back. With the
   // engine's lock.
@@ -86,18 +96,23 @@ class Arena {
     extent_ = std::min(extent_, kept);
     publish();
   }
-  // Takes over the range's extent after grow_to or shrink_to. With the engine's lock and its growth lock.
+  // What lies idle between its blocks, the largest first. From now on nothing is placed there, as in holes; then release_inside
+  // may give memory there back. With the engine's lock.
+  std::vector<Span> withdraw_idle();
+  // Takes over the range's extent and its holes after one of the calls below. With the engine's lock and its growth lock.
   void adopt_extent();
 
   Status grow_to(Bytes wanted) { return range_->extend_to(wanted); }
+  Status fill(Span span) { return range_->fill(span); }
   void shrink_to(Bytes kept) { range_->shrink_to(kept); }
+  void release_inside(const std::vector<Span>& idle, Bytes wanted) { range_->release_inside(idle, wanted); }
 
   Bytes limit() const { return range_->limit(); }
 
   const BlockTable& blocks() const { return blocks_; }
   BlockTable& blocks() { return blocks_; }
   const ArenaRange& range() const { return *range_; }
-  bool is_valid() const { return blocks_.is_valid() && blocks_.highest_end().value <= peak_extent_.value; }
+  bool is_valid() const;
 
  private:
   struct Pending {
@@ -107,6 +122,7 @@ class Arena {
 
   [[gnu::cold]] void leave_events(Offset offset, const Block& block);
   [[gnu::cold]] void wait_for_pending(Offset begin, Offset end, StreamId stream);
+  [[gnu::cold]] std::vector<Span> clear_of_holes(std::vector<Span> avoid) const;
   void publish();
 
   std::unique_ptr<ArenaRange> range_;
@@ -115,6 +131,7 @@ class Arena {
   std::vector<Pending> pending_;
   Bytes extent_;       // as adopted; the range's own may be ahead while growing
   Bytes peak_extent_;
+  std::vector<Span> holes_;  // likewise, sorted and disjoint; none at almost any time
   // Of the extent, for owns(), which every free of every device asks: in a cache line that requests do not write to.
   struct alignas(64) Published {
     std::atomic<std::uintptr_t> begin{0}, end{0};

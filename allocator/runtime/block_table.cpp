@@ -66,8 +66,7 @@ const Block* BlockTable::holder(Offset offset, Bytes size) const {
   return entry == nullptr ? nullptr : &entry->second;
 }
 
-std::optional<Offset> BlockTable::lowest_gap(Bytes size, Bytes alignment, Offset end,
-                                             const std::vector<Range>& avoid) const {
+std::optional<Offset> BlockTable::lowest_gap(Bytes size, Bytes alignment, Offset end, const std::vector<Span>& avoid) const {
   Offset place{0};
   auto extent = extents_.begin();
   const auto last = extents_.end();
@@ -87,19 +86,25 @@ std::optional<Offset> BlockTable::lowest_gap(Bytes size, Bytes alignment, Offset
   return std::nullopt;
 }
 
-Offset BlockTable::tightest_place(Bytes size, Bytes alignment) const {
+Offset BlockTable::tightest_place(Bytes size, Bytes alignment, const std::vector<Span>& avoid) const {
   std::optional<Offset> best;
   Bytes least;
   Offset gap{0};
-  // (The index has both ends side by side; the blocks lie anywhere.)
-  for (const ExtentIndex::Extent& extent : extents_) {
-    const Bytes room = extent.begin - gap;
+  const auto step_over = [&](Offset begin, Offset end) {
+    const Bytes room = begin - gap;
     if (room >= size && (!best || room < least)) {
       best = gap;
       least = room;
     }
-    gap = align_up(extent.end, alignment);
+    gap = std::max(gap, align_up(end, alignment));
+  };
+  auto range = avoid.begin();
+  // (The index has both ends side by side; the blocks lie anywhere.)
+  for (const ExtentIndex::Extent& extent : extents_) {
+    for (; range != avoid.end() && range->begin < extent.begin; ++range) step_over(range->begin, range->end);
+    step_over(extent.begin, extent.end);
   }
+  for (; range != avoid.end(); ++range) step_over(range->begin, range->end);
   return best.value_or(gap);
 }
 

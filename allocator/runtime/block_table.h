@@ -66,11 +66,10 @@ class BlockTable {
 
   // The lowest offset below `end` at which `size` bytes are free, multiples of `alignment`, staying
   // clear of `avoid` (sorted, disjoint ranges) too.
-  struct Range { Offset begin, end; };
-  std::optional<Offset> lowest_gap(Bytes size, Bytes alignment, Offset end,
-                                   const std::vector<Range>& avoid) const;
-  // Where `size` bytes fit with the least room left over; above all blocks if no gap holds them. Linear in the blocks.
-  Offset tightest_place(Bytes size, Bytes alignment) const;
+  std::optional<Offset> lowest_gap(Bytes size, Bytes alignment, Offset end, const std::vector<Span>& avoid) const;
+  // Where `size` bytes fit with the least room left over, staying clear of `avoid` (as above) too; above all of them if no gap
+  // holds them. Linear in the blocks.
+  Offset tightest_place(Bytes size, Bytes alignment, const std::vector<Span>& avoid = {}) const;
 
   Bytes live_bytes() const { return live_bytes_; }
   std::size_t count() const { return entries_.size() - unused_.size(); }

@@ -151,8 +151,7 @@ void Engine::serve_otherwise(Bytes size, StreamId stream, Grant& grant) {
   grant.root = placing.root;
   if (placing.kind == Placing::Kind::kPlanned || placing.kind == Placing::Kind::kGap) [[likely]] {
     arena_.place(placing.offset, {size, grant.origin, placing.root, -1}, stream);
-    const Bytes needed{placing.offset.value + size.value};
-    if (needed > arena_.extent() && !grow(needed, lock)) [[unlikely]] {
+    if (!arena_.is_backed(placing.offset, size) && !make_usable({placing.offset, placing.offset + size}, lock)) [[unlikely]] {
       give_up(placing);
     } else {
       grant.address = hand_out(placing.offset, size, stream, placement_of(placing.kind));

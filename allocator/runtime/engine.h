@@ -129,12 +129,16 @@ class EBBTIDE_EXPORT Engine {
   void reset_peak_live() noexcept;
   // Gives back the arena's memory above its highest live block. Returns how much.
   Bytes release_idle() noexcept;
+  // Gives back idle memory between its blocks, about as much as is wanted. Returns how much. It stays away until a plan has
+  // something there, or the arena grows: each costs calls of the driver, so this is for when memory is out.
+  Bytes release_inside(Bytes wanted) noexcept;
   // Nothing is served from here on; what is live stays valid. Returns what was learnt.
   std::shared_ptr<const ProgramBook> finish() noexcept;
 
   struct Snapshot {
     Counters counters;
     Bytes live, arena, peak_arena, arena_live, reserved, peak_reserved;
+    Bytes extent;  // of the arena's addresses: what it holds and the holes in it
     Bytes plan_height, plan_lower_bound;
     std::int64_t upstream_trims = 0;
     std::size_t programs = 0;
@@ -161,7 +165,10 @@ class EBBTIDE_EXPORT Engine {
   void after_fork_child();
 
  private:
-  [[gnu::cold]] bool grow(Bytes needed, std::unique_lock<QuickLock>& lock);
+  // Has memory behind a place that is above the extent or in a hole.
+  [[gnu::cold]] bool make_usable(Span place, std::unique_lock<QuickLock>& lock);
+  void adopt_extent();
+  void note_trimmed();
   // Nothing is known of a request that was not known of the one before: it belongs to the running round.
   bool is_as_before(StreamId stream) const {
     return home_is_known_ && stream == home_ && !awaits_backward() && !recorder_.is_full();

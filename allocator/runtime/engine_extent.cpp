@@ -1,4 +1,4 @@
-// How much memory the arena holds: grown as it is used, shrunk to what plans need.
+// How much memory the arena holds: grown as it is used, shrunk to what plans need, and to what is alive where memory is out.
 #include "allocator/runtime/engine.h"
 
 #include <algorithm>
@@ -15,22 +15,24 @@ constexpr std::int64_t kGrowthSteps = 32;  // the arena grows by at least this p
 }  // namespace
 
 // The place is taken already, so that the lock can be given up while the driver is called.
-bool Engine::grow(Bytes needed, std::unique_lock<QuickLock>& lock) {
+bool Engine::make_usable(Span place, std::unique_lock<QuickLock>& lock) {
+  const Bytes needed{place.end.value};
   const Bytes height = std::max(server_.height(), needed);
   const Bytes step{height.value / kGrowthSteps};
   const bool in_steps = arena_.range().grows_in_place();
-  const Bytes target = in_steps ? std::min(std::max(needed, arena_.extent() + step), height) : height;
+  const bool is_inside = needed <= arena_.extent();
+  const Bytes target = is_inside ? needed : in_steps ? std::min(std::max(needed, arena_.extent() + step), height) : height;
   lock.unlock();
   const std::lock_guard growing(growth_);
   Status grown = arena_.grow_to(target);
   if (!grown.ok() && target > needed) grown = arena_.grow_to(needed);
+  if (grown.ok()) grown = arena_.fill(place);
   lock.lock();
-  arena_.adopt_extent();
-  live_.set_extent(arena_.extent());
+  adopt_extent();
   if (grown.ok()) {
-    emit(Action::kArenaGrow, Placement::kPlanned, nullptr, arena_.extent(), home_);
+    emit(Action::kArenaGrow, Placement::kPlanned, nullptr, arena_.held(), home_);
   } else {
-    EBBTIDE_INFO("the arena cannot grow to %s: %s", to_string(needed).c_str(), grown.error().message.c_str());
+    EBBTIDE_INFO("the arena cannot be used up to %s: %s", to_string(needed).c_str(), grown.error().message.c_str());
   }
   return grown.ok();
 }
@@ -54,9 +56,7 @@ void Engine::shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock) {
   lock.unlock();
   arena_.shrink_to(kept);
   lock.lock();
-  arena_.adopt_extent();
-  live_.set_extent(arena_.extent());
-  emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
+  note_trimmed();
 }
 
 Bytes Engine::release_idle() noexcept {
@@ -74,10 +74,35 @@ Bytes Engine::release_idle() noexcept {
   }
   arena_.shrink_to(kept);
   const std::lock_guard lock(lock_);
-  arena_.adopt_extent();
-  live_.set_extent(arena_.extent());
-  emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.extent(), home_);
+  note_trimmed();
   return before - arena_.extent();
+}
+
+Bytes Engine::release_inside(Bytes wanted) noexcept {
+  const std::unique_lock growing(growth_, std::try_to_lock);
+  if (!growing.owns_lock()) return {};
+  std::vector<Span> idle;
+  Bytes before;
+  {
+    const std::unique_lock lock(lock_, std::try_to_lock);
+    if (!lock.owns_lock()) return {};
+    before = arena_.held();
+    idle = arena_.withdraw_idle();
+  }
+  arena_.release_inside(idle, wanted);
+  const std::lock_guard lock(lock_);
+  note_trimmed();
+  return before - arena_.held();
+}
+
+void Engine::adopt_extent() {
+  arena_.adopt_extent();
+  live_.set_extent(arena_.held());
+}
+
+void Engine::note_trimmed() {
+  adopt_extent();
+  emit(Action::kArenaTrim, Placement::kPlanned, nullptr, arena_.held(), home_);
 }
 
 }  // namespace ebbtide

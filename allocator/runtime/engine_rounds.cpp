@@ -153,7 +153,7 @@ void Engine::note_whether_it_fits() {
   const RoundKind kind = recorder_.round().kind;
   const bool is_any_known =
       std::any_of(book_->programs.begin(), book_->programs.end(), [this, kind](const Program& program) {
-        return program.kind == kind && program.source == recorder_.round().source;
+        return program.kind == kind && program.source == recorder_.round().source && !program.is_fiction();
       });
   for (Bytes* sum : {&round_planned_, &round_all_}) *sum += as_planned_.bytes - as_planned_before_;
   as_planned_before_ = as_planned_.bytes;
@@ -165,7 +165,7 @@ void Engine::note_whether_it_fits() {
     if (outcome.fitting) outcome.fitting = round_planned_ + server_.trial().fitting;
     outcome.began_with_another = server_.began_with_another();
   }
-  if (is_any_known && may_rest(recorder_.round())) backoff(kind).note(outcome);
+  if ((is_any_known || was_resting) && may_rest(recorder_.round())) backoff(kind).note(outcome);
   if (server_.is_on_trial() && server_.lacked_memory()) backoff(kind).forget_plans();
   if (!was_resting && backoff(kind).is_resting()) {
     EBBTIDE_INFO("rounds of kind %d do not repeat: they follow no plan for a while", static_cast<int>(kind));

@@ -48,7 +48,8 @@ Engine::Snapshot Engine::snapshot() const {
     snapshot.live = totals->live;
     counters.peak_live = totals->peak;
   }
-  snapshot.arena = arena_.extent();
+  snapshot.arena = arena_.held();
+  snapshot.extent = arena_.extent();
   snapshot.peak_arena = arena_.peak_extent();
   snapshot.upstream_trims = arena_.range().upstream_trims();
   snapshot.programs = book_->programs.size();

@@ -10,6 +10,8 @@ bool is_clean(const RoundState& round) { return round.live.value * 4 < round.pea
 // outputs that the program still holds.
 bool holds_its_graph(const RoundState& round) { return round.kept.value * 2 > round.peak.value; }
 
+bool is_marked(RoundKind kind) { return kind != RoundKind::kUnmarked && kind != RoundKind::kOptimizer; }
+
 }  // namespace
 
 RoundKind RoundCutter::kind_of(MarkKind mark) {
@@ -23,11 +25,13 @@ RoundKind RoundCutter::kind_of(MarkKind mark) {
   return RoundKind::kUnmarked;
 }
 
-RoundCutter::Decision RoundCutter::decide(MarkKind mark, const RoundState& round) const {
-  if (mark == MarkKind::kOptimizerEnd) return Decision::kIgnore;
+RoundCutter::Decision RoundCutter::decide(MarkKind mark, const RoundState& round) {
+  if (mark == MarkKind::kOptimizer && round.has_seen_backward) backward_is_unmarked_ = !is_marked(round.kind);
+  const bool begins_anew = backward_is_unmarked_ && round.kind == RoundKind::kOptimizer;
+  if (mark == MarkKind::kOptimizerEnd && !begins_anew) return Decision::kIgnore;
   if (round.is_prologue) return Decision::kCut;
   if (round.is_empty) return Decision::kDescribe;
-  if (mark == MarkKind::kUser || mark == MarkKind::kOptimizer) return Decision::kCut;
+  if (mark != MarkKind::kForward && mark != MarkKind::kInference) return Decision::kCut;
   if (round.kind != RoundKind::kForward) return Decision::kCut;
   const bool goes_on = round.has_seen_backward ? holds_its_graph(round) : !is_clean(round);
   return goes_on ? Decision::kIgnore : Decision::kCut;

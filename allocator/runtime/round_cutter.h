@@ -23,12 +23,14 @@ struct RoundState {
 
 // Not thread-safe. A forward that follows another without a backward in between belongs to the same
 // round as long as the first one's activations live: two models in one loss, a teacher and its student. So does
-// one that follows a backward whose graph lives on, because gradients of its gradients are wanted.
+// one that follows a backward whose graph lives on, because gradients of its gradients are wanted. Where a program's backward
+// is none of a module's (tensors and functions alone), nothing but the end of an optimizer's step tells where it begins anew.
 class RoundCutter {
  public:
   enum class Decision : std::uint8_t { kIgnore, kCut, kDescribe };
 
-  Decision decide(MarkKind mark, const RoundState& round) const;
+  // Notes what the mark tells of the program.
+  Decision decide(MarkKind mark, const RoundState& round);
   static RoundKind kind_of(MarkKind mark);
   // A small number for an address: the same in every run of a program, so that plans can be saved. What a mark says
   // of the form, in the bits above an address, stays above the number.
@@ -39,6 +41,7 @@ class RoundCutter {
   static constexpr std::uint64_t kObject = (std::uint64_t{1} << kObjectBits) - 1;
 
   std::map<std::uint64_t, std::uint32_t> ordinals_;
+  bool backward_is_unmarked_ = false;  // the last one was in a round that neither a module nor the user began
 };
 
 }  // namespace ebbtide

@@ -218,25 +218,15 @@ bool RoundServer::was_outlived(const Round& round) const {
 }
 
 // What the plan will need from here on must stay free for it.
-std::vector<BlockTable::Range> RoundServer::places_still_needed() const {
-  std::vector<BlockTable::Range> ranges;
+std::vector<Span> RoundServer::places_still_needed() const {
+  std::vector<Span> places;
   const auto count = static_cast<std::uint32_t>(program_->nodes.size());
   for (std::uint32_t i = matcher_.cursor(); i < count; ++i) {
     if (program_->nodes[i].unplanned) continue;
     const Place place = planned_place(i);
-    ranges.push_back({place.offset, place.offset + place.slot});
+    places.push_back({place.offset, place.offset + place.slot});
   }
-  std::sort(ranges.begin(), ranges.end(),
-            [](const auto& a, const auto& b) { return a.begin < b.begin; });
-  std::vector<BlockTable::Range> merged;
-  for (const BlockTable::Range& range : ranges) {
-    if (!merged.empty() && range.begin <= merged.back().end) {
-      merged.back().end = std::max(merged.back().end, range.end);
-    } else {
-      merged.push_back(range);
-    }
-  }
-  return merged;
+  return merged(std::move(places));
 }
 
 Placing RoundServer::in_gap(Bytes size, Divergence cause, Origin holder) {

@@ -212,7 +212,7 @@ class RoundServer {
   [[gnu::cold]] void follow_in_gaps();
   [[gnu::cold]] void only_recognise();
   [[gnu::cold]] void follow(const Program& program, const Round& round);
-  std::vector<BlockTable::Range> places_still_needed() const;
+  std::vector<Span> places_still_needed() const;
 
   Arena& arena_;
   Bytes alignment_;

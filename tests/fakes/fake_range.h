@@ -1,4 +1,4 @@
-// An arena range of any capacity: over bare numbers or over real memory, failing when told to.
+// An arena range of any capacity: over bare numbers or over real memory, failing when told to, and with holes.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +11,14 @@
 #include <string>
 #include <vector>
 
+#include "allocator/base/spans.h"
 #include "allocator/device/arena_range.h"
 
 namespace ebbtide::fakes {
 
 // Serialised by its owner like every range; reserved() and peak_reserved() may be asked at any time, as
-// the statistics of a real upstream may. Extents are multiples of `grain`.
+// the statistics of a real upstream may. Extents and holes are multiples of `grain`. Like upstream it fills holes from the lowest on,
+// before it grows.
 class FakeRange final : public ArenaRange {
  public:
   struct Options {
@@ -27,7 +29,7 @@ class FakeRange final : public ArenaRange {
   };
 
   struct Call {
-    enum class Kind : std::uint8_t { kExtend, kShrink } kind;
+    enum class Kind : std::uint8_t { kExtend, kShrink, kRelease, kFill } kind;
     Bytes wanted;
     Bytes extent;  // after the call
     bool ok;
@@ -50,9 +52,11 @@ class FakeRange final : public ArenaRange {
 
   Status extend_to(Bytes wanted) override {
     const std::optional<Error> error = refusal(wanted);
-    if (!error) extent_ = std::max(extent_, align_up(wanted, options_.grain));
-    reserved_ = extent_.value;
-    peak_reserved_ = std::max(peak_reserved_.load(), extent_.value);
+    if (!error && wanted > extent_) {
+      holes_.clear();
+      extent_ = align_up(wanted, options_.grain);
+    }
+    note_held();
     calls_.push_back({Call::Kind::kExtend, wanted, extent_, !error});
     if (error) return *error;
     return Nothing{};
@@ -61,8 +65,51 @@ class FakeRange final : public ArenaRange {
   void shrink_to(Bytes kept) override {
     if (during_shrink) during_shrink();
     extent_ = std::min(extent_, align_up(kept, options_.grain));
-    reserved_ = extent_.value;
+    while (!holes_.empty() && holes_.back().end.value >= extent_.value) {
+      extent_ = std::min(extent_, Bytes{holes_.back().begin.value});
+      holes_.pop_back();
+    }
+    note_held();
     calls_.push_back({Call::Kind::kShrink, kept, extent_, true});
+  }
+
+  const std::vector<Span>& holes() const override { return holes_; }
+
+  void release_inside(const std::vector<Span>& idle, Bytes wanted) override {
+    if (during_shrink) during_shrink();
+    std::vector<Span> holes = holes_;
+    Bytes given;
+    for (const Span& span : idle) {
+      const Offset begin = align_up(span.begin, options_.grain);
+      const Offset end{span.end.value / options_.grain.value * options_.grain.value};
+      const Offset enough = std::min(end, begin + align_up(wanted - given, options_.grain));
+      if (!options_.grows_in_place || given >= wanted || begin >= enough) continue;
+      holes.push_back({begin, enough});
+      given += enough - begin;
+    }
+    holes_ = merged(std::move(holes));
+    note_held();
+    calls_.push_back({Call::Kind::kRelease, wanted, extent_, true});
+  }
+
+  Status fill(Span span) override {
+    const auto is_full = [&] { return !any_meets(holes_, span.begin, span.end - span.begin); };
+    while (!is_full() && held() + options_.grain <= options_.capacity) {
+      Span& lowest = holes_.front();
+      lowest.begin = lowest.begin + options_.grain;
+      if (lowest.begin >= lowest.end) holes_.erase(holes_.begin());
+    }
+    note_held();
+    calls_.push_back({Call::Kind::kFill, span.end - span.begin, extent_, is_full()});
+    if (!is_full()) return Error{ErrorCode::kOutOfDeviceMemory, "capacity is " + to_string(options_.capacity)};
+    return Nothing{};
+  }
+
+  // Memory that it holds.
+  Bytes held() const {
+    Bytes held = extent_;
+    for (const Span& hole : holes_) held -= hole.end - hole.begin;
+    return held;
   }
 
   Bytes reserved() const override { return {reserved_}; }
@@ -76,10 +123,15 @@ class FakeRange final : public ArenaRange {
   void set_capacity(Bytes capacity) { options_.capacity = capacity; }
   const std::vector<Call>& calls() const { return calls_; }
 
-  std::function<void()> during_shrink;  // runs inside shrink_to, before memory goes
+  std::function<void()> during_shrink;  // runs inside shrink_to and release_inside, before memory goes
 
  private:
   static constexpr std::int64_t kAlignment = 4096;
+
+  void note_held() {
+    reserved_ = held().value;
+    peak_reserved_ = std::max(peak_reserved_.load(), reserved_.load());
+  }
 
   std::optional<Error> refusal(Bytes wanted) {
     if (fail_in_ > 0 && --fail_in_ == 0) return Error{ErrorCode::kOutOfDeviceMemory, "told to fail"};
@@ -96,6 +148,7 @@ class FakeRange final : public ArenaRange {
   std::unique_ptr<std::byte[]> memory_;
   std::uintptr_t base_ = 0x7000'0000'0000;
   Bytes extent_;
+  std::vector<Span> holes_;  // sorted and disjoint, below extent_
   std::atomic<std::int64_t> reserved_{0};
   std::atomic<std::int64_t> peak_reserved_{0};
   int fail_in_ = 0;

@@ -70,6 +70,25 @@ TEST(FakeRange, WritesDownEveryCallWithItsOutcome) {
   EXPECT_EQ(range.peak_reserved(), Bytes{1024});
 }
 
+TEST(FakeRange, GivesBackWholeGrainsInsideAndFillsThemFromTheLowestOn) {
+  FakeRange range(of_capacity(Bytes{4096}));
+  ASSERT_TRUE(range.extend_to(Bytes{4096}).ok());
+  range.release_inside({{Offset{2000}, Offset{3100}}, {Offset{100}, Offset{1100}}}, Bytes{700});
+  const std::vector<Span> holes{{Offset{512}, Offset{1024}}, {Offset{2048}, Offset{3072}}};
+  range.release_inside({{Offset{100}, Offset{1100}}}, Bytes{1});
+  EXPECT_EQ(range.holes(), holes);
+  EXPECT_EQ(range.extent(), Bytes{4096});
+  EXPECT_EQ(range.held(), Bytes{4096 - 1536});
+  range.set_capacity(Bytes{4096 - 1024});
+  EXPECT_FALSE(range.fill({Offset{2048}, Offset{2049}}).ok()) << "the lower one is filled first, and takes what there is";
+  EXPECT_EQ(range.held(), Bytes{4096 - 1024});
+  range.set_capacity(Bytes{8192});
+  EXPECT_TRUE(range.fill({Offset{2048}, Offset{2049}}).ok());
+  EXPECT_EQ(range.holes(), (std::vector<Span>{{Offset{2560}, Offset{3072}}}));
+  ASSERT_TRUE(range.extend_to(Bytes{5000}).ok());
+  EXPECT_TRUE(range.holes().empty());
+}
+
 TEST(FakeRange, IsRealMemoryWhenAsked) {
   FakeRange::Options options = of_capacity(kMiB);
   options.is_real = true;

@@ -100,6 +100,24 @@ TEST_F(ArenaTest, TheExtentIsWhatWasAdopted) {
   EXPECT_EQ(arena_.peak_extent(), Bytes{8192});
 }
 
+TEST_F(ArenaTest, WhatIsIdleBetweenBlocksIsWithdrawnTheLargestFirst) {
+  ASSERT_TRUE(arena_.grow_to(Bytes{16384}).ok());
+  arena_.adopt_extent();
+  for (const std::int64_t offset : {1024, 4096, 8192}) arena_.place(Offset{offset}, owned_block(512), kHome);
+  const std::vector<Span> idle = arena_.withdraw_idle();
+  EXPECT_EQ(idle, (std::vector<Span>{{Offset{4608}, Offset{8192}}, {Offset{1536}, Offset{4096}}, {Offset{0}, Offset{1024}}}));
+  EXPECT_FALSE(arena_.try_place(Offset{0}, owned_block(512), kHome));
+  EXPECT_EQ(arena_.lowest_gap(Bytes{512}, Bytes{512}, {}), Offset{8704}) << "above the blocks";
+  EXPECT_EQ(arena_.tightest_place(Bytes{512}, Bytes{512}), Offset{8704});
+  arena_.release_inside(idle, Bytes{3584});
+  arena_.adopt_extent();
+  EXPECT_EQ(arena_.held(), Bytes{16384 - 3584});
+  EXPECT_FALSE(arena_.is_backed(Offset{4096}, Bytes{1024}));
+  EXPECT_TRUE(arena_.is_backed(Offset{0}, Bytes{4096})) << "as much as was wanted, and no more";
+  EXPECT_EQ(arena_.withdraw_idle().front(), (Span{Offset{1536}, Offset{4096}})) << "what is a hole already is not idle";
+  EXPECT_TRUE(arena_.is_valid());
+}
+
 TEST_F(ArenaTest, GapsEndAtTheExtent) {
   ASSERT_TRUE(arena_.grow_to(Bytes{8192}).ok());
   arena_.adopt_extent();

@@ -8,7 +8,7 @@
 namespace ebbtide {
 namespace {
 
-using Range = BlockTable::Range;
+using Range = Span;
 
 Block of_size(std::int64_t size, std::uint32_t request = 0) { return {Bytes{size}, {1, request}, {}, -1, {}}; }
 
@@ -134,6 +134,9 @@ TEST(BlockTable, TheTightestPlaceLeavesTheLeastRoomOverAndElseIsOnTop) {
   table.insert(Offset{3584}, of_size(512));
   EXPECT_EQ(table.tightest_place(Bytes{1024}, Bytes{512}), Offset{2560}) << "of 2048 bytes and of 1024";
   EXPECT_EQ(table.tightest_place(Bytes{1025}, Bytes{512}), Offset{0});
+  const std::vector<Range> avoid{{Offset{0}, Offset{512}}, {Offset{1 << 20}, Offset{(1 << 20) + 512}}};
+  EXPECT_EQ(table.tightest_place(Bytes{1536}, Bytes{512}, avoid), Offset{512}) << "what is left beside a range";
+  EXPECT_EQ(table.tightest_place(Bytes{2 << 20}, Bytes{512}, avoid), Offset{(1 << 20) + 512}) << "above all of them";
   EXPECT_EQ(table.tightest_place(Bytes{2049}, Bytes{512}), Offset{4096});
 }
 

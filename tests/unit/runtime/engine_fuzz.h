@@ -23,14 +23,15 @@ enum class Op : std::uint8_t {
   kMark,         // a: MarkKind, b: source
   kBackward,     // a: 1 begins, 0 ends it
   kReleaseIdle,
+  kReleaseInside,  // a: in units of 1 MiB
   kSettle,
   kSnapshot,
   kCapacity,     // a: in units of 16 MiB; what the device has left for the arena
   kThrow,        // what was allocated since the last mark goes, the newest first, as when a stack unwinds
   kFreeElsewhere,  // a: which live tensor; another thread frees it
 };
-inline constexpr std::array<const char*, 11> kOpNames{"kAllocate", "kFree",   "kUse",      "kMark",    "kBackward",
-                                                     "kReleaseIdle", "kSettle", "kSnapshot", "kCapacity", "kThrow", "kFreeElsewhere"};
+inline constexpr std::array<const char*, 12> kOpNames{"kAllocate", "kFree",   "kUse",      "kMark",    "kBackward",
+                                                     "kReleaseIdle", "kReleaseInside", "kSettle", "kSnapshot", "kCapacity", "kThrow", "kFreeElsewhere"};
 
 struct Instruction {
   Op op = Op::kSnapshot;
@@ -109,6 +110,7 @@ inline std::optional<std::string> fault_of(const Program& program, SimulatedAdap
         break;
       case Op::kBackward: in_backward = step.a != 0; break;
       case Op::kReleaseIdle: static_cast<void>(adaptor.engine().release_idle()); break;
+      case Op::kReleaseInside: static_cast<void>(adaptor.engine().release_inside(Bytes{step.a * kMiB.value})); break;
       case Op::kSettle: adaptor.engine().settle(); break;
       case Op::kSnapshot: adaptor.check_books(); break;
       case Op::kCapacity: adaptor.range().set_capacity(Bytes{16 * step.a * kMiB.value}); break;
@@ -204,7 +206,8 @@ class ProgramWriter {
   }
 
   Instruction rare() {
-    switch (below(5)) {
+    switch (below(6)) {
+      case 5: return {Op::kReleaseInside, 1 + below(8), 0};
       case 4: return {Op::kFreeElsewhere, below(16), 0};
       case 0: return {Op::kReleaseIdle, 0, 0};
       case 1: return {Op::kSettle, 0, 0};

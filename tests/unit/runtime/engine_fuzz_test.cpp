@@ -104,6 +104,7 @@ TEST(EngineThreads, ManyThreadsNeverShareAByte) {
   threads.emplace_back([&] {
     while (!done.load()) {
       static_cast<void>(adaptor.engine().release_idle());
+      static_cast<void>(adaptor.engine().release_inside(kMiB));
       static_cast<void>(adaptor.engine().snapshot());
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }

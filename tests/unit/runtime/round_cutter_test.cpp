@@ -77,6 +77,21 @@ TEST(RoundCutter, TheEndOfAnOptimizerCutsNothing) {
   EXPECT_EQ(RoundCutter().decide(MarkKind::kOptimizerEnd, running(RoundKind::kOptimizer, 10, false)), Decision::kIgnore);
 }
 
+// Tensors and functions alone: nothing else tells where the next forward begins.
+TEST(RoundCutter, TheEndOfAnOptimizerBeginsWhatHasABackwardThatNoModuleBegan) {
+  RoundCutter cutter;
+  const RoundState step = running(RoundKind::kOptimizer, 10, false);
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizer, running(RoundKind::kUnmarked, 10, true)), Decision::kCut);
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizerEnd, step), Decision::kCut);
+  RoundState empty = running(RoundKind::kUnmarked, 10, false);
+  empty.is_empty = true;
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizer, empty), Decision::kDescribe) << "of another optimizer, at once";
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizerEnd, step), Decision::kCut);
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizerEnd, running(RoundKind::kForward, 10, false)), Decision::kIgnore) << "in its closure";
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizer, running(RoundKind::kForward, 10, true)), Decision::kCut);
+  EXPECT_EQ(cutter.decide(MarkKind::kOptimizerEnd, step), Decision::kIgnore) << "modules tell by themselves";
+}
+
 TEST(RoundCutter, SourcesAreNumberedInTheirOrderOfAppearance) {
   RoundCutter cutter;
   EXPECT_EQ(cutter.ordinal(0), 0U);

@@ -28,7 +28,7 @@ using TensorId = std::uint64_t;
 // Owns an engine over a fake range, and the upstream allocator beside it, which never runs out.
 //
 // Thread-safe. first_fault() is the first thing that was wrong, in words:
-//   1. a live block shares a byte with another one, or an arena block is not inside the range;
+//   1. a live block shares a byte with another one, or an arena block is not inside the range or in a hole of it;
 //   2. a free is not accepted, or a block's size or owner is not what was granted;
 //   3. counters or live bytes do not add up (check_books).
 class SimulatedAdaptor {
@@ -122,7 +122,7 @@ class SimulatedAdaptor {
     }
     if (now.arena_live != arena_live_) note_fault("live bytes of the arena are wrong");
     if (now.live != arena_live_ + upstream_live_) note_fault("live bytes are wrong");
-    if (now.arena != range_->extent()) note_fault("the arena's extent is not its range's");
+    if (now.extent != range_->extent() || now.arena != range_->held()) note_fault("the arena's extent is not its range's");
     if (!engine_->is_valid()) note_fault("is_valid() is false");
     if (fences_.misuses() > 0) note_fault("an event was waited for twice");
   }
@@ -170,6 +170,7 @@ class SimulatedAdaptor {
     if (!threads_ && offset + tensor.size.value > range_->extent().value) {
       note_fault("tensor " + std::to_string(id) + " lies beyond the range's memory");
     }
+    if (!threads_ && any_meets(range_->holes(), Offset{offset}, tensor.size)) note_fault("tensor " + std::to_string(id) + " lies in a hole");
     return id;
   }
 
