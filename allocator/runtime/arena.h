@@ -60,8 +60,12 @@ class Arena {
   std::optional<Offset> lowest_gap_below(Bytes height, Bytes size, Bytes alignment, const std::vector<Span>& avoid) const {
     return blocks_.lowest_gap(size, alignment, Offset{height.value}, holes_.empty() ? avoid : clear_of_holes(avoid));
   }
-  // The tightest gap below the highest block; without one, above it, where the arena may have to grow.
-  Offset tightest_place(Bytes size, Bytes alignment) const { return blocks_.tightest_place(size, alignment, holes_); }
+  // The tightest gap below the highest block; without one, above it, where the arena may have to grow; but holes are filled first.
+  Offset tightest_place(Bytes size, Bytes alignment) const {
+    const Offset place = blocks_.tightest_place(size, alignment, holes_);
+    if (holes_.empty() || place + size <= Offset{extent_.value}) [[likely]] return place;
+    return blocks_.tightest_place(size, alignment);
+  }
 
   // First byte; null until there was one. Takes no lock.
   void* base() const { return reinterpret_cast<void*>(published_.begin.load(std::memory_order_relaxed)); }

@@ -152,7 +152,7 @@ void Engine::serve_otherwise(Bytes size, StreamId stream, Grant& grant) {
   if (placing.kind == Placing::Kind::kPlanned || placing.kind == Placing::Kind::kGap) [[likely]] {
     arena_.place(placing.offset, {size, grant.origin, placing.root, -1}, stream);
     if (!arena_.is_backed(placing.offset, size) && !make_usable({placing.offset, placing.offset + size}, lock)) [[unlikely]] {
-      give_up(placing);
+      give_up(placing, size);
     } else {
       grant.address = hand_out(placing.offset, size, stream, placement_of(placing.kind));
     }
@@ -163,7 +163,8 @@ void Engine::serve_otherwise(Bytes size, StreamId stream, Grant& grant) {
 }
 
 // The arena could not grow to a place that was taken.
-void Engine::give_up(Placing& placing) {
+void Engine::give_up(Placing& placing, Bytes size) {
+  if (placing.kind == Placing::Kind::kPlanned) round_planned_ -= size;
   static_cast<void>(arena_.release(placing.offset));
   server_.give_up();
   placing = {Placing::Kind::kDiverged, {}, placing.root, placing.node, Divergence::kNoMemory, {}};

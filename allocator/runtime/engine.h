@@ -206,7 +206,7 @@ class EBBTIDE_EXPORT Engine {
   void shrink_to(Bytes kept, std::unique_lock<QuickLock>& lock);
   void shrink_to_plan(std::unique_lock<QuickLock>& lock);
   EBBTIDE_LOCAL Placing place(Bytes size);
-  [[gnu::cold]] EBBTIDE_LOCAL void give_up(Placing& placing);
+  [[gnu::cold]] EBBTIDE_LOCAL void give_up(Placing& placing, Bytes size);
   void note_whether_it_fits();
   void note_step_plan();
   Bytes height_in_force() const;
@@ -263,7 +263,7 @@ class EBBTIDE_EXPORT Engine {
   std::array<Backoff, kRoundKinds> backoffs_;  // by kind of round
   int rounds_as_planned_ = 1 << 16;            // in a row, since one that was served first-fit; none was yet
   Bytes step_height_;          // of the plan of the last training round that has ended; 0: it had none
-  Bytes round_planned_;        // of the running round: what had a planned place
+  Bytes round_planned_;        // of the running round: what had a planned place; no more than round_all_
   Bytes round_all_;            // and all of it, but for what stays for good
   std::chrono::milliseconds patience_{3000};  // left for waiting for first plans
   std::atomic<bool> off_{false};

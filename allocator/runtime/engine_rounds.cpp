@@ -17,6 +17,7 @@ constexpr int kSettled = 4;                 // rounds without one that took of t
 constexpr Bytes kWorthFilling{64 * kMiB.value};  // what of the arena is idle, and
 constexpr std::int64_t kIdlePart = 4;       // at least this part of it
 constexpr std::int64_t kTrialPart = 2;      // of the highest plan: what a trial may need beyond it
+constexpr std::uint32_t kFictionPause = 8;  // rounds of which a fiction is learnt once, when it has been often
 constexpr std::uint32_t kPause = 32;        // rounds between learning, once there are many programs
 
 }  // namespace
@@ -75,17 +76,25 @@ bool Engine::is_worth_learning() const {
   if (recorder_.round().empty() || recorder_.is_prologue() || recorder_.is_full()) return false;
   if (backoff(recorder_.round().kind).is_resting()) return false;
   const std::uint32_t serial = recorder_.round().serial;
+  // A program that never settles is learnt ever more rarely.
+  const auto is_due = [serial](const Program& program) {
+    const std::uint32_t doublings = program.learnt <= kEager ? 0 : std::min(program.learnt - kEager, 12U);
+    const std::uint32_t pause = (1U << doublings) - 1;
+    return serial - program.last_round >= (program.is_fiction() ? std::min(pause, kFictionPause) : pause);
+  };
   if (!server_.is_following() || server_.is_recognised_alone()) {
     // Nothing like it is known, for all that is sure: worth it, unless nothing ever repeats.
-    const std::size_t alike = book_->count_of(recorder_.round().kind, recorder_.round().source);
-    return alike < kManyPrograms || serial - last_learnt_round_ >= kPause;
+    const RoundKind kind = recorder_.round().kind;
+    const std::uint32_t source = recorder_.round().source;
+    const bool is_fiction_resting = std::any_of(book_->programs.begin(), book_->programs.end(), [&](const Program& program) {
+      return program.kind == kind && program.source == source && program.is_fiction() && !is_due(program);
+    });
+    if (is_fiction_resting) return false;
+    return book_->count_of(kind, source) < kManyPrograms || serial - last_learnt_round_ >= kPause;
   }
   const bool differs = server_.deviated() || server_.began_with_another() || server_.outgrew_plans() ||
                        !server_.fits_residents() || server_.was_outlived(recorder_.round());
-  // A program that never settles is learnt ever more rarely.
-  const Program& program = *server_.program();
-  const std::uint32_t doublings = program.learnt <= kEager ? 0 : std::min(program.learnt - kEager, 12U);
-  return differs && serial - program.last_round >= (1U << doublings) - 1;
+  return differs && is_due(*server_.program());
 }
 
 void Engine::cut(RoundKind kind, std::uint32_t source, const Extents& input, std::unique_lock<QuickLock>& lock) {
@@ -235,7 +244,7 @@ void Engine::adopt_latest() {
     counters_.observed_peak_reserved = options_.upstream_caches ? arena_.range().peak_reserved() : live_.peak_held();
   }
   book_ = std::move(latest);
-  recorder_.resolve(*book_);
+  recorder_.resolve(*book_, arena_.blocks());
   emit(Action::kPlan, Placement::kPlanned, nullptr, book_->height, home_);
 }
 

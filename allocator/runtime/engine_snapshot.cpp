@@ -67,7 +67,7 @@ Engine::Snapshot Engine::snapshot() const {
 
 bool Engine::is_valid() const {
   const std::lock_guard lock(lock_);
-  return arena_.is_valid();
+  return arena_.is_valid() && round_planned_ <= round_all_;
 }
 
 }  // namespace ebbtide

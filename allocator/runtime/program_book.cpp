@@ -109,6 +109,7 @@ void ProgramBook::note_squatters(const Round& round) {
   };
   std::for_each(round.survivors.begin(), round.survivors.end(), look_at);
   std::for_each(round.left.begin(), round.left.end(), look_at);
+  std::sort(found.begin(), found.end(), [](const Home& a, const Home& b) { return a.offset < b.offset; });
   const auto same = [](const Home& a, const Home& b) { return a.offset == b.offset && a.size == b.size; };
   if (std::equal(found.begin(), found.end(), squatters.begin(), squatters.end(), same)) return;
   squatters = std::move(found);

@@ -33,7 +33,7 @@ class ProgramBook {
   std::optional<std::size_t> learn(const Round& round);
 
   // The program that most likely begins with `round`: same kind and source, residents and what came
-  // before most alike; among equals the one learnt or used last. `alive` are the roots of live blocks
+  // before most alike; among equals the one learnt or used last; none that is a fiction, but of optimizers. `alive` are the roots of live blocks
   // with their sizes, sorted by root.
   struct Resident { RootId root; Bytes size; };
   const Program* choose(const Round& round, std::span<const Resident> alive, const Use& last_served = {}) const;

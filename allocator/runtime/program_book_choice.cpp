@@ -132,6 +132,7 @@ const Program* ProgramBook::choose(const Round& round, std::span<const Resident>
   double best_likeness = -1;
   for (const Program& program : programs) {
     if (program.kind != round.kind || program.source != round.source || !program.planned) continue;
+    if (program.is_fiction() && round.kind != RoundKind::kOptimizer) continue;
     const double before = program.previous.contains(round.previous) ? kSameBefore : 0.0;
     const double batch = program.knows_such_inputs(round.extents) ? kSameBatch : 0.0;
     const double input = program.has_learnt(round.extents) ? kSameInput : 0.0;

@@ -102,7 +102,10 @@ void RoundRecorder::forget_roots(BlockTable& arena) const {
   }
 }
 
-void RoundRecorder::resolve(const ProgramBook& book) {
+void RoundRecorder::resolve(const ProgramBook& book, BlockTable& arena) {
+  for (auto& [offset, block] : arena) {
+    if (block.root == RootId{} && block.origin.round != 0) block.root = book.root_of(block.origin);
+  }
   for (Survivor& survivor : round_.survivors) {
     if (survivor.root == RootId{}) survivor.root = book.root_of(survivor.origin);
     if (book.is_permanent(survivor.root)) survivor.root = RootId{};

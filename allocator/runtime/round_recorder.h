@@ -75,8 +75,8 @@ class RoundRecorder {
              const ProgramBook& book);
   // What this round made is known by no root until the round was learnt.
   void forget_roots(BlockTable& arena) const;
-  // Looks up again who the survivors are, in a newer book.
-  void resolve(const ProgramBook& book);
+  // Looks up again who the survivors are, and the arena's blocks, in a newer book.
+  void resolve(const ProgramBook& book, BlockTable& arena);
   // The running round, empty so far, turns out to be of another kind: it begins anew, here. (An
   // optimizer that allocates nothing leaves such a round, in which gradients die.)
   void begin_again(RoundKind kind, std::uint32_t source, BlockTable& arena, UpstreamBlocks& upstream,

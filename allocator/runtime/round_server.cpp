@@ -30,7 +30,6 @@ void RoundServer::begin(std::shared_ptr<const ProgramBook> book, const RoundReco
   const std::vector<ProgramBook::Resident> residents = recorder.residents();
   const Round& round = recorder.round();
   program_ = book_->choose(round, residents, last_served);
-  if (program_ != nullptr && program_->is_fiction() && round.kind != RoundKind::kOptimizer) program_ = nullptr;
   if (program_ == nullptr) {
     serves_unknown_ = round.kind != RoundKind::kOptimizer || can_grow();
     may_grow_ = round.kind != RoundKind::kOptimizer && can_grow();
@@ -62,7 +61,7 @@ void RoundServer::end() {
   height_ = Bytes{};
   fits_residents_ = false;
   serves_unknown_ = may_grow_ = is_on_trial_ = is_only_recognised_ = is_weighed_ = has_form_ = false;
-  deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = 0;
+  deviations_ = unexpected_ = doubts_ = inline_plans_ = further_plans_ = outgrown_ = gap_searches_ = recognised_ = strays_ = deviations_before_ = 0;
   followed_since_ = 0;
   must_replan_ = began_with_another_ = is_displaced_ = outgrew_plans_ = is_lowered_ = lacked_memory_ = was_refused_ = false;
   height_before_.reset();
@@ -104,6 +103,7 @@ void RoundServer::follow_in_gaps() {
 // What is to come follows no plan, unless it turns out that one needs far less than gaps.
 void RoundServer::only_recognise() {
   was_refused_ = true;
+  deviations_before_ = deviations_;
   if (program_->kind == RoundKind::kOptimizer) return follow_in_gaps();
   is_only_recognised_ = true;
   is_weighed_ = false;

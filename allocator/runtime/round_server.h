@@ -252,7 +252,8 @@ class RoundServer {
   bool is_on_trial_ = false;
   bool is_only_recognised_ = false;   // it is on trial, or no plan was worth its memory: see recognise()
   bool is_weighed_ = false;           // likewise: what gaps will need was compared with a plan
-  int recognised_ = 0;                // requests of the trial
+  int recognised_ = 0;                // likewise: requests of the expected size
+  int deviations_before_ = 0;         // likewise: deviations of the round until then
   Trial trial_;
   bool serves_unknown_ = false;       // no program: the arena's gaps serve it
   bool may_grow_ = false;             // likewise, and let it grow: see Note [Gaps]

@@ -23,7 +23,7 @@ Placing RoundServer::recognise(Bytes size, const RoundRecorder& recorder) {
   const bool is_next = match && match->node <= cursor_before;
   if (!is_next && is_in_doubt(match, cursor_before, size) && follow_better(recorder, size)) match = matcher_.match(size);
   if (!match) {
-    if (++deviations_ >= kHopeless + recognised_) follow_in_gaps();
+    if (++deviations_ - deviations_before_ >= kHopeless + recognised_) follow_in_gaps();
     return unplanned(size);
   }
   const Node& node = program_->nodes[match->node];

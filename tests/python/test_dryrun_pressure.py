@@ -8,7 +8,7 @@ from dryrun_run import simulate
 pytestmark = pytest.mark.usefixtures("native")
 
 # Rounds of 16 tensors; from the fourth on every other one is freed, and in round 4 one is asked for that fits into none of the
-# gaps, nor beside the arena. What is written into tensors that live on is read at the end of each round.
+# gaps, nor beside the arena, on a stream that is not planned. What is written into tensors that live on is read at the end of each round.
 ROUNDS = """
 import ebbtide
 
@@ -19,6 +19,7 @@ def read(tensors):
     return [(int(x.min()), int(x.max())) for x in tensors]
 
 torch.zeros(1, device="cuda")
+other = torch.cuda.Stream()
 served, right, held, lost = [], [], [], 0
 for number in range(8):
     ebbtide.step()
@@ -39,13 +40,15 @@ stats = torch.cuda.memory_stats()
 print(json.dumps([served, right, held, stats["num_ooms"], torch.cuda.memory_reserved() >> 20]))
 """
 LARGE = """
-        large = tensor(240, 77)
-        right.append(read([large]) == [(77, 77)])
-        del large
+        with torch.cuda.stream(other):
+            large = tensor(240, 77)
+            right.append(read([large]) == [(77, 77)])
+            del large
 """
 TOO_LARGE = """
         try:
-            tensor(600, 1)
+            with torch.cuda.stream(other):
+                tensor(600, 1)
         except torch.OutOfMemoryError as error:
             lost += 1
         right.append(lost == 1)

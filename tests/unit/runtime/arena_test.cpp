@@ -109,6 +109,8 @@ TEST_F(ArenaTest, WhatIsIdleBetweenBlocksIsWithdrawnTheLargestFirst) {
   EXPECT_FALSE(arena_.try_place(Offset{0}, owned_block(512), kHome));
   EXPECT_EQ(arena_.lowest_gap(Bytes{512}, Bytes{512}, {}), Offset{8704}) << "above the blocks";
   EXPECT_EQ(arena_.tightest_place(Bytes{512}, Bytes{512}), Offset{8704});
+  EXPECT_EQ(arena_.tightest_place(Bytes{3584}, Bytes{512}), Offset{8704}) << "that is left";
+  EXPECT_EQ(arena_.tightest_place(Bytes{16384}, Bytes{512}), Offset{8704}) << "that fits nowhere else";
   arena_.release_inside(idle, Bytes{3584});
   arena_.adopt_extent();
   EXPECT_EQ(arena_.held(), Bytes{16384 - 3584});

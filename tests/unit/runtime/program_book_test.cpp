@@ -305,6 +305,30 @@ TEST(ProgramBook, PlansGoRoundOptimizerStateInTheArenaAtOnce) {
   EXPECT_FALSE(book.programs[0].planned);
 }
 
+// In the order in which they are found they differ from round to round.
+TEST(ProgramBook, SquattersThatAreTheSameChangeNoPlan) {
+  ProgramBook book;
+  book.learn(round_of(1, micro_batch(1)));
+  Round step = round_of(2, {lasting(mib(64)), request(mib(10), 2)}, RoundKind::kOptimizer);
+  step.optimizer_end = Tick{2};
+  const auto in_arena = [](Survivor kept, Offset offset) {
+    kept.in_arena = true;
+    kept.offset = offset;
+    return kept;
+  };
+  const Survivor high = in_arena(survivor(1, 99, mib(8)), Offset{mib(512).value});
+  const Survivor low = in_arena(survivor(2, 0, mib(64)), Offset{0});
+  step.survivors = {high};
+  step.left = {low};
+  book.learn(step);
+  samples::plan(book);
+  ASSERT_EQ(book.squatters.size(), 2U);
+  Round again = round_of(3, micro_batch(1));
+  again.survivors = {low, high};
+  book.learn(again);
+  EXPECT_TRUE(book.programs[1].planned);
+}
+
 // Programs 1 and 2 of one kind and source, the first one learnt last.
 ProgramBook two_planned() {
   ProgramBook book;

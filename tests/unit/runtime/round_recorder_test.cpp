@@ -128,7 +128,7 @@ TEST_F(RoundRecorderTest, ResidentsAreTheSurvivorsThatTheBookKnowsSortedByRoot) 
   const Round round = next();
   EXPECT_TRUE(recorder_.residents().empty());
   book_.learn(round);
-  recorder_.resolve(book_);
+  recorder_.resolve(book_, arena_);
   const std::vector<ProgramBook::Resident> residents = recorder_.residents();
   ASSERT_EQ(residents.size(), 2U);
   EXPECT_LT(residents[0].root, residents[1].root);
@@ -157,7 +157,7 @@ TEST_F(RoundRecorderTest, WhatStaysForGoodInTheArenaSurvivesAndIsNoResident) {
   recorder_.end(born(mib(64)));
   arena_.insert(Offset{0}, born(mib(4)));
   book_.learn(next());
-  recorder_.resolve(book_);
+  recorder_.resolve(book_, arena_);
   recorder_.end(born(mib(64)));
   const Round second = next();
   ASSERT_EQ(recorder_.residents().size(), 1U);
