@@ -150,16 +150,20 @@ def test_processes_share_tensors(run_python, native, tmp_path, allocator, expand
     assert (served["here"] > 1, served["there"] > 0) == (allocator == "planned",) * 2
 
 
-ON_A_GPU = """
+GRAPHS = """
 import ebbtide, torch
+
+def numbers(value):
+    return torch.full((1 << 20,), value, dtype=torch.int32, device="cuda")
 
 def receive(queue, answers):
     answers.put(queue.get().sum().item())
 
 def main():
-    static = torch.ones(1 << 20, device="cuda")
+    static = numbers(1)
     for iteration in range(6):
         ebbtide.step()
+        first = numbers(iteration)  # the stream of a round's first request is the one that is planned
         graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -167,13 +171,15 @@ def main():
         torch.cuda.current_stream().wait_stream(side)
         with torch.cuda.graph(graph):
             result = (static * 2).add_(1)
-        around = torch.full((1 << 20,), 7.0, device="cuda")
+        around = numbers(7)
         static.fill_(iteration)
         graph.replay()
         assert bool((result == 2 * iteration + 1).all()) and bool((around == 7).all())
-        del around
+        assert bool((first == iteration).all())
+        del around, first
         ebbtide.wait_for_plans()
-    shared = torch.full((1 << 20,), 3, device="cuda")
+    assert not ebbtide.is_active() or ebbtide.stats(0).planned_bytes > 0
+    shared = numbers(3)
     context = torch.multiprocessing.get_context("spawn")
     queue, answers = context.Queue(), context.Queue()
     process = context.Process(target=receive, args=(queue, answers))
@@ -188,13 +194,24 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.gpu
+def replay_and_share(run_python, native, tmp_path, allocator, **environment):
+    program = tmp_path / "graphs.py"
+    program.write_text(GRAPHS)
+    done = run_python(
+        [str(program)], **environment, EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off"
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 @pytest.mark.parametrize("allocator", ("native", "planned"))
 def test_graphs_replay_and_processes_share_tensors(run_python, native, tmp_path, allocator):
-    program = tmp_path / "on_a_gpu.py"
-    program.write_text(ON_A_GPU)
-    done = run_python([str(program)], EBBTIDE=ALLOCATORS[allocator], EBBTIDE_NATIVE_DIR=str(native), EBBTIDE_REPORT="off")
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    replay_and_share(run_python, native, tmp_path, allocator, **simulated_environment(tmp_path, capacity="2GiB"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("allocator", ("native", "planned"))
+def test_on_a_gpu_graphs_replay_and_processes_share_tensors(run_python, native, tmp_path, allocator):
+    replay_and_share(run_python, native, tmp_path, allocator)
 
 
 OUT_OF_MEMORY = """

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import PROGRAMS, our_lines
+from dryrun_run import simulated_environment
 
 torch = pytest.importorskip("torch", reason="torch is not installed here")
 sys.path.insert(0, str(PROGRAMS))
@@ -66,6 +67,18 @@ def test_training_on_cpu_tensors_is_bit_identical(run_python, native, tmp_path, 
 @pytest.mark.parametrize("case", CASES)
 def test_training_on_a_gpu_is_bit_identical(run_python, native, tmp_path, case):
     assert_same_and_served(run_python, native, tmp_path, case, "cuda")
+
+
+@pytest.mark.parametrize("case", ["gradient_accumulation", "no_optimizer"])
+def test_what_a_gpu_trains_is_large_enough_to_be_planned(run_python, native, tmp_path, case):
+    # The simulated one computes no bits to compare; these two cases have the least to plan, and no marks.
+    done = run_python(
+        [str(PROGRAMS / "train_cases.py"), case, str(tmp_path / "out.pt"), "--device", "cuda"],
+        **simulated_environment(tmp_path),
+        EBBTIDE="1", EBBTIDE_REPORT="off", EBBTIDE_NATIVE_DIR=str(native), **DETERMINISTIC,
+    )
+    assert done.returncode == 0, done.stderr
+    assert torch.load(tmp_path / "out.pt")["stats"]["planned_bytes"] > 0
 
 
 @pytest.mark.parametrize("case", ["fixed_length", "varying_length"])

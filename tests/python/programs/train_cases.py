@@ -19,6 +19,7 @@ import torch
 STEPS = 20
 VOCABULARY = 128
 WIDTH = 64
+GPU_BATCHES = 32  # times as large there: tensors up to 1 MiB are not planned on CUDA, and on the CPU below 4 KiB
 
 
 class Model(torch.nn.Module):
@@ -50,6 +51,8 @@ class Program:
         self.extra: dict[str, torch.Tensor] = {}
 
     def tokens(self, batch: int, length: int) -> torch.Tensor:
+        if self.device == "cuda":
+            batch *= GPU_BATCHES
         return torch.randint(0, VOCABULARY, (batch, length)).to(self.device)
 
     def loss(self, tokens: torch.Tensor, model: torch.nn.Module | None = None) -> torch.Tensor:
