@@ -13,9 +13,9 @@ real device.
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
+import json_file
 import launch
 import scenarios
 
@@ -74,7 +74,15 @@ def measure(row: scenarios.Scenario, options: argparse.Namespace) -> dict[str, A
     return {"row": row.name, "peak_live_bytes": _peak_live(results), "results": results}
 
 
-def main() -> None:
+def show(row: scenarios.Scenario, entry: dict[str, Any]) -> None:
+    if entry["peak_live_bytes"]:
+        _print_row(row, entry["results"], entry["peak_live_bytes"])
+    else:
+        print(f"\n{row.name}: nothing finished: "
+              + "; ".join(_figures(r, 1)[0] for r in entry["results"].values()))
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -84,22 +92,23 @@ def main() -> None:
         help=f"some of {','.join(everything)}",
     )
     launch.add_arguments(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     unknown = set(options.allocators) - set(everything)
     if unknown:
         parser.error(f"unknown allocator {unknown.pop()}: allowed are {', '.join(everything)}")
+    return options
+
+
+def main() -> None:
+    options = parse()
     measured = []
     for row in scenarios.chosen_rows(options.rows):
-        entry = measure(scenarios.apply_arguments(row, options), options)
+        changed = scenarios.apply_arguments(row, options)
+        entry = measure(changed, options)
         measured.append(entry)
-        if entry["peak_live_bytes"]:
-            _print_row(scenarios.apply_arguments(row, options), entry["results"],
-                       entry["peak_live_bytes"])
-        else:
-            print(f"\n{row.name}: nothing finished: "
-                  + "; ".join(_figures(r, 1)[0] for r in entry["results"].values()))
+        show(changed, entry)
         if options.json:
-            options.json.write_text(json.dumps(measured, indent=1) + "\n")
+            json_file.write(options.json, measured)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
+import child_process
 import scenarios
 
 WORKER = pathlib.Path(__file__).with_name("run_row.py")
@@ -21,6 +24,7 @@ ALLOCATORS = {
     "ebbtide": {"EBBTIDE": "1"},
 }
 PLANNED = "ebbtide+plan"  # the same with a plan that an earlier run saved
+OUT_OF_TIME = "out of time"
 OURS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "EBBTIDE", "EBBTIDE_PLAN")
 
 
@@ -30,14 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="h200", help="the GPU to simulate")
     parser.add_argument("--capacity", default="141GiB", help="its memory")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one run")
+    parser.add_argument(
+        "--seconds", dest="end", type=_moment, default=math.inf, help="for all runs together; what is left then is named"
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results there")
     scenarios.add_arguments(parser)
+
+
+def _moment(seconds: str) -> float:
+    return time.monotonic() + float(seconds)
 
 
 def _command(row: scenarios.Scenario, device: str, capacity: str | None, real: bool) -> list[str]:
     worker = [sys.executable, str(WORKER), *scenarios.as_arguments(row)]
     if real:
-        return worker
+        return [*worker, "--real-values"]  # others draw less power, and their losses mean nothing
     chosen = ["--device", device, *(["--capacity", capacity] if capacity else [])]
     return [sys.executable, "-m", "ebbtide", "dryrun", *chosen, "--", *worker]
 
@@ -55,16 +66,18 @@ def run(
     if plan:
         environment["EBBTIDE_PLAN"] = str(plan)
     command = _command(row, options.device, capacity or options.capacity, options.real)
+    left = options.end - time.monotonic()
+    if left <= 0:
+        return {"error": OUT_OF_TIME}
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=options.timeout
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result after {options.timeout:.0f} s"}
+        done = child_process.run(command, min(options.timeout, left), environment)
+    except subprocess.TimeoutExpired as late:
+        error = OUT_OF_TIME if left < options.timeout else f"no result after {options.timeout:.0f} s"
+        return {"error": error, "stderr": child_process.last_lines(late.stderr)}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing was said"]
-        return {"error": f"exit {done.returncode}: {said[-1].strip()}", "stderr": done.stderr}
+        error = f"exit {done.returncode}: {child_process.reason(done.stderr)}"
+        return {"error": error, "stderr": child_process.last_lines(done.stderr)}
     result: dict[str, Any] = json.loads(lines[-1])
     result["warnings"] = [line for line in done.stderr.splitlines() if _is_warning(line)]
     return result
@@ -74,7 +87,7 @@ def _is_warning(line: str) -> bool:
     """A value that was read though nothing computed it means that the program ran astray."""
     if "values read that were not computed" in line:
         return "not computed: 0" not in line
-    return line.startswith(("ebbtide warning", "ebbtide error"))
+    return child_process.is_warning(line)
 
 
 def run_planned(row: scenarios.Scenario, options: argparse.Namespace) -> dict[str, Any]:

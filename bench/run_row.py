@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import time
 from typing import Any
 
 import device_memory
+import json_file
 import models
 import scenarios
 import torch
@@ -123,7 +123,7 @@ def main() -> None:
     row = scenarios.apply_arguments(scenarios.ROWS[options.row], options)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device: use --device cpu, or ebbtide dryrun -- python " + __file__)
-    print(json.dumps(measure(row, torch.device(options.device), options.real_values)))
+    print(json_file.text(measure(row, torch.device(options.device), options.real_values)))
 
 
 if __name__ == "__main__":

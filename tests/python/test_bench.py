@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -15,6 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 sys.path.insert(0, str(BENCH))
 
+import fragmentation  # noqa: E402
+import launch  # noqa: E402
 import scenarios  # noqa: E402
 
 TINY = {
@@ -101,6 +104,33 @@ def test_a_run_under_ebbtide_has_its_statistics_and_the_same_losses(run_python, 
     )
     assert ours["losses"] == plain["losses"]
     assert ours["ebbtide"]["allocations"] > 0
+
+
+def started(monkeypatch, run, *arguments: str) -> dict:
+    """What launch.run answers where `run` stands for the process that it starts."""
+    monkeypatch.setattr(launch.child_process, "run", run)
+    options = fragmentation.parse(["--real", *arguments])
+    return launch.run(scenarios.ROWS["fixed-8k"], "native", options)
+
+
+def test_a_real_device_trains_on_real_values(monkeypatch):
+    commands = []
+
+    def run(command, *_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "RuntimeError: gone\nCompile with `TORCH_USE_CUDA_DSA`")
+
+    assert started(monkeypatch, run)["error"] == "exit 1: RuntimeError: gone"
+    assert "--real-values" in commands[0]
+
+
+def test_no_run_goes_on_after_the_seconds(monkeypatch):
+    def run(command, timeout, environment):
+        raise subprocess.TimeoutExpired(command, timeout, stderr=f"{timeout:.0f}")
+
+    assert started(monkeypatch, run) == {"error": "no result after 600 s", "stderr": "600"}
+    assert started(monkeypatch, run, "--seconds", "30") == {"error": launch.OUT_OF_TIME, "stderr": "30"}
+    assert started(monkeypatch, run, "--seconds", "0") == {"error": launch.OUT_OF_TIME}
 
 
 @pytest.mark.parametrize(
