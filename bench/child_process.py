@@ -36,8 +36,9 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def last_lines(errors: str | None) -> str:
-    return "\n".join((errors or "").splitlines()[-KEPT_LINES:])
+def last_lines(errors: str | bytes | None) -> str:
+    text = errors.decode() if isinstance(errors, bytes) else errors or ""
+    return "\n".join(text.splitlines()[-KEPT_LINES:])
 
 
 def reason(errors: str) -> str:

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
+import math
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
+import child_process
+import json_file
 import prediction
 from scenarios import Scenario
 
 HERE = pathlib.Path(__file__).resolve().parent
 _KI = 1024
-_STEPS = 5
-_LAST = 3  # steps that count: the first ones load kernels and make the optimizer's states
 _TIMEOUT = 300.0
+OUT_OF_TIME = "out of time"
+DOES_NOT_FIT = "does not fit"
 ROWS = {
     row.name: row
     for row in (
@@ -41,41 +46,6 @@ ROWS = {
 }
 
 
-def child(row: Scenario) -> None:
-    """Trains on whatever device there is, and prints what came of it."""
-    import models
-    import torch
-
-    device = torch.device("cuda")
-    model = models.make_model(row, device, real_values=True)
-    if row.offload >= 0:
-        import ebbtide
-
-        ebbtide.offload(model, alpha=row.offload)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    length = row.lengths[1]
-    moments = []
-    for _ in range(_STEPS + 1):
-        moments.append(torch.cuda.Event(enable_timing=True))
-        moments[-1].record()
-        if len(moments) > _STEPS:
-            break
-        ids = torch.randint(0, row.vocabulary, (1, length), device=device)
-        out = model(input_ids=ids, labels=ids)
-        (out if torch.is_tensor(out) else out.loss).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    torch.cuda.synchronize()
-    seconds = [a.elapsed_time(b) / 1e3 for a, b in zip(moments, moments[1:], strict=False)]
-    report = {
-        "tokens": length,
-        "held_bytes": torch.cuda.max_memory_reserved(),
-        "live_bytes": torch.cuda.max_memory_allocated(),
-        "step_seconds": sum(seconds[-_LAST:]) / _LAST,
-    }
-    print(json.dumps(report))
-
-
 def _ebbtide(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "ebbtide", *arguments]
 
@@ -85,49 +55,55 @@ def on_device(file: str | None) -> list[str]:
     return [] if file is None else _ebbtide("dryrun", "--device", file, "--")
 
 
-def call(command: list[str], timeout: float) -> tuple[str, str]:
-    """Its last line, or why there is none."""
+@dataclasses.dataclass
+class Called:
+    """`error`: why there is no last line. `stderr`: the end of it where there is an error."""
+
+    last: str = ""
+    error: str = ""
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    stderr: str = ""
+
+
+def call(command: list[str], end: float) -> Called:
+    left = end - time.monotonic()
+    if left <= 0:
+        return Called(error=OUT_OF_TIME)
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, check=False, cwd=HERE.parent
-        )
-    except subprocess.TimeoutExpired:
-        return "", f"no result after {timeout:.0f} s"
+        done = child_process.run(command, min(_TIMEOUT, left), cwd=HERE.parent)
+    except subprocess.TimeoutExpired as late:
+        error = OUT_OF_TIME if left < _TIMEOUT else f"no result after {_TIMEOUT:.0f} s"
+        return Called(error=error, stderr=child_process.last_lines(late.stderr))
     lines = done.stdout.strip().splitlines()
+    warnings = [line for line in done.stderr.splitlines() if child_process.is_warning(line)]
     if done.returncode == 0 and lines:
-        return lines[-1], ""
-    if "OutOfMemoryError" in done.stderr:
-        return "", "does not fit"
-    said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("ebbtide dryrun")]
-    return "", said[-1].strip() if said else f"status {done.returncode}"
+        return Called(lines[-1], "", warnings)
+    does_not_fit = "OutOfMemoryError" in done.stderr
+    error = DOES_NOT_FIT if does_not_fit else f"exit {done.returncode}: {child_process.reason(done.stderr)}"
+    return Called("", error, warnings, child_process.last_lines(done.stderr))
 
 
-def run(row: Scenario, file: str | None, timeout: float) -> dict[str, Any]:
-    program = [sys.executable, "-W", "ignore", str(HERE / "foresight_check.py"), "--child"]
-    last, error = call([*on_device(file), *program, json.dumps(dataclasses.asdict(row))], timeout)
-    return {"error": error} if error else json.loads(last)
+def run(row: Scenario, file: str | None, end: float) -> dict[str, Any]:
+    program = [sys.executable, "-W", "ignore", str(HERE / "foresight_run.py")]
+    called = call([*on_device(file), *program, json.dumps(dataclasses.asdict(row))], end)
+    found = {"error": called.error, "stderr": called.stderr} if called.error else json.loads(called.last)
+    return found | ({"warnings": called.warnings} if called.warnings else {})
 
 
-def calibrated_file(device: str, real: str | None, folder: pathlib.Path) -> tuple[str | None, str]:
-    """A device file made on the real device, or why there is none."""
-    path = folder / "calibrated.json"
-    _, error = call([*on_device(real), *_ebbtide("calibrate", "--like", device, "-o", str(path))], _TIMEOUT)
-    return (None, error) if error else (str(path), "")
-
-
-def measure(
-    row: Scenario, device: str, calibrated: str | None, real: str | None, timeout: float
-) -> dict[str, Any]:
+def measure(row: Scenario, device: str, calibrated: str | None, real: str | None, end: float) -> dict[str, Any]:
     """One row: {"row", "tokens", "real", "dry", "calibrated", "checks", "passes"}, or "skipped", or "error"."""
     found: dict[str, Any] = {"row": row.name, "tokens": row.lengths[1]}
     runs = {"dry": device, "calibrated": calibrated, "real": real}
     for name, file in runs.items():
         if name == "calibrated" and file is None:
             continue
-        found[name] = run(row, file, timeout)
-        if error := found[name].get("error"):
+        found[name] = run(row, file, end)
+        error = found[name].get("error")
+        if error == OUT_OF_TIME:
+            return found | {"skipped": error}
+        if error:
             # A dry run that says so is right where the real one would fail, too: there is nothing to compare.
-            key = "skipped" if error == "does not fit" and name != "real" else "error"
+            key = "skipped" if error == DOES_NOT_FIT and name != "real" else "error"
             return found | {key: f"{name} run: {error}"}
     checks = prediction.compare(found["real"], found["dry"], found.get("calibrated"))
     found["checks"] = [dataclasses.asdict(one) for one in checks]
@@ -181,51 +157,56 @@ def _chosen_device(options: argparse.Namespace) -> str:
     return found
 
 
+def calibrate(device: str, real: str | None, path: pathlib.Path, end: float) -> dict[str, Any]:
+    """Writes a device file made on the real device. What is told of it: "calibration", and the file or why there is none."""
+    called = call([*on_device(real), *_ebbtide("calibrate", "--like", device, "-o", str(path))], end)
+    if called.error:
+        return {"calibration": called.error, "calibration_stderr": called.stderr}
+    return {"calibration": "measured", "device_file": json.loads(path.read_text())}
+
+
+def compare_all(
+    rows: list[Scenario],
+    device: str,
+    real: str | None,
+    end: float = math.inf,
+    tell: Callable[[dict[str, Any]], None] = lambda report: None,
+) -> dict[str, Any]:
+    """{"device", "calibration", "device_file", "rows", "passed", "failed", "skipped"}; prints each row as it comes, and
+    tells the report so far. Nothing goes on after `end`, a moment of time.monotonic()."""
+    report: dict[str, Any] = {"device": device, "rows": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch) / "calibrated.json"
+        report |= calibrate(device, real, path, end)
+        is_measured = "device_file" in report
+        print(f"dry runs on {device} against {real or 'this GPU'}; calibration: {report['calibration']}", flush=True)
+        print("row                 tokens  figure            predicted      real       error", flush=True)
+        for row in rows:
+            report["rows"].append(measure(row, device, str(path) if is_measured else None, real, end))
+            report |= summary(report["rows"])
+            report["failed"] += not is_measured  # what should have been measured and was not is no success
+            print("\n".join(lines_of(report["rows"][-1])), flush=True)
+            tell(report)
+    return report
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", help="device file or its name; default: the one of this machine's GPU")
     parser.add_argument("--real-device", metavar="FILE", help="a device file in place of a GPU")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"default: {','.join(ROWS)}")
-    parser.add_argument("--minutes", type=float, default=15, help="no row begins after that")
+    parser.add_argument("--minutes", type=float, default=15, help="nothing goes on after that")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        given = json.loads(options.child)
-        child(Scenario(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}))
-        return 0
     unknown = [name for name in options.rows.split(",") if name not in ROWS]
     if unknown:
         raise SystemExit(f"foresight_check: --rows {unknown[0]}: unknown row; allowed: {', '.join(ROWS)}")
     report = compare_all(
-        [ROWS[name] for name in options.rows.split(",")],
-        _chosen_device(options), options.real_device, options.minutes,
+        [ROWS[name] for name in options.rows.split(",")], _chosen_device(options), options.real_device,
+        time.monotonic() + 60 * options.minutes,
+        functools.partial(json_file.write, options.json) if options.json else lambda report: None,
     )
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 1 if report["failed"] else 0
-
-
-def compare_all(
-    rows: list[Scenario], device: str, real: str | None, minutes: float
-) -> dict[str, Any]:
-    """{"device", "calibration", "rows", "passed", "failed", "skipped"}; prints each row as it comes."""
-    end = time.monotonic() + 60 * minutes
-    found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        calibrated, error = calibrated_file(device, real, pathlib.Path(scratch))
-        print(f"dry runs on {device} against {real or 'this GPU'}; calibration: {error or 'measured'}", flush=True)
-        print("row                 tokens  figure            predicted      real       error", flush=True)
-        for row in rows:
-            if time.monotonic() > end:
-                found.append({"row": row.name, "tokens": row.lengths[1], "skipped": "out of time"})
-            else:
-                found.append(measure(row, device, calibrated, real, _TIMEOUT))
-            print("\n".join(lines_of(found[-1])), flush=True)
-    counts = summary(found)
-    if error:  # what should have been measured and was not is no success
-        counts["failed"] += 1
-    return {"device": device, "calibration": error or "measured", "rows": found, **counts}
 
 
 if __name__ == "__main__":

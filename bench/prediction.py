@@ -1,6 +1,6 @@
 """A dry run's figures beside those of a real run: how far they are apart, and whether that is allowed.
 
-Pure functions of reports, as foresight_check.py's child prints them: {"tokens", "held_bytes",
+Pure functions of reports, as foresight_run.py prints them: {"tokens", "held_bytes",
 "live_bytes", "step_seconds"}.
 """
 
