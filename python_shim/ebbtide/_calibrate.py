@@ -1,8 +1,9 @@
 """`ebbtide calibrate`: measures a GPU and writes a device file with the shares that it reaches.
 
-Peaks and facts come from the file of the same device; only the shares are measured, each as the best
-of a few repetitions at a size that fills the device. Times are those of CUDA events, so the same
-program, run on a simulated device, gives back the shares of that device's own file.
+Peaks and facts come from the file of the same device; only the shares are measured, at sizes that fill the
+device. Copies and additions are the best of a few turns; products and attention go on for a second, as in training:
+a device that was idle runs faster than it can for long. Times are those of CUDA events around work that is
+queued back to back, so the same program, run on a simulated device, gives back the shares of that device's own file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,8 @@ from . import _devices
 from ._errors import EbbtideError
 
 _REPEATS = 3
+_QUEUED = 0.02  # seconds of work between two events: beside them the first launch's latency is nothing
+_SUSTAINED = 1.0  # seconds, of which the second half counts: by then clocks are what power allows
 _SIDE = 8192  # of the square matrices
 _TILE = 128  # rows of one of cuBLAS's tiles
 _TOKENS, _HEADS, _HEAD_SIZE = 16384, 16, 128
@@ -50,19 +54,33 @@ class _Bench:
 
         self._torch = torch
 
-    def seconds(self, work: Callable[[], object]) -> float:
+    def _turns(self, work: Callable[[], object], *times: int) -> list[float]:
+        """Seconds of one `work` in each turn of so many, queued one behind the other."""
         torch = self._torch
-        work()
-        best = float("inf")
-        for _ in range(_REPEATS):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            torch.cuda.synchronize()
-            start.record()
-            work()
-            end.record()
-            torch.cuda.synchronize()
-            best = min(best, start.elapsed_time(end) / 1e3)
-        return best
+        moments = [torch.cuda.Event(enable_timing=True) for _ in range(len(times) + 1)]
+        torch.cuda.synchronize()
+        moments[0].record()
+        for count, moment in zip(times, moments[1:], strict=True):
+            for _ in range(count):
+                work()
+            moment.record()
+        torch.cuda.synchronize()
+        pairs = zip(moments, moments[1:], times, strict=False)
+        return [start.elapsed_time(end) / 1e3 / count for start, end, count in pairs]
+
+    def _times_in(self, work: Callable[[], object], seconds: float) -> int:
+        """How often `work` is done in that time, at least once. The first time it prepares what it needs."""
+        _, once = self._turns(work, 1, 2)
+        return max(1, math.ceil(seconds / once))
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """The best of a few turns."""
+        return min(self._turns(work, *[self._times_in(work, _QUEUED)] * _REPEATS))
+
+    def sustained(self, work: Callable[[], object]) -> float:
+        """What it takes where the device does nothing else for long."""
+        half = self._times_in(work, _SUSTAINED / 2)
+        return self._turns(work, half, half)[1]
 
     def tensor(self, *shape: int) -> Any:
         """Normally distributed numbers: others draw less power, and are faster."""
@@ -72,7 +90,7 @@ class _Bench:
         """Operations a second, of whole waves: each multiprocessor has as many of cuBLAS's tiles."""
         rows = _TILE * self._torch.cuda.get_device_properties(0).multi_processor_count
         a, b = self.tensor(rows, _SIDE), self.tensor(_SIDE, _SIDE)
-        return 2 * rows * _SIDE**2 / self.seconds(lambda: a @ b)
+        return 2 * rows * _SIDE**2 / self.sustained(lambda: a @ b)
 
     def attention_kernels(self) -> list[_Attention]:
         """FlashAttention, and cuDNN's attention where torch takes it by itself."""
@@ -85,7 +103,8 @@ class _Bench:
     def attention(self, kernel: _Attention) -> tuple[float, float]:
         """Operations a second, forward and backward, causal, those of no use among them."""
         torch = self._torch
-        q = self.tensor(1, _HEADS, _TOKENS, _HEAD_SIZE).requires_grad_()
+        # Token by token, as models have them: FlashAttention's backward copies what lies otherwise.
+        q = self.tensor(1, _TOKENS, _HEADS, _HEAD_SIZE).transpose(1, 2).requires_grad_()
         k, backend = q.detach(), getattr(torch.nn.attention.SDPBackend, kernel.backend)
 
         def attend() -> Any:
@@ -96,9 +115,9 @@ class _Bench:
         out = attend()
         gradient = torch.randn_like(out)
         with torch.no_grad():
-            forward = self.seconds(attend)
+            forward = self.sustained(attend)
         # Not backward(), which adds to what the last one left.
-        backward = self.seconds(lambda: torch.autograd.grad(out, q, gradient, retain_graph=True))
+        backward = self.sustained(lambda: torch.autograd.grad(out, q, gradient, retain_graph=True))
         seen = _TOKENS / 2
         return (
             (1 + kernel.idle_forward / seen) * forward_flops / forward,
