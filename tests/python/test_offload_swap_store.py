@@ -324,6 +324,20 @@ def test_an_impossible_budget_is_named(budget):
         SwapStore("cpu", budget)
 
 
+def test_without_a_budget_it_takes_of_what_is_available_not_only_of_what_is_free(monkeypatch, tmp_path):
+    from ebbtide._offload import _store_choice
+
+    told = tmp_path / "meminfo"
+    monkeypatch.setattr(_store_choice, "_MEMORY", told)
+    monkeypatch.setattr(_store_choice, "host_memory", lambda: 64 << 20)
+    told.write_text("MemTotal:   99999 kB\nMemFree:      100 kB\nMemAvailable:   32768 kB\n")
+    assert _store_choice._available() == 24 << 20
+    told.write_text("MemAvailable: 999999 kB\n")  # more than this process may use
+    assert _store_choice._available() == 48 << 20
+    told.unlink()
+    assert 0 < _store_choice._available() <= 48 << 20
+
+
 def test_built_for_another_torch_it_keeps_saved_tensors_on_the_device(run_python, tmp_path):
     from fakes import build
 

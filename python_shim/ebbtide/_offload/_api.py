@@ -51,7 +51,7 @@ def offload(
     hbm            most device memory for saved tensors, in bytes or as "20GiB": as many last layers
                    stay there as fit, and what a full host leaves over. None: EBBTIDE_HBM, else
                    keep_last layers, and no limit but the device's
-    host           most pinned host memory. None: EBBTIDE_HOST, else three quarters of what is free.
+    host           most pinned host memory. None: EBBTIDE_HOST, else three quarters of what is available.
                    What finds no room there stays on the device, token by token. Where hbm and host
                    do not hold attention's outputs, its forward runs twice in as many layers as must
                    be; where they do not hold the layers' inputs, EbbtideError names both

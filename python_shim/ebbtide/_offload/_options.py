@@ -30,7 +30,7 @@ class Options:
     fewest_pieces  of a layer, where bytes leave the choice
     hbm            most device bytes for saved tensors: as many last layers stay as fit, and what the
                    host has no room for; None: keep_last, and no limit
-    host           most bytes of pinned host memory; None: what is free
+    host           most bytes of pinned host memory; None: three quarters of what is available
     keep_last      last layers whose saved tensors stay on the device. MEMO keeps two; a copy that
                    hides behind one layer's forward is back in time for all but the last
     attention      "auto": its output is saved, and its forward runs again in backward where what it saves beside
