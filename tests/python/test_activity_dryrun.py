@@ -1,12 +1,14 @@
-"""CUPTI and swaps in the trace of a real process, on a simulated GPU: with a libcupti made by hand, with torch's, with none."""
+"""CUPTI and swaps in the trace of a real process, on a simulated GPU: with a libcupti made by hand, with torch's, with none;
+and with NVIDIA's on a real GPU."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, our_lines
 from dryrun_run import simulate
 
 np = pytest.importorskip("numpy")
@@ -19,21 +21,25 @@ sys.path.insert(0, {str(ROOT / "python_shim")!r})
 from ebbtide import _autoload
 _autoload.init()
 """
-# A model's step, and what the GPU is to have done: a kernel and a copy now, a library's memory, torch's segment.
-WORK = """
+FAKE_RECORDS = """
 import struct, time
+fake = ctypes.CDLL(FAKE) if FAKE else None
+name = ctypes.create_string_buffer(b"_Z4gemmPf")
+def add(kind, size, fields):
+    record = bytearray(size)
+    record[:4] = struct.pack("<I", kind)
+    for at, form, value in fields:
+        struct.pack_into(form, record, at, value)
+    fake.fake_cupti_add(bytes(record), ctypes.c_size_t(size))
+def add_kernel(begin, end):
+    add(10, 216, [(16, "<Q", begin), (24, "<Q", end), (48, "<I", 7), (104, "<Q", ctypes.addressof(name))])
+"""
+# A model's step, and what the GPU is to have done: a kernel and a copy now, a library's memory, torch's segment.
+WORK = FAKE_RECORDS + """
 x = torch.empty(4 << 20, dtype=torch.uint8, device="cuda")
 if FAKE:
-    fake = ctypes.CDLL(FAKE)
-    name = ctypes.create_string_buffer(b"_Z4gemmPf")
-    def add(kind, size, fields):
-        record = bytearray(size)
-        record[:4] = struct.pack("<I", kind)
-        for at, form, value in fields:
-            struct.pack_into(form, record, at, value)
-        fake.fake_cupti_add(bytes(record), ctypes.c_size_t(size))
     now = time.monotonic_ns()
-    add(10, 216, [(16, "<Q", now), (24, "<Q", now + 1000), (48, "<I", 7), (104, "<Q", ctypes.addressof(name))])
+    add_kernel(now, now + 1000)
     add(1, 96, [(4, "B", 1), (8, "<Q", 4096), (16, "<Q", now), (24, "<Q", now + 500), (40, "<I", 13)])
     add(49, 128, [(4, "<I", 1), (8, "<I", 3), (16, "<Q", 1 << 50), (24, "<Q", 12 << 20), (32, "<Q", now)])
     fake.fake_cupti_deliver()
@@ -97,6 +103,57 @@ def test_without_it_one_line_is_said_and_the_rest_is_there(run, tmp_path, settin
 def test_without_a_trace_it_says_what_is_missing(run, fake):
     done = run(EBBTIDE_CUPTI=fake, EBBTIDE_TRACE="")
     assert "EBBTIDE_CUPTI: it writes to a trace: set EBBTIDE_TRACE=<path>, too" in done.stderr
+
+
+PRODUCTS = """
+import json, torch
+a, b = (torch.ones(8192, 8192, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+a @ b  # cuBLAS makes itself ready
+start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+torch.cuda.synchronize()
+start.record()
+for _ in range(50):
+    a @ b
+end.record()
+torch.cuda.synchronize()
+milliseconds = start.elapsed_time(end)
+print(json.dumps(milliseconds))
+"""
+
+
+def assert_products_are_told(trace: pathlib.Path, milliseconds: float) -> None:
+    (device,) = _reading.read(str(trace)).devices
+    activity = device.activity
+    assert activity.is_gpu_recorded and activity.lost == 0
+    work = activity.work
+    kernels = work.kind == _activity.WorkKind.KERNEL
+    assert int(kernels.sum()) >= 51
+    # One product more than was timed, and two tensors of ones.
+    assert 0.95 < work.length[kernels].sum() / 1e6 / milliseconds < 1.1
+
+
+def test_kernels_take_as_long_as_events_say(run, fake, tmp_path):
+    feed = """
+each, now = int(milliseconds * 1e6 / 50), time.monotonic_ns()
+for number in range(51):
+    add_kernel(now + number * each, now + (number + 1) * each)
+fake.fake_cupti_deliver()
+"""
+    done = run(FAKE_RECORDS + PRODUCTS + feed, fake=fake, EBBTIDE_CUPTI=fake)
+    assert done.stderr == ""
+    assert_products_are_told(tmp_path / "run.ebb", done.answer())
+
+
+@pytest.mark.gpu
+@pytest.mark.alone
+def test_on_a_gpu_kernels_take_as_long_as_events_say(run_python, native, tmp_path):
+    trace = tmp_path / "run.ebb"
+    done = run_python(
+        PRODUCTS, EBBTIDE="observe", EBBTIDE_TRACE=str(trace), EBBTIDE_CUPTI="1", EBBTIDE_REPORT="off",
+        EBBTIDE_NATIVE_DIR=str(native),
+    )  # fmt: skip
+    assert done.returncode == 0 and our_lines(done.stderr) == [], done.stderr
+    assert_products_are_told(trace, json.loads(done.stdout))
 
 
 TRAIN = """

@@ -374,6 +374,7 @@ def test_random_saves_and_gets_on_cpu_tensors_give_the_same_bits(run_python, nat
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 @pytest.mark.parametrize("options", [(), ("--side-stream",)])
 def test_random_saves_and_gets_on_a_gpu_give_the_same_bits(run_python, native, options):
     answer = soak(run_python, native, "--device", "cuda", *options)
