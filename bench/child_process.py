@@ -28,8 +28,8 @@ def run(
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as late:
             os.killpg(process.pid, signal.SIGKILL)
-            late.stdout, late.stderr = process.communicate()
-            raise
+            output, errors = process.communicate()
+            raise subprocess.TimeoutExpired(command, late.timeout, output, errors) from None
         except BaseException:  # it would not hear of Ctrl-C
             os.killpg(process.pid, signal.SIGKILL)
             raise

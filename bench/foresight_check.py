@@ -175,18 +175,23 @@ def compare_all(
     """{"device", "calibration", "device_file", "rows", "passed", "failed", "skipped"}; prints each row as it comes, and
     tells the report so far. Nothing goes on after `end`, a moment of time.monotonic()."""
     report: dict[str, Any] = {"device": device, "rows": []}
+
+    def count_and_tell() -> None:
+        counts = summary(report["rows"])
+        # What should have been measured and was not is no success.
+        report.update(counts, failed=counts["failed"] + ("device_file" not in report))
+        tell(report)
+
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch) / "calibrated.json"
         report |= calibrate(device, real, path, end)
-        is_measured = "device_file" in report
+        count_and_tell()
         print(f"dry runs on {device} against {real or 'this GPU'}; calibration: {report['calibration']}", flush=True)
         print("row                 tokens  figure            predicted      real       error", flush=True)
         for row in rows:
-            report["rows"].append(measure(row, device, str(path) if is_measured else None, real, end))
-            report |= summary(report["rows"])
-            report["failed"] += not is_measured  # what should have been measured and was not is no success
+            report["rows"].append(measure(row, device, str(path) if "device_file" in report else None, real, end))
             print("\n".join(lines_of(report["rows"][-1])), flush=True)
-            tell(report)
+            count_and_tell()
     return report
 
 
