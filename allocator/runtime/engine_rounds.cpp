@@ -174,7 +174,9 @@ void Engine::note_whether_it_fits() {
     if (outcome.fitting) outcome.fitting = round_planned_ + server_.trial().fitting;
     outcome.began_with_another = server_.began_with_another();
   }
-  if ((is_any_known || was_resting) && may_rest(recorder_.round())) backoff(kind).note(outcome);
+  // That memory ended says nothing of the plan.
+  const bool is_told = !server_.lacked_memory() || server_.is_on_trial();
+  if ((is_any_known || was_resting) && is_told && may_rest(recorder_.round())) backoff(kind).note(outcome);
   if (server_.is_on_trial() && server_.lacked_memory()) backoff(kind).forget_plans();
   if (!was_resting && backoff(kind).is_resting()) {
     EBBTIDE_INFO("rounds of kind %d do not repeat: they follow no plan for a while", static_cast<int>(kind));

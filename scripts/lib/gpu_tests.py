@@ -52,7 +52,9 @@ def _pytest(marked: str, processes: int, told: pathlib.Path, seconds: float, tes
     if processes > 1 and importlib.util.find_spec("xdist"):
         command += ["-n", str(processes), "--dist", "worksteal"]
     paths = [str(ROOT / "scripts" / "lib"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), gpu_outcomes.FILE: str(told)}
+    # Whoever runs this under pytest: its workers' names are none of these tests'.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = own | {"PYTHONPATH": os.pathsep.join(paths), gpu_outcomes.FILE: str(told)}
     process = subprocess.Popen([*command, tests], cwd=ROOT, env=environment, start_new_session=True)
     try:
         status = process.wait(None if seconds == math.inf else seconds)

@@ -90,5 +90,27 @@ TEST(Recovery, APlannedRequestThatMemoryEndsAtCountsAsNotPlanned) {
   expect_no_fault(adaptor);
 }
 
+// Half of each round goes upstream, for as long as others hold the device's memory.
+TEST(Recovery, RoundsThatMemoryEndsInArePlannedAsSoonAsThereIsSomeAgain) {
+  SimulatedAdaptor adaptor;
+  const auto run = [&] {
+    adaptor.engine().settle();
+    adaptor.engine().mark(MarkKind::kForward, 1);
+    std::vector<TensorId> tensors;
+    for (int i = 0; i < 8; ++i) tensors.push_back(adaptor.allocate(mib(64)));
+    free_all(adaptor, tensors);
+  };
+  for (int i = 0; i < 3; ++i) run();
+  adaptor.engine().mark(MarkKind::kForward, 1);
+  adaptor.engine().release_idle();
+  adaptor.range().set_capacity(mib(4 * 64));
+  for (int i = 0; i < 10; ++i) run();
+  adaptor.range().set_capacity(kGiB);
+  const std::int64_t before = planned(adaptor);
+  run();
+  EXPECT_EQ(planned(adaptor) - before, 8);
+  expect_no_fault(adaptor);
+}
+
 }  // namespace
 }  // namespace ebbtide::simulation
