@@ -43,8 +43,10 @@ Bytes TorchCudaRange::limit() const {
   if (cudaMemGetInfo(&free, &total) != cudaSuccess) return extent_;
   const auto stats = upstream_.getDeviceStats(static_cast<c10::DeviceIndex>(device_));
   const Bytes unused{stats.reserved_bytes[kAggregate].current - stats.active_bytes[kAggregate].current};
-  Bytes held = extent_;
-  for (const Span& hole : holes_) held -= hole.end - hole.begin;
+  // Another thread may be growing the range, or giving back what is idle in it.
+  const std::lock_guard lock(pieces_lock_);
+  Bytes held;
+  for (const Part& part : pieces_) held += part.size;
   return held + Bytes{static_cast<std::int64_t>(free)} + unused;
 }
 
