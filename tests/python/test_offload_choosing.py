@@ -25,12 +25,12 @@ def clock(monkeypatch):
     class Clock:
         seconds = 0.0
 
-    class Moment(_auto_alpha._Moment):
+    class Moment(_auto_alpha.Moment):
         def __init__(self, device):
             super().__init__(device)
             self._seconds = Clock.seconds
 
-    monkeypatch.setattr(_auto_alpha, "_Moment", Moment)
+    monkeypatch.setattr(_auto_alpha, "Moment", Moment)
     return Clock
 
 
@@ -60,14 +60,14 @@ def test_a_host_that_is_steps_ahead_of_the_device_chooses_all_the_same(native, c
     # GIVEN a host that knows of a moment only two forwards later, always
     model, forwards = make(), []
     model.register_forward_pre_hook(lambda *_: forwards.append(None))
-    made, known = _auto_alpha._Moment.__init__, []
+    made, known = _auto_alpha.Moment.__init__, []
 
     def init(self, device):
         made(self, device)
         self.forward = len(forwards)
 
-    monkeypatch.setattr(_auto_alpha._Moment, "__init__", init)
-    monkeypatch.setattr(_auto_alpha._Moment, "is_known", property(lambda self: len(forwards) >= self.forward + 2), raising=False)
+    monkeypatch.setattr(_auto_alpha.Moment, "__init__", init)
+    monkeypatch.setattr(_auto_alpha.Moment, "is_known", property(lambda self: len(forwards) >= self.forward + 2), raising=False)
     ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
     chosen = offloaded_of(model)
     let_forward_take(model, clock, lambda: 3600 * (2 - chosen.options.alpha))

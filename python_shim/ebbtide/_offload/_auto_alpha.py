@@ -9,6 +9,10 @@ for more than 1 % of their time is not taken where another is known. Steps of on
 where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
 confirms what "auto" takes (Note [Confirmed by the planner]).
 
+Where the device has room, "auto" first has as many layers as fit keep all they save there (_keeping.py): nothing
+of theirs is copied or computed again, and the copies of the layers between them have their time, too. The shares
+that it then measures are those of the others.
+
 Both stay within what the device has left beside the most that was alive in the observed steps, in which
 nothing but layers' inputs and outputs was swapped (device_part): a share is tried with the user's own steps, which
 must not run out of memory for it. What was alive may have been so at another moment than a share's copies are: once the
@@ -30,9 +34,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,70 +41,26 @@ import torch
 from .. import is_active
 from .._marks import _tensors
 from .._stats import StepPlan, device_index, step_plan
-from ._choice import AlphaSearch, LayerCost, choose, device_part, in_pieces, memo_alpha
+from ._auto_shares import LayerSeen, LayerShares
+from ._choice import AlphaSearch
+from ._keeping import Keeping, spared_bytes
 from ._layer_find import find_layers
 from ._layer_room import headroom
+from ._observed import Begun, Footing, LayersRun, Moment, most_alive
 from ._pickling import Hook
+from ._registry import registry
 
 if TYPE_CHECKING:
-    from ._layer_record import Tally
     from ._offloaded import Offloaded
 
 _STEPS = 2  # the first one also measures what is loaded and compiled
-_PIECES = 64  # shares are multiples of 1/64, so that they do not follow noise
 _PATIENCE = 12  # steps that a share may take until two of one length have been seen
 _MEASURED = 2  # the shorter of so many steps counts
 _MOST_WAITING = 8  # forwards whose times may be unknown at once
+_EARLY_INPUTS = 2  # of the weight that a layer's input and attention's output have: what comes back early,
+_ASKED_INPUTS = 4  # and what has_room asks for, the first layer's input included
+_MOST_LOOKS = 3  # for room for more layers that keep what they save
 _UNTIL_PLANNED = 2  # steps until the last round with a plan is one of the present share
-
-
-class _Moment:
-    """A point in a device's time; on the host, in its own."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._seconds = time.perf_counter()
-        self._event: Any = None
-        if device.type == "cuda":
-            self._event = torch.cuda.Event(enable_timing=True)
-            self._event.record(torch.cuda.current_stream(device))
-
-    @property
-    def is_known(self) -> bool:
-        return self._event is None or bool(self._event.query())
-
-    def seconds_after(self, other: _Moment) -> float:
-        if self._event is None:
-            return self._seconds - other._seconds
-        return float(other._event.elapsed_time(self._event)) / 1e3
-
-
-@dataclasses.dataclass
-class _Begun:
-    """A training forward's begin: when, for how many elements of input, at which share, and how long steps had
-    waited for copies when it was known to have begun: the host is ahead of the device, and knows of no later waits."""
-
-    moment: _Moment
-    elements: int
-    alpha: float
-    waited_ns: int | None = None
-
-
-@dataclasses.dataclass
-class _Layers:
-    """The layers that a forward ran: text alone leaves out those of a model's vision tower."""
-
-    begun: _Moment
-    ended: _Moment | None = None  # behind the last layer: the head hides no layer's copies
-    last: int = -1  # that layer's index
-    ran: int = 0
-
-    @property
-    def is_known(self) -> bool:
-        return self.ended is not None and self.ended.is_known
-
-    def layer_seconds(self) -> float:
-        assert self.ended is not None
-        return self.ended.seconds_after(self.begun) / self.ran
 
 
 class AutoAlpha:
@@ -113,19 +70,17 @@ class AutoAlpha:
         self._offloaded = offloaded
         self._device = next(offloaded.root.parameters()).device
         self._is_measured = is_measured
-        self._begun: list[_Begun] = []
-        self._layers: _Layers | None = None  # of the latest forward
-        self._observed: list[_Layers] = []  # of forwards from the _STEPS-th on: until one's time is known
+        self._begun: list[Begun] = []
+        self._layers: LayersRun | None = None  # of the latest forward
+        self._observed: list[LayersRun] = []  # of forwards from the _STEPS-th on: until one's time is known
         self._search: AlphaSearch | None = None
         self._hooks: list[Any] = []
-        self._most: tuple[float, ...] = ()  # each layer's share, as much as the limits allow
-        self._pieces: tuple[int, ...] = ()  # of each layer, in the observed steps
-        self._leaving: tuple[int, ...] = ()  # the layers that are swapped; others stay on the device
-        self._is_tight = False  # the device has no room for a piece more than a layer's share
-        self._wanted: tuple[float, ...] = ()  # each layer's share, as much as the link and the host allow,
-        self._wanted_limit = ""  # and which of them keeps it from being larger
-        self._rest: tuple[float, ...] = ()  # bytes of each layer that its share is of
-        self._is_raised = False  # the shares are those that the device was found to have room for beside smaller ones
+        self._shares = LayerShares(())
+        self._limits = (0.0, 0.0)  # bytes that the link copies in a layer's time, and the host budget
+        self._footing: Footing | None = None  # of the first forward that was seen
+        self._has_stepped = False  # an optimizer has, since then: its states are there
+        self._keeping: Keeping | None = None
+        self._looks = 0  # so often the device was asked whether more layers may keep what they save
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
         self.limit = ""  # what keeps alpha from being larger: "link", "host", "time", "device"; "": nothing
         self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
@@ -154,6 +109,7 @@ class AutoAlpha:
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._layers, self._search = device, [], None, None
             self._observed, self._plans, self._settled = [], {}, None
+            self._footing, self._has_stepped, self._looks = None, False, 0
         self._note_waits()
         if self._layers is not None and len(self._begun) >= _STEPS and len(self._observed) < _MOST_WAITING:
             self._observed.append(self._layers)
@@ -168,7 +124,15 @@ class AutoAlpha:
             return
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
-        self._begun.append(_Begun(_Moment(self._device), elements, alpha))
+        self._begun.append(Begun(Moment(self._device), elements, alpha, self._footing_now()))
+
+    def _footing_now(self) -> Footing:
+        now = Footing.of(self._device, self._offloaded.spare.gradient_bytes(self._device))
+        if self._footing is None:
+            self._footing = now
+        elif now.gradients == 0 or now.others > self._footing.others:
+            self._has_stepped = True
+        return now
 
     def _note_waits(self) -> None:
         stats = getattr(self._offloaded.stores(self._device), "stats", lambda: None)()
@@ -179,97 +143,117 @@ class AutoAlpha:
 
     def _begin_layer(self, module: torch.nn.Module, *_: Any) -> None:
         if module.training and torch.is_grad_enabled() and self._search is None and self._layers is None:
-            self._layers = _Layers(_Moment(self._device))
+            self._layers = LayersRun(Moment(self._device))
 
     def _end(self, index: int, module: torch.nn.Module, *_: Any) -> None:
         """A layer that came before has ended once already: it runs again, in backward, for checkpointing around it."""
         layers = self._layers
         if module.training and torch.is_grad_enabled() and layers is not None and index > layers.last:
-            layers.ended, layers.last = _Moment(self._device), index
+            layers.ended, layers.last = Moment(self._device), index
             layers.ran += 1
 
     def _choose(self, layer_time: float) -> None:
         offloaded = self._offloaded
         assert offloaded.layers is not None
-        store = offloaded.stores(self._device)
-        stats = getattr(store, "stats", lambda: None)()
-        tallies = offloaded.layers.counts()
-        swapped = [tally for tally in tallies if tally.calls and tally.swapped_bytes]
-        self._rest = tuple(tally.recomputed_bytes / tally.calls if tally.calls else 0.0 for tally in tallies)
-        if stats is not None and not swapped and self._is_measured:
-            self._choose_of_staying(tallies)
-            return
-        if stats is None or not swapped or stats.copying_out_ns <= 0 or not any(self._rest):
+        stats = getattr(offloaded.stores(self._device), "stats", lambda: None)()
+        seen = [LayerSeen.of(tally) for tally in offloaded.layers.counts()]
+        shares = self._shares = LayerShares(seen)
+        self._keeping = None
+        if stats is None or not any(layer.rest for layer in seen):
+            self.undo()
+        elif not shares.leaving and self._is_measured:
+            self._choose_of_staying()
+        elif not shares.leaving or stats.copying_out_ns <= 0:
+            self.undo()
+        else:
+            carried = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
+            self._limits = carried, stats.host_budget_bytes
+            self._choose_of_leaving()
+
+    def _choose_of_staying(self) -> None:
+        """All layers stay, as a model's only one does: neither link nor host limits what is kept, but the device."""
+        room = headroom(self._device)
+        if room is None:
             self.undo()
             return
-        link_bytes = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time
-        if self._is_measured:
-            # Copies of the last layer that is swapped have the next one's time too, if that stays.
-            behind = len(swapped) + (len(swapped) < sum(tally.calls > 0 for tally in tallies))
-            link_bytes *= behind / len(swapped)
-            self._most, self.limit, self.gap = _shares(tallies, link_bytes, stats.host_budget_bytes)
-        else:
-            alpha, self.limit = memo_alpha(
-                always=max(tally.swapped_bytes / tally.calls for tally in swapped),
-                rest=max(tally.recomputed_bytes / tally.calls for tally in swapped),
-                layers=len(swapped),
-                bytes_per_layer_time=link_bytes,
-                host_bytes=stats.host_budget_bytes,
-            )
-            self._most = (int(alpha * _PIECES) / _PIECES,) * len(tallies)
-        self._pieces = tuple(tally.pieces for tally in tallies)
-        self._leaving = tuple(i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes)
-        self._wanted, self._wanted_limit = self._most, self.limit
-        self._is_tight = self._is_raised = False
-        self._stay_within(headroom(self._device), tallies)
+        self._shares.take_all()
+        self._stay_within(room)
+        self._search_below()
+
+    def _choose_of_leaving(self) -> None:
         if not self._is_measured:
+            self._shares.take_memos(*self._limits)
+            self._stay_within(headroom(self._device))
             self._apply(1.0)
             self.undo()
             return
+        self._keep_more()
+        self._divide(0.0)
+
+    def _divide(self, taken: float) -> None:
+        """Shares among the layers that do not keep what they save, and measures; beside steps that have `taken` so
+        many bytes for shares and for what layers keep."""
+        self._shares.take_most(*self._limits)
+        self._stay_within(headroom(self._device), taken)
         self._search_below()
 
-    def _choose_of_staying(self, tallies: Sequence[Tally]) -> None:
-        """All layers stay, as a model's only one does: neither link nor host limits what is kept, but the device."""
+    def _stay_within(self, room: int | None, taken: float = 0.0) -> None:
+        """Of a device that has `room` beside steps that have `taken` so much."""
+        if room is not None:
+            self._shares.stay_within(room + taken - self._shares.kept_bytes, self._offloaded.options.hbm)
+        self.limit, self.gap = self._shares.limit, self._shares.gap
+
+    def _keep_more(self) -> bool:
+        """Whether there are more layers that may keep all they save from now on.
+
+        Not where little memory is asked for (hbm, or how long pieces are), nor where others choose at the same
+        time, or layers run on several devices: nobody knows what there is room for.
+        """
+        options, shares = self._offloaded.options, self._shares
         room = headroom(self._device)
-        if room is None or not any(self._rest):
-            self.undo()
-            return
-        self._most = self._wanted = (1.0,) * len(tallies)
-        self._pieces = tuple(tally.pieces for tally in tallies)
-        self._stay_within(room, tallies)
-        self._search_below()
+        if room is None or options.hbm is not None or options.mini_sequence is not None or not self._is_alone():
+            return False
+        early = _EARLY_INPUTS if self._search is None else 0  # nothing has come back early yet
+        moving = int(shares.moving_bytes * (1 - max(shares.most)) + early * shares.always_bytes)
+        room -= moving + int(_ASKED_INPUTS * shares.always_bytes) + spared_bytes(self._device)
+        if not self._has_stepped:  # gradients are summed up
+            room -= self._offloaded.spare.state_bytes(self._device)
+        kept, before = shares.kept, shares.kept_bytes
+        shares.keep(options.keep_last, before + room)
+        if sum(shares.kept) <= sum(kept):
+            shares.kept = kept
+            return False
+        self._looks += 1
+        alive = most_alive(self._device) - self._begun[-1].footing.others
+        self._keeping = Keeping(shares.kept, self._rows(), alive + moving + int(shares.kept_bytes - before))
+        return True
+
+    def _rows(self) -> int:
+        """Tokens of the longest call so far, of all its sequences together."""
+        assert self._offloaded.layers is not None
+        return max(tally.rows for tally in self._offloaded.layers.counts())
+
+    def _is_alone(self) -> bool:
+        assert self._offloaded.layers is not None
+        devices = {tally.device for tally in self._offloaded.layers.counts() if tally.calls}
+        return len(registry.models()) == 1 and len(devices) == 1
 
     def _search_below(self) -> None:
         """Measures shares, up to the most."""
         self._search = AlphaSearch()
-        if any(self._most):
-            self._measure()
-        else:
+        if self._keeping != self._offloaded.options.keeping:  # no step was one like those that come
+            self._begun, self._plans = [], {}
+            self._apply(0.0)
+        if not any(self._shares.most):
             self._settle(1.0)
-
-    def _stay_within(self, room: int | None, tallies: Sequence[Tally]) -> None:
-        """Lowers the shares to those that the device has `room` for, see device_part; None: it is not known."""
-        if room is None:
-            return
-        called = [(tally, share * rest)
-                  for tally, share, rest in zip(tallies, self._whole_pieces(1.0), self._rest, strict=True) if tally.calls]
-        staying = [(tally.kept_bytes / tally.calls, more) for tally, more in called if not tally.swapped_bytes]
-        hbm = self._offloaded.options.hbm
-        part = device_part(
-            room,
-            moving=max((more for tally, more in called if tally.swapped_bytes), default=0.0),
-            staying=sum(more for _, more in staying),
-            staying_at_most=max(0.0, hbm - sum(kept for kept, _ in staying)) if hbm is not None else math.inf,
-        )
-        if part < 1:
-            self._most = tuple(int(part * share * _PIECES) / _PIECES for share in self._most)
-            self.limit, self._is_tight = "device", True
+        elif self._begun:
+            self._measure()
 
     def _measure(self) -> None:
         """Goes on to the next share once the present one's steps are known."""
         assert self._search is not None
         alpha = self._offloaded.options.alpha
-        part = alpha / max(self._most)
+        part = alpha / max(self._shares.most)
         here = [begun for begun in self._begun if begun.alpha == alpha and begun.waited_ns is not None]
         waits = [begun.waited_ns for begun in here if begun.waited_ns is not None]
         # The first step at a share also finds room for it.
@@ -284,6 +268,8 @@ class AutoAlpha:
                 self._settle(self._search.best())
             return
         if self._is_refused():
+            if self._keep_less():
+                return
             self._search.refuse(part)
         else:
             waited = (waits[-1] - waits[1]) / (len(here) - 2)  # a step, in the mean
@@ -291,31 +277,33 @@ class AutoAlpha:
         following = self._search.following()
         if following is not None:
             self._apply(following)
-        elif self._search.best() < 1 or not self._raise():
+        elif not (self._search.best() == 1 and self._raise()) and not self._look_again():
             self._settle(self._search.best())
 
     def _raise(self) -> bool:
         """Whether there are larger shares to measure, that the device has room for beside those that it was thought
         to hold at most. With a budget (hbm) it is not asked."""
-        room = headroom(self._device) if self._is_tight and not self._is_raised else None
+        room = headroom(self._device) if self._shares.may_be_raised else None
         if room is None or self._offloaded.options.hbm is not None:
             return False
-        before, most = self._whole_pieces(1.0), self._most
-        more = [(wanted - share) * rest for wanted, share, rest in zip(self._wanted, most, self._rest, strict=True)]
-        moving = max((more[i] for i in self._leaving), default=0.0)
-        part = device_part(room, moving, sum(more) - sum(more[i] for i in self._leaving))
-        self._most = tuple(
-            int((share + part * (wanted - share)) * _PIECES) / _PIECES
-            for wanted, share in zip(self._wanted, most, strict=True)
-        )
-        if max(self._most) <= max(most) or self._whole_pieces(1.0) == before:
-            self._most = most
+        ratio = self._shares.raise_within(room)
+        if ratio is None:
             return False
         assert self._search is not None
-        self._search = self._search.scaled(max(most) / max(self._most))
-        self._is_raised = True
-        self.limit = self._wanted_limit if self._most == self._wanted else "device"
+        self._search = self._search.scaled(ratio)
+        self.limit = self._shares.limit
         self._apply(1.0)
+        return True
+
+    def _look_again(self) -> bool:
+        """Whether more layers may keep what they save: what was alive at most before may have been so at another
+        moment than what they keep."""
+        assert self._offloaded.layers is not None
+        holds = self._keeping is None or self._offloaded.layers.shared.keeps
+        taken = self._shares.kept_bytes + self._shares.moving_bytes * max(self._shares.most)
+        if self._looks >= _MOST_LOOKS or not holds or not self._keep_more():
+            return False
+        self._divide(taken)
         return True
 
     def _settle(self, part: float) -> None:
@@ -336,6 +324,8 @@ class AutoAlpha:
         if self._settled_steps <= _UNTIL_PLANNED:
             return
         is_refused = self._is_refused()
+        if is_refused and self._keep_less():
+            return
         self.plan = self._plans.get(self._offloaded.options.alpha)
         if is_refused and self._offloaded.options.alpha > 0:
             self._search.refuse(self._settled)
@@ -343,6 +333,18 @@ class AutoAlpha:
         elif self.plan is not None or self._settled_steps > _PATIENCE:
             self.plan = self.plan or self._asked_plan()
             self.undo()
+
+    def _keep_less(self) -> bool:
+        """Whether fewer layers keep what they save from now on, for steps whose plan the device cannot hold."""
+        if self._keeping is None:
+            return False
+        plan, shares, before = self._plans[self._offloaded.options.alpha], self._shares, self._shares.kept_bytes
+        shares.keep(self._offloaded.options.keep_last, before - (plan.height_bytes - plan.budget_bytes))
+        needed = self._keeping.needed - int(before - shares.kept_bytes)
+        self._keeping = Keeping(shares.kept, self._keeping.rows, needed) if shares.kept else None
+        self._looks, self._settled = _MOST_LOOKS, None
+        self._divide(before)
+        return True
 
     def _is_refused(self) -> bool:
         """Whether the steps at the present share have a plan that the device cannot hold."""
@@ -358,46 +360,9 @@ class AutoAlpha:
     def _apply(self, part: float) -> None:
         """So much of what the limits allow."""
         offloaded = self._offloaded
-        alpha = part * max(self._most, default=0.0)
-        if alpha != offloaded.options.alpha:
+        alpha = part * max(self._shares.most, default=0.0)
+        if (alpha, self._keeping) != (offloaded.options.alpha, offloaded.options.keeping):
             options = dataclasses.replace(
-                offloaded.options, alpha=alpha, layer_alphas=self._whole_pieces(part)
+                offloaded.options, alpha=alpha, layer_alphas=self._shares.whole_pieces(part), keeping=self._keeping
             )
             offloaded.wrap_layers(options)
-
-    def _whole_pieces(self, part: float) -> tuple[float, ...]:
-        """So much of what the limits allow, in pieces of each layer: what a layer's share has beside them would
-        be rounded, and a piece more than the link carries is waited for."""
-        leaving = self._leaving
-        found = in_pieces(
-            [part * self._most[i] for i in leaving], [self._pieces[i] for i in leaving], not self._is_tight
-        )
-        # Of layers that stay as much stays as is swapped of others.
-        shares = [max(found) if found else part * most for most in self._most]
-        for i, share in zip(leaving, found, strict=True):
-            shares[i] = share
-        return tuple(shares)
-
-
-def _shares(
-    tallies: Sequence[Tally], link_bytes: float, host_bytes: float
-) -> tuple[tuple[float, ...], str, float]:
-    """Each layer's share for the least recomputation, what limits it, and the part of the recomputation that
-    a better choice might spare (Choice.gap_seconds).
-
-    Assumed: a byte takes as long to compute again in every layer. Layers that stay on the device are
-    none of it: of these the largest share stays, as much as is swapped of others.
-    """
-    indices = [i for i, tally in enumerate(tallies) if tally.calls and tally.swapped_bytes]
-    costs = []
-    for i in indices:
-        tally = tallies[i]
-        rest = tally.recomputed_bytes / tally.calls
-        costs.append(LayerCost(tally.swapped_bytes / tally.calls, rest, rest, link_bytes, _PIECES))
-    choice = choose(costs, host_bytes, device_bytes=0)
-    found = [layer.swapped / _PIECES for layer in choice.layers]
-    shares = [max(found, default=0.0)] * len(tallies)
-    for i, share in zip(indices, found, strict=True):
-        shares[i] = share
-    gap = choice.gap_seconds / choice.recompute_seconds if choice.recompute_seconds > 0 else 0.0
-    return tuple(shares), choice.limits[0] if choice.limits else "", gap

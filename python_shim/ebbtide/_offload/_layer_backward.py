@@ -54,6 +54,7 @@ class _Backward:
 
     def run(self, dy: torch.Tensor, overwrites: bool) -> tuple[torch.Tensor, Gradients]:
         record = self._record
+        self._fetch_beside()
         out = self._land_out()
         dx = dy if overwrites and dy.dtype == self._x.dtype else torch.empty_like(self._x)
         dout, after = self._after(dy, dx, out)
@@ -98,6 +99,12 @@ class _Backward:
         previous = self._record.previous
         record = previous() if previous is not None else None
         return None if record is None or record.used else record
+
+    def _fetch_beside(self) -> None:
+        """Where nothing of this layer is to come back, the link is free for all that the layer before needs."""
+        record, previous = self._record, self._previous()
+        if record.stays and record.fetches_early and previous is not None and has_room(self._x, previous.all_bytes()):
+            previous.prefetch_all()
 
     def _pieces_ahead(self) -> int:
         """Saved after parts that are on their way back while a piece runs: two, where there is room. Of two in a row

@@ -75,33 +75,46 @@ class LayerBudget:
         room: Room,
         always_per_token: float,
         rest_per_token: float,
+        keeps: bool,
         warn: Callable[[str], None],
     ) -> Share:
         """`later`: layers from this one on that have the same room. Bytes a token are measured ones, 0 where
-        nothing was. Raises EbbtideError: see Note [Budgets]."""
+        nothing was. `keeps`: options.keeping holds. Raises EbbtideError: see Note [Budgets]."""
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
-        wanted = self._options.alpha_of_layer(self._index) * rest * x.shape[1]
+        wanted = self.alpha(keeps) * rest * x.shape[1]
         repeats = self._options.attention == REPEAT
         if later * always > room.host + room.device:
             self._give_up_attention(x, later, room, warn)
             repeats = True
-        staying = self._staying(always + wanted, room)
-        allowance = _left_over(always, later, staying, room)
+        stays, staying = self._staying(always + wanted, later, room, keeps)
+        allowance = _left_over(always, staying if stays else later - staying, room.device if stays else room.host)
         return Share(
-            stays=later <= staying,
+            stays=stays,
             repeats_attention=repeats,
-            swapped_later=max(0, later - 1 - staying),
+            swapped_later=later - staying - (not stays),
             expected=int(always + min(wanted, allowance)),
             rest_allowance=allowance,
             rest_per_token=rest,
         )
 
-    def _staying(self, each: float, room: Room) -> int:
-        """How many last layers save on the device: options.hbm says how much, or keep_last."""
-        if self._options.hbm is None:
-            return self._options.keep_last
-        return int(room.device // max(each, 1))
+    def alpha(self, keeps: bool) -> float:
+        """The layer's share. One that keeps what it saves keeps all."""
+        return 1.0 if keeps and self._is_kept else self._options.alpha_of_layer(self._index)
+
+    @property
+    def _is_kept(self) -> bool:
+        keeping = self._options.keeping
+        return keeping is not None and keeping.stays[self._index]
+
+    def _staying(self, each: float, later: int, room: Room, keeps: bool) -> tuple[bool, int]:
+        """Whether the layer saves on the device, and how many do from it on: options.keeping says which, or
+        options.hbm how much; else the last ones, keep_last."""
+        keeping = self._options.keeping
+        if keeps and keeping is not None:
+            return self._is_kept, sum(keeping.stays[self._index :])
+        last = self._options.keep_last if self._options.hbm is None else int(room.device // max(each, 1))
+        return later <= last, min(later, last)
 
     def _give_up_attention(
         self, x: torch.Tensor, later: int, room: Room, warn: Callable[[str], None]
@@ -129,8 +142,6 @@ class LayerBudget:
         return x.shape[0] * bytes_per_token(self._layer, x.element_size())
 
 
-def _left_over(always: float, later: int, staying: int, room: Room) -> float:
-    """For this layer, beyond what it and all later ones must save, where those of its kind save."""
-    alike = later if later <= staying else later - staying
-    free = room.device if later <= staying else room.host
+def _left_over(always: float, alike: int, free: float) -> float:
+    """For this layer, of what is `free` where it saves, beyond what it and the later ones that save there must."""
     return math.inf if free == math.inf else max(0.0, (free - alike * always) / alike)

@@ -70,9 +70,11 @@ class CutLayer(Unpickled):
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
         spare = self._shared.spare.bytes_on(self._home)
         spans = self._budget.spans(x, spare)
-        swapped = sum(policy is Policy.SWAP for policy in self._policies(spans))
+        swapped = sum(policy is Policy.SWAP for policy in self._policies(spans, keeps=False))
         groups = calls_of(batch, tokens, self._heads)
-        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, sequences=batch)
+        keeping = self._shared.options.keeping
+        keeps = keeping is not None and batch * tokens <= keeping.rows
+        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, keeps, sequences=batch)
 
     @property
     def _home(self) -> torch.device:
@@ -139,6 +141,7 @@ class CutLayer(Unpickled):
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
         if trains:
             self.tally.device = x.get_device()
+            self.tally.rows = max(self.tally.rows, x.shape[:-1].numel())
             self.tally.trace()  # the call before, whose backward is over
         if self.tally.whole_because is None and (trains or not self._is_whole_untrained):
             generator = generator_of(x.device)
@@ -155,10 +158,12 @@ class CutLayer(Unpickled):
 
     def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:
         place = self._shared.at(x.device)
-        place.store.layer_ended()
+        self._ask_for_room(place, x)
+        share = self._share(place, x)
+        self._let_go(place, share.stays)
         self.tally.calls += 1
-        stores = self._stores(place, self._share(place, x))
-        return run_whole(self._own, self._layer, stores.inputs, x, (args, kwargs), self._link)
+        inputs = self._stores(place, share).inputs
+        return run_whole(self._own, self._layer, inputs, x, (args, kwargs), lambda record: self._link(record, share.stays))
 
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
@@ -170,14 +175,15 @@ class CutLayer(Unpickled):
                 return run_forward(self._record(call, x, spans), x, trains=False)
         self._input = x.shape[-1], x.dtype
         place = self._shared.at(x.device)
+        self._ask_for_room(place, x)
         share, live = self._share(place, x), place.live_on_host()
         swaps_first = place.is_first(self._index) and not share.stays
         if swaps_first:
             place.reserve(live + share.expected)
         record = self._record(call, x, spans, place, share)
         record.keeps_before = self._is_roomy(x, spare)
-        self._link(record)
-        place.store.layer_ended()
+        self._link(record, share.stays)
+        self._let_go(place, share.stays)
         result = LayerFunction.apply(record, x, *record.parameters.originals)
         self.tally.calls += 1
         self.tally.pieces = len(spans)
@@ -190,7 +196,20 @@ class CutLayer(Unpickled):
             place.reserve(now + share.swapped_later * (now - live))
         if place.later(self._index, self._shared.layers) == 1 and not self._is_quick:
             place.store.layer_ended()
+            if self._shared.keeps:  # nobody told of this layer: what the last one that is swapped saved has its time
+                place.store.layer_ended()
         return result
+
+    def _ask_for_room(self, place: Place, x: torch.Tensor) -> None:
+        """Once in a forward: whether the layers that keep what they save may do so."""
+        keeping = self._shared.options.keeping
+        if keeping is not None and place.is_first(self._index):
+            self._shared.keeps = keeping.holds(x, self._shared.spare.gradient_bytes(x.device))
+
+    def _let_go(self, place: Place, stays: bool) -> None:
+        """Of what has had its time to leave the device. A layer that keeps what it saves is time for the others' copies."""
+        if not (stays and self._shared.keeps):
+            place.store.layer_ended()
 
     def _is_roomy(self, x: torch.Tensor, spare_bytes: int) -> bool:
         """Whether there is room for what all pieces' parts before attention save."""
@@ -206,7 +225,7 @@ class CutLayer(Unpickled):
         Attention's output alone takes a fifth of the time of the row-wise work until the next attention
         (8B, 50 GB/s), whatever the length; with activations beside it attention's time is needed, too.
         """
-        return self._shared.policies is None and self._shared.options.alpha == 0
+        return self._shared.policies is None and self._shared.options.alpha == 0 and not self._shared.keeps
 
     def _share(self, place: Place, x: torch.Tensor) -> Share:
         shared = self._shared
@@ -216,7 +235,7 @@ class CutLayer(Unpickled):
             shared.tell_once("budget", "attention", line)
 
         return self._budget.share(
-            x, later, room, shared.always_per_token, self.tally.rest_bytes_per_token, warn
+            x, later, room, shared.always_per_token, self.tally.rest_bytes_per_token, shared.keeps, warn
         )
 
     def _record(
@@ -228,7 +247,7 @@ class CutLayer(Unpickled):
         share: Share | None = None,
     ) -> LayerRecord:
         """Without a place and a share nothing is saved."""
-        policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans)
+        policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans, self._shared.keeps)
         repeats = share is not None and share.repeats_attention
         return LayerRecord(
             cut=self._cut,
@@ -248,19 +267,25 @@ class CutLayer(Unpickled):
             products=self._products,
         )
 
-    def _link(self, record: LayerRecord | WholeRecord) -> None:
-        """Backward of this call is followed by that of the call before it, if that is another layer's."""
-        before = self._shared.last() if self._shared.last is not None else None
-        if before is not None and self._index > 0:
-            record.previous = self._shared.last
-        self._shared.last = weakref.ref(record)
+    def _link(self, record: LayerRecord | WholeRecord, stays: bool) -> None:
+        """Backward of this call is followed by that of the call before it, if that is another layer's.
 
-    def _policies(self, spans: Sequence[Span]) -> Sequence[Policy]:
+        Nothing of a layer that keeps what it saves is to come back: in its place the one before may come earlier.
+        """
+        shared = self._shared
+        before = shared.last() if shared.last is not None and self._index > 0 else None
+        record.previous = None if before is None else shared.last
+        if not (stays and shared.keeps):
+            shared.last = weakref.ref(record)
+        elif before is None:
+            shared.last = None
+
+    def _policies(self, spans: Sequence[Span], keeps: bool) -> Sequence[Policy]:
         if self._shared.policies is not None:
             return self._shared.policies(self._index, spans)
         options = self._shared.options
         earlier = 0 if options.layer_alphas else self._index * len(spans)
-        return choose_policies(spans, options.alpha_of_layer(self._index), earlier)
+        return choose_policies(spans, self._budget.alpha(keeps), earlier)
 
     def _stores(self, place: Place | None, share: Share | None) -> Stores:
         kept = TallyingStore(KeepStore() if place is None else place.kept, self.tally)

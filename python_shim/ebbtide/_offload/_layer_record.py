@@ -123,6 +123,12 @@ class Returning(Protocol):
     def first_bytes(self) -> int:
         """Bytes that `prefetch` asks for."""
 
+    def prefetch_all(self) -> None:
+        """Ask for all that its backward needs, in the order in which it does."""
+
+    def all_bytes(self) -> int:
+        """Bytes that `prefetch_all` asks for."""
+
 
 class LayerRecord:
     """State of one call between forward and backward. Owned by its autograd node alone."""
@@ -166,6 +172,11 @@ class LayerRecord:
         self.keeps_before = False  # in backward, what all before parts save: there is room
         self.used = False
         self.previous: weakref.ref[Returning] | None = None  # the layer whose backward comes next
+
+    @property
+    def stays(self) -> bool:
+        """Whether all that it saves is on the device."""
+        return self.stores.inputs is self.stores.kept
 
     @property
     def runs_attention_again(self) -> bool:
@@ -279,6 +290,16 @@ class LayerRecord:
         """Bytes that `prefetch` asks for."""
         rows = [rows.saved.size_bytes for rows in (self.out, self.x) if rows is not None]
         return sum(rows) + self.after_bytes()
+
+    def prefetch_all(self) -> None:
+        self.prefetch()
+        self.prefetch_after(ahead=len(self.pieces))
+        for piece in self.pieces:
+            piece.prefetch_before()
+
+    def all_bytes(self) -> int:
+        of_pieces = sum(piece.after_bytes() + piece.before_bytes() for piece in self.pieces)
+        return self.first_bytes() - self.after_bytes() + of_pieces
 
     def prefetch_before(self, done: int = 0, room: int = 0) -> None:
         """Ask for what the next saved before part needs, behind the first `done` pieces; and for those

@@ -31,6 +31,7 @@ class Shared:
     modules: Sequence[weakref.ref[torch.nn.Module]]  # the layers; of a copied model, the original's
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[Returning] | None = None  # the call that went before
+    keeps: bool = False  # options.keeping holds in the calls of this forward
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
 
@@ -62,7 +63,7 @@ class Shared:
         attention = record.attention
         if attention is None or not attention.is_heavy or not record.saves_attention:
             return
-        place = "on the device" if record.stores.inputs is record.stores.kept else "on the host"
+        place = "on the device" if record.stays else "on the host"
         self.tell_once(
             kind, "heavy attention",
             f'attention="{SAVE}": attention of {record.tally.name} ({kind}) saves {size_text(attention.saved_bytes)} of '

@@ -36,6 +36,7 @@ class Tally:
 
     name: str
     calls: int = 0
+    rows: int = 0  # tokens of the longest call, of all its sequences together
     pieces: int = 0  # of the last call; 0: none, or the layer is treated whole
     attention_forwards: int = 0
     kept_bytes: int = 0

@@ -82,6 +82,8 @@ class WholeRecord:
     def first_bytes(self) -> int:
         return 0 if self.x is None else self.x.saved.size_bytes
 
+    prefetch_all, all_bytes = prefetch, first_bytes
+
     def _fetch_previous(self, x: torch.Tensor) -> None:
         """What the layer before begins with, while this one runs, if there is room: behind it there is nothing that
         could hide its copy."""

@@ -81,7 +81,7 @@ class Offloaded(Unpickled):
         self.options = options
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
-        self._spare = Spare(around)
+        self.spare = Spare(around)
         self.stores = DeviceStores(self.root, options.host, options.strict, sharing)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
@@ -98,6 +98,11 @@ class Offloaded(Unpickled):
     def gap(self) -> float:
         """Of what is recomputed, the part that a better choice of layers might spare at most; 0: none is better."""
         return 0.0 if self._auto_alpha is None else self._auto_alpha.gap
+
+    @property
+    def kept_layers(self) -> int:
+        """How many layers "auto" has keep all they save on the device; 0: keep_last, or what hbm allows."""
+        return 0 if self.options.keeping is None else sum(self.options.keeping.stays)
 
     @property
     def plan(self) -> StepPlan | None:
@@ -164,7 +169,7 @@ class Offloaded(Unpickled):
         device = _causal_lm.device_of(self.root)
         if device.type != "meta":
             self.stores(device)  # what cannot be had is said before the first step
-        self.layers = wrap_layers(self.root, options, self.stores, spare=self._spare)
+        self.layers = wrap_layers(self.root, options, self.stores, spare=self.spare)
         self.layers.shared.said = self._said
         self.options = options
         for tally in self.layers.counts():
@@ -176,7 +181,7 @@ class Offloaded(Unpickled):
             self.wrap_layers(self.options)
             return
         if _self_check.cannot_be_checked(self.root):
-            self.head = HeadCut(self.lm, self.options, spare=self._spare)
+            self.head = HeadCut(self.lm, self.options, spare=self.spare)
             self.wrap_layers(self.options)
         else:
             reference = _self_check.reference(self.lm)
@@ -194,7 +199,7 @@ class Offloaded(Unpickled):
             trial = HeadCut(self.lm, options, defer_norm)
             reason = _self_check.check(self.lm, reference, trial)
             if not reason:
-                self.head = HeadCut(self.lm, self.options, defer_norm, self._spare)
+                self.head = HeadCut(self.lm, self.options, defer_norm, self.spare)
                 return
         self._fall_back(f"head and loss of {self.name} stay whole: over pieces, {reason}")
 

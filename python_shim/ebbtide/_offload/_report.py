@@ -36,7 +36,7 @@ def _model_lines(model: OffloadStats) -> list[str]:
     head = "in pieces" if model.head_calls else "whole"
     lines = [
         f"ebbtide offload ({model.model}, {len(model.layers)} layers, alpha {model.alpha:g}{_limit(model)}): "
-        f"head and loss {head}; a call saves"
+        f"head and loss {head}; {_kept(model)}a call saves"
     ]
     for same, group in itertools.groupby(model.layers, key=_per_call):
         names = [layer.name for layer in group]
@@ -66,6 +66,10 @@ def _limit(model: OffloadStats) -> str:
     }
     gap = f", {100 * model.gap:.1f} % from the bound of the choice" if model.gap >= 0.001 else ""
     return f": {why[model.limit]}{gap}" if model.limit else ""
+
+
+def _kept(model: OffloadStats) -> str:
+    return f"{model.kept_layers} layers keep all they save, for there is room; " if model.kept_layers else ""
 
 
 def _per_call(layer: LayerStats) -> str:

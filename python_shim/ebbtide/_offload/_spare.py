@@ -36,14 +36,28 @@ class Spare:
             self._found[device] = self._spare_bytes(device) if device.type == "cuda" else 0
         return self._found[device]
 
+    def gradient_bytes(self, device: torch.device) -> int:
+        """Of the gradients that are there now."""
+        gradients = (one.grad for one in self._parameters(device) if one.grad is not None)
+        return sum(_own_part(gradient).nbytes for gradient in gradients)
+
+    def state_bytes(self, device: torch.device) -> int:
+        """What an optimizer may want for the weights that train."""
+        trained = (one for one in self._parameters(device) if one.requires_grad)
+        return sum(_STATE_BYTES * _own_part(one).numel() for one in trained)
+
     def _spare_bytes(self, device: torch.device) -> int:
-        modules = [module for reference in self._modules if (module := reference()) is not None]
-        parameters = {id(one): one for module in modules for one in module._parameters.values() if one is not None}
         spare = int(device_bytes(device) * torch.cuda.get_per_process_memory_fraction(device))
-        for parameter in parameters.values():
-            if parameter.device == device:
-                here = getattr(parameter, "_local_tensor", parameter)  # a rank's own part
-                spare -= here.nbytes
-                if parameter.requires_grad:
-                    spare -= here.nbytes + _STATE_BYTES * here.numel()
-        return spare
+        for parameter in self._parameters(device):
+            spare -= _own_part(parameter).nbytes * (2 if parameter.requires_grad else 1)
+        return spare - self.state_bytes(device)
+
+    def _parameters(self, device: torch.device) -> list[torch.nn.Parameter]:
+        modules = [module for reference in self._modules if (module := reference()) is not None]
+        found = {id(one): one for module in modules for one in module._parameters.values() if one is not None}
+        return [one for one in found.values() if one.device == device]
+
+
+def _own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Of one that is sharded: this rank's."""
+    return getattr(tensor, "_local_tensor", tensor)

@@ -1,0 +1,239 @@
+"""Layers that keep all they save on the device: which they are, that they change no bit, and what "auto" makes of room."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import ebbtide  # noqa: E402
+import offload_models as om  # noqa: E402
+from ebbtide._offload import _auto_alpha, _keeping, _report  # noqa: E402
+from ebbtide._offload._keeping import Keeping, most_that_fit  # noqa: E402
+from ebbtide._offload._layer import wrap_layers  # noqa: E402
+from ebbtide._offload._observed import Footing  # noqa: E402
+from ebbtide._offload._offload_stats import AllOffload  # noqa: E402
+from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
+from ebbtide._offload._options import Options  # noqa: E402
+from ebbtide._offload._spare import Spare  # noqa: E402
+from ebbtide._stats import StepPlan  # noqa: E402
+from test_offload_api import make, train  # noqa: E402
+from test_offload_choosing import STEPS_TO_SETTLE, clock, let_forward_take, planner  # noqa: E402, F401
+
+EVERYTHING = 1 << 40
+K, S = True, False
+
+
+@pytest.mark.parametrize(
+    ("room", "stays"),
+    [(8, (K,) * 8), (7, (S,) + (K,) * 7), (4, (S, K) * 4), (3, (S, S, K, S, S, K, S, K)), (2, (S, S, S, K) * 2), (1, ()), (0, ())],
+)
+def test_as_many_layers_as_there_is_room_for_lie_evenly_among_the_others_and_the_last_is_one(room, stays):
+    assert most_that_fit([1.0] * 8, 1, room) == stays
+
+
+def test_last_layers_stay_whatever_lies_before_them():
+    assert most_that_fit([1.0] * 6, 3, 4) == (S, K, S, K, K, K)
+    assert most_that_fit([1.0] * 6, 3, 3) == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_kept_fits_and_more_would_not(seed):
+    draw = random.Random(seed)
+    weights = [draw.choice([0.0, draw.random(), 5 * draw.random()]) for _ in range(draw.randrange(1, 40))]
+    last, room = draw.randrange(3), draw.random() * sum(weights)
+    stays = most_that_fit(weights, last, room)
+    kept = sum(itertools.compress(weights, stays))
+    assert kept <= room
+    if stays:
+        assert len(stays) == len(weights) and all(stays[len(weights) - last :]) and sum(stays) > last
+
+
+class Room:
+    """Plays the device: how much has_room was asked for, and whether it is there."""
+
+    def __init__(self, monkeypatch, there=EVERYTHING):
+        self.there, self.asked = there, []
+        monkeypatch.setattr(_keeping, "has_room", self)
+
+    def __call__(self, x, fetched):
+        self.asked.append(fetched)
+        return fetched <= self.there
+
+
+def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_gradients_that_are_there_are_no_part_of_it(monkeypatch):
+    room = Room(monkeypatch)
+    keeping = Keeping((K, K), rows=64, needed=1000)
+    for batch, tokens in [(1, 32), (2, 32), (2, 64)]:
+        assert keeping.holds(torch.empty(batch, tokens, 4), gradients=100)
+    assert room.asked == [900, 900, 3900]
+
+
+def run(model, store, steps=2, **options):
+    """Losses, the last gradients and what each layer did."""
+    cuts = wrap_layers(model, Options(**{"keep_last": 0, "mini_sequence": 16, **options}), store)
+    found = {}
+    for step in range(steps):
+        found.update({f"{step}, {name}": value for name, value in om.gradients(model, om.tokens(50, 2, step)).items()})
+    counts = cuts.counts()
+    cuts.undo()
+    return found, counts
+
+
+@pytest.mark.parametrize("stays", list(itertools.product([S, K], repeat=3)))
+@pytest.mark.parametrize(("alpha", "mini_sequence"), [(0.0, 50), (0.5, 16), (1.0, 16)])
+def test_keeping_changes_no_bit_and_nothing_of_it_is_swapped_or_recomputed(monkeypatch, stays, alpha, mini_sequence):
+    Room(monkeypatch)
+    model = om.make("llama", torch.float32, num_hidden_layers=3)
+    whole, _ = run(model, om.CopyStore(), alpha=alpha, mini_sequence=mini_sequence)
+    store = om.CopyStore()
+    found, counts = run(model, store, alpha=alpha, mini_sequence=mini_sequence, keeping=Keeping(stays, 100, 0))
+    om.assert_same_bits(found, whole)
+    assert store.live == 0
+    for count, one in zip(counts, stays, strict=True):
+        assert (count.kept_bytes > 0) == one and (count.swapped_bytes == 0) == one
+        assert not (one and count.recomputed_bytes)
+        assert one or (count.recomputed_bytes > 0) == (alpha < 1)
+
+
+def test_a_forward_without_room_keeps_no_more_than_ever(monkeypatch):
+    room = Room(monkeypatch, there=0)
+    model = om.make("llama", torch.float32, num_hidden_layers=3)
+    plain, expected = run(model, om.CopyStore(), alpha=0.5)
+    found, counts = run(model, om.CopyStore(), alpha=0.5, keeping=Keeping((S, K, K), 100, 1))
+    om.assert_same_bits(found, plain)
+    assert [one.swapped_bytes for one in counts] == [one.swapped_bytes for one in expected]
+    # AND it is asked once a forward, not by each layer
+    assert len(room.asked) == 2
+
+
+def test_layers_that_keep_what_they_save_are_time_for_the_copies_of_the_others(monkeypatch):
+    Room(monkeypatch)
+    model = om.make("llama", torch.float32, num_hidden_layers=6)
+    store = om.CopyStore()
+    run(model, store, steps=1, keeping=Keeping((S, K, S, K, S, K), 100, 0))
+    # One turn for each layer that is swapped, and at the end what the last two of them saved leaves, too.
+    assert store.layers == 3 + 2
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """Plays a device: what its room is beside the most that was alive, and what was alive when a forward began."""
+
+    class Device:
+        room = EVERYTHING
+        model = None
+        footings = itertools.repeat(Footing(0, 100))
+
+    gc.collect()  # models of earlier tests
+
+    def headroom(_):
+        chosen = offloaded_of(Device.model)
+        shares = chosen._auto_alpha._shares
+        return Device.room - (shares.kept_bytes + shares.moving_bytes if chosen.options.keeping else 0)
+
+    monkeypatch.setattr(_auto_alpha, "headroom", headroom)
+    monkeypatch.setattr(_auto_alpha, "most_alive", lambda _: 1000)
+    monkeypatch.setattr(_auto_alpha, "spared_bytes", lambda _: 0)
+    monkeypatch.setattr(Footing, "of", staticmethod(lambda *_: next(Device.footings)))
+    Device.asked = Room(monkeypatch)
+    return Device
+
+
+def settle(device, model, clock, steps=3 * STEPS_TO_SETTLE, **options):  # noqa: F811
+    device.model = model
+    ebbtide.offload(model, host="64MiB", **options)
+    chosen = offloaded_of(model)
+    let_forward_take(model, clock, lambda: 3600 * (2 - chosen.options.alpha))
+    found = []
+    while chosen._auto_alpha._hooks and steps > 0:
+        found.append(train(model))
+        steps -= 1
+    return chosen, found
+
+
+def weight_of(model):
+    """Of a layer: bytes that it saves in a call, all of them."""
+    ebbtide.offload(model, alpha=0, host="64MiB")
+    train(model)
+    layer = ebbtide.stats().offload.models[-1].layers[0]
+    ebbtide.offload(model, off=True)
+    return layer.swapped_bytes, layer.recomputed_bytes
+
+
+def test_where_there_is_room_all_layers_keep_what_they_save_and_no_bit_changes(native, clock, device):  # noqa: F811
+    chosen, found = settle(device, make(num_hidden_layers=4), clock)
+    assert chosen.options.keeping.stays == (K,) * 4 and (chosen.options.alpha, chosen.limit) == (0, "")
+    assert len(found) < STEPS_TO_SETTLE  # there is no share to try
+    for one in found[1:]:
+        om.assert_same_bits(one, found[0])
+    told = ebbtide.stats().offload.models[-1]
+    assert told.kept_layers == 4 and "; 4 layers keep all they save, for there is room; a call saves" in _report.text(AllOffload((told,)))
+
+
+def test_where_there_is_room_for_some_they_lie_evenly_and_shares_of_the_others_are_tried(native, clock, device):  # noqa: F811
+    model = make(num_hidden_layers=6)
+    always, rest = weight_of(model)
+    device.room = 3 * (always + rest) + rest + 6.5 * always  # on their way: a layer's rest, and six times what is always saved
+    chosen, found = settle(device, model, clock)
+    assert chosen.options.keeping.stays == (S, K, S, K, S, K) and chosen.options.alpha == 1
+    for one in found[1:]:
+        om.assert_same_bits(one, found[0])
+    # AND the device was asked for what all of this takes beside what is alive when a forward begins
+    assert device.asked.asked[-1] == pytest.approx(1000 - 100 + 3 * (always + rest) + rest + 2 * always, rel=0.05)
+
+
+@pytest.mark.parametrize("asked", [{"hbm": "1GiB"}, {"mini_sequence": 8}, {"alpha": "memo"}, {"alpha": 0.5}])
+def test_nothing_more_is_kept_where_little_memory_or_a_share_is_asked_for(native, clock, device, asked):  # noqa: F811
+    model = device.model = make(num_hidden_layers=4)
+    ebbtide.offload(model, host="64MiB", **asked)
+    let_forward_take(model, clock, lambda: 3600)
+    for _ in range(STEPS_TO_SETTLE):
+        train(model)
+    assert offloaded_of(model).options.keeping is None
+
+
+def test_nothing_more_is_kept_while_another_model_might_do_so_too(native, clock, device):  # noqa: F811
+    other = make()
+    ebbtide.offload(other, host="64MiB")
+    chosen, _ = settle(device, make(num_hidden_layers=4), clock)
+    assert chosen.options.keeping is None
+
+
+def test_an_optimizer_that_has_not_stepped_yet_gets_room_for_its_states(native, clock, device):  # noqa: F811
+    model = make(num_hidden_layers=4)
+    states = Spare(model).state_bytes(torch.device("cpu"))
+    assert states == 8 * sum(one.numel() for one in model.parameters())
+    # GIVEN gradients that are summed up, and room for everything but these states
+    device.footings, device.room = itertools.repeat(Footing(50, 100)), states
+    chosen, _ = settle(device, model, clock)
+    assert chosen.options.keeping is None
+
+
+def test_once_an_optimizer_has_stepped_the_device_is_asked_again(native, clock, device):  # noqa: F811
+    model = make(num_hidden_layers=4)
+    always, rest = weight_of(model)
+    device.room = 5 * (always + rest) + 4 * always
+    device.footings = itertools.chain([Footing(0, 100)], itertools.repeat(Footing(50, 100), 6), itertools.repeat(Footing(0, 100)))
+    chosen, _ = settle(device, model, clock)
+    assert chosen.options.keeping.stays == (K,) * 4
+
+
+def test_a_plan_that_does_not_fit_has_fewer_layers_keep_what_they_save(native, clock, planner, device):  # noqa: F811
+    model = planner.model = make(num_hidden_layers=4)
+    always, rest = weight_of(model)
+
+    # GIVEN a device that holds the plans of steps that keep at most two layers
+    def step_plan(_):
+        kept = offloaded_of(model).kept_layers
+        return StepPlan(1000 + max(0, kept - 2) * (always + rest) - (kept > 2), 1000)
+
+    _auto_alpha.step_plan = step_plan  # the planner's fixture puts it back
+    chosen, _ = settle(device, model, clock)
+    assert chosen.options.keeping.stays == (S, K, S, K) and chosen.plan.fits
+    assert chosen.options.alpha == 1 and chosen.limit == ""
