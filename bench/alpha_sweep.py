@@ -3,7 +3,8 @@
     python bench/alpha_sweep.py [--devices h200,l40s] [--models llama] [--lengths 32768,65536] [--batch 2] [--json FILE]
 
 One dry run a device, model and length: a few training steps at each alpha, then enough with "auto"
-for it to settle. Of each alpha the last steps count; inf: they do not fit the device. A row meets the
+for it to settle. Of each alpha the last steps count; inf: they do not fit the device. `kept`: layers
+that keep all they save with "auto"; 0: the last one alone, of what its share says, as with a given alpha. A row meets the
 bar if auto's step is at most 1 % longer than the shortest of the sweep, and stalls are at most 1 % of it.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALPHAS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-_STEPS, _SETTLING = 3, 32  # at each alpha; until auto has settled
+_STEPS, _SETTLING = 3, 72  # at each alpha; until auto has settled
 _LAST = 2
 _LAYERS = 5
 _BAR = 0.01
@@ -52,7 +53,7 @@ def child(model_name: str, batch: int, length: int, host: str) -> None:
                 counts[-1] += 1
         if alpha == "auto":
             told = ebbtide.stats().offload.models[-1]
-            print(json.dumps({"alpha": told.alpha, "limit": told.limit, "counts": counts}))
+            print(json.dumps({"alpha": told.alpha, "limit": told.limit, "kept": told.kept_layers, "counts": counts}))
         ebbtide.offload(model, off=True)
         optimizer.zero_grad()
 
@@ -94,7 +95,7 @@ def line(found: dict[str, Any]) -> str:
     stall = found["stalls"][-1] / auto
     meets = auto <= best * (1 + _BAR) and stall <= _BAR
     return (
-        f"{auto:8.3f} s {found['alpha']:6.3f} {found['limit'] or '-':>6} {100 * stall:6.2f} % "
+        f"{auto:8.3f} s {found['kept']:4} {found['alpha']:6.3f} {found['limit'] or '-':>6} {100 * stall:6.2f} % "
         f"{best:8.3f} s {ALPHAS[sweep.index(best)]:6.3f} {auto / best:6.3f}  {'yes' if meets else 'NO'}  "
         + " ".join(f"{step / best:.3f}" for step in sweep)
     )
@@ -115,7 +116,7 @@ def main() -> None:
         return child(options.child, options.batch, lengths[0], options.host)
     rows = []
     print(
-        f"{'device':10} {'model':6} {'length':>7} {'auto':>10} {'alpha':>6} {'limit':>6} {'stalls':>8} "
+        f"{'device':10} {'model':6} {'length':>7} {'auto':>10} {'kept':>4} {'alpha':>6} {'limit':>6} {'stalls':>8} "
         f"{'best':>10} {'alpha':>6} {'ratio':>6} meets  the sweep, over its best"
     )
     for device in options.devices.split(","):

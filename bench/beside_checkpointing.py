@@ -3,7 +3,8 @@
     python bench/beside_checkpointing.py [--devices h200,l40s] [--models llama,qwen3] [--lengths 4096,16384] [--json FILE]
 
 One dry run a row and way: five layers of 8B width, SGD, a vocabulary of 32,000 words. Of each way the shortest of the
-last two steps, and the most bytes that were alive from the third on; -: out of memory. `share` is what "auto" settled on.
+last two steps, and the most bytes that were alive from the third on; -: out of memory. `kept` is how many layers keep all
+they save with "auto", and `share` what it settled on for the others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 WAYS = ("whole", "checkpointing", "auto", "pieces")
-_STEPS, _SETTLING = 5, 32  # with "auto": until it has settled
+_STEPS, _SETTLING = 5, 72  # with "auto": until it has settled
 _PIECE = 1664  # tokens whose activations weigh as much as a layer: the way to little memory
 _LAYERS = 5
 _GIB = 1 << 30
@@ -46,7 +47,8 @@ def child(way: str, model_name: str, length: int) -> None:
         optimizer.step()
         optimizer.zero_grad()
     told = ebbtide.stats().offload.models if way in WAYS[2:] else ()
-    print(json.dumps({"live": torch.cuda.max_memory_allocated(), "share": told[-1].alpha if told else None}))
+    share, kept = (told[-1].alpha, told[-1].kept_layers) if told else (None, None)
+    print(json.dumps({"live": torch.cuda.max_memory_allocated(), "share": share, "kept": kept}))
 
 
 def measure(device: str, way: str, model: str, length: int) -> dict[str, Any] | None:
@@ -72,8 +74,8 @@ def line(row: dict[str, Any]) -> str:
         found = row[way]
         beside = f" ({found['seconds'] / base['seconds']:.3f})" if found and base and way in WAYS[2:] else ""
         cells.append(f"{1000 * found['seconds']:.0f}{beside}, {found['live'] / _GIB:.1f}" if found else "-")
-    share = row["auto"] and row["auto"]["share"]
-    return f"| {row['device']} | {row['model']}, {row['length']} | " + " | ".join(cells) + f" | {share:.2f} |"
+    settled = f"{row['auto']['kept']} | {row['auto']['share']:.2f}" if row["auto"] else "- | -"
+    return f"| {row['device']} | {row['model']}, {row['length']} | " + " | ".join(cells) + f" | {settled} |"
 
 
 def main() -> None:
@@ -88,7 +90,7 @@ def main() -> None:
     if options.child:
         return child(options.child, options.models, lengths[0])
     print("ms a step (beside checkpointing), GiB alive at the peak\n")
-    print("| device | model, tokens | whole | checkpointing | auto | auto, pieces of 1664 | share |\n|---|---|---|---|---|---|---|")
+    print("| device | model, tokens | whole | checkpointing | auto | auto, pieces of 1664 | kept | share |\n" + "|---" * 8 + "|")
     rows = []
     for device in options.devices.split(","):
         for model in options.models.split(","):

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import ebbtide  # noqa: E402
 import offload_models as om  # noqa: E402
 from ebbtide._offload import _auto_alpha, _keeping, _report  # noqa: E402
-from ebbtide._offload._keeping import Keeping, most_that_fit  # noqa: E402
+from ebbtide._offload._keeping import Keeping, Level, levels_of  # noqa: E402
 from ebbtide._offload._layer import wrap_layers  # noqa: E402
 from ebbtide._offload._observed import Footing  # noqa: E402
 from ebbtide._offload._offload_stats import AllOffload  # noqa: E402
@@ -22,11 +22,17 @@ from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._offload._options import Options  # noqa: E402
 from ebbtide._offload._spare import Spare  # noqa: E402
 from ebbtide._stats import StepPlan  # noqa: E402
-from test_offload_api import make, train  # noqa: E402
+from test_offload_api import batch, make, train  # noqa: E402
 from test_offload_choosing import STEPS_TO_SETTLE, clock, let_forward_take, planner  # noqa: E402, F401
 
 EVERYTHING = 1 << 40
 K, S = True, False
+
+
+def most(layers, last, room):
+    """The layers that keep what they save, of such that weigh as much as one another."""
+    usual, _ = levels_of([1.0] * layers, last, room)
+    return usual.stays if usual is not None else ()
 
 
 @pytest.mark.parametrize(
@@ -34,24 +40,31 @@ K, S = True, False
     [(8, (K,) * 8), (7, (S,) + (K,) * 7), (4, (S, K) * 4), (3, (S, S, K, S, S, K, S, K)), (2, (S, S, S, K) * 2), (1, ()), (0, ())],
 )
 def test_as_many_layers_as_there_is_room_for_lie_evenly_among_the_others_and_the_last_is_one(room, stays):
-    assert most_that_fit([1.0] * 8, 1, room) == stays
+    assert most(8, 1, room) == stays
 
 
 def test_last_layers_stay_whatever_lies_before_them():
-    assert most_that_fit([1.0] * 6, 3, 4) == (S, K, S, K, K, K)
-    assert most_that_fit([1.0] * 6, 3, 3) == ()
+    assert most(6, 3, 4) == (S, K, S, K, K, K)
+    assert most(6, 3, 3) == ()
+
+
+def test_shorter_calls_keep_all_or_half_of_it_and_longer_ones_half_of_what_there_is_room_for():
+    usual, levels = levels_of([1.0] * 9, 1, 4)
+    assert sum(usual.stays) == 4 and usual in levels
+    assert [sum(level.stays) for level in levels] == [9, 5, 4, 2]
+    assert levels_of([1.0] * 9, 1, 1)[0] is None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_kept_fits_and_more_would_not(seed):
+def test_what_is_kept_fits_and_last_layers_are_among_it(seed):
     draw = random.Random(seed)
-    weights = [draw.choice([0.0, draw.random(), 5 * draw.random()]) for _ in range(draw.randrange(1, 40))]
+    weights = [1000 * draw.choice([0.0, draw.random(), 5 * draw.random()]) for _ in range(draw.randrange(1, 40))]
     last, room = draw.randrange(3), draw.random() * sum(weights)
-    stays = most_that_fit(weights, last, room)
-    kept = sum(itertools.compress(weights, stays))
-    assert kept <= room
-    if stays:
-        assert len(stays) == len(weights) and all(stays[len(weights) - last :]) and sum(stays) > last
+    usual, levels = levels_of(weights, last, room)
+    assert usual is None or (usual.kept <= room and usual in levels)
+    for level in levels:
+        assert level.kept == int(sum(itertools.compress(weights, level.stays)))
+        assert len(level.stays) == len(weights) and all(level.stays[len(weights) - last :]) and sum(level.stays) > last
 
 
 class Room:
@@ -59,19 +72,28 @@ class Room:
 
     def __init__(self, monkeypatch, there=EVERYTHING):
         self.there, self.asked = there, []
-        monkeypatch.setattr(_keeping, "has_room", self)
+        monkeypatch.setattr(_keeping, "has_room_on", self)
+        monkeypatch.setattr(_keeping, "fragment_bytes", lambda _: 0)
 
-    def __call__(self, x, fetched):
+    def __call__(self, device, input_bytes, fetched):
         self.asked.append(fetched)
         return fetched <= self.there
 
 
-def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_gradients_that_are_there_are_no_part_of_it(monkeypatch):
-    room = Room(monkeypatch)
-    keeping = Keeping((K, K), rows=64, needed=1000)
-    for batch, tokens in [(1, 32), (2, 32), (2, 64)]:
-        assert keeping.holds(torch.empty(batch, tokens, 4), gradients=100)
-    assert room.asked == [900, 900, 3900]
+def keeping(*stays, kept=0):
+    level = Level(stays, kept)
+    return Keeping(level, (level,), rows=100, fixed=0, varying=1)
+
+
+def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_keeps_fewer_layers(monkeypatch):
+    room = Room(monkeypatch, there=5000)
+    levels = Level((K, K, K, K), 8000), Level((S, K, S, K), 4000), Level((S, S, S, K), 2000)
+    chosen = Keeping(levels[1], levels, rows=64, fixed=300, varying=700)
+    found = [chosen.stays(torch.device("cpu"), rows, 256, gradients=100) for rows in (32, 64, 96, 128)]
+    # THEN it takes what is kept, gradients that are not there yet, and what grows with the square
+    assert found == [levels[0].stays, levels[1].stays, levels[2].stays, ()]
+    few = [4900, 8900, 4900, 12000 + 200 + 1575, 6000 + 200 + 1575, 3000 + 200 + 1575]
+    assert room.asked == [*few, 16000 + 3000, 8000 + 3000, 4000 + 3000]
 
 
 def run(model, store, steps=2, **options):
@@ -92,7 +114,7 @@ def test_keeping_changes_no_bit_and_nothing_of_it_is_swapped_or_recomputed(monke
     model = om.make("llama", torch.float32, num_hidden_layers=3)
     whole, _ = run(model, om.CopyStore(), alpha=alpha, mini_sequence=mini_sequence)
     store = om.CopyStore()
-    found, counts = run(model, store, alpha=alpha, mini_sequence=mini_sequence, keeping=Keeping(stays, 100, 0))
+    found, counts = run(model, store, alpha=alpha, mini_sequence=mini_sequence, keeping=keeping(*stays))
     om.assert_same_bits(found, whole)
     assert store.live == 0
     for count, one in zip(counts, stays, strict=True):
@@ -105,7 +127,7 @@ def test_a_forward_without_room_keeps_no_more_than_ever(monkeypatch):
     room = Room(monkeypatch, there=0)
     model = om.make("llama", torch.float32, num_hidden_layers=3)
     plain, expected = run(model, om.CopyStore(), alpha=0.5)
-    found, counts = run(model, om.CopyStore(), alpha=0.5, keeping=Keeping((S, K, K), 100, 1))
+    found, counts = run(model, om.CopyStore(), alpha=0.5, keeping=keeping(S, K, K, kept=1))
     om.assert_same_bits(found, plain)
     assert [one.swapped_bytes for one in counts] == [one.swapped_bytes for one in expected]
     # AND it is asked once a forward, not by each layer
@@ -116,7 +138,7 @@ def test_layers_that_keep_what_they_save_are_time_for_the_copies_of_the_others(m
     Room(monkeypatch)
     model = om.make("llama", torch.float32, num_hidden_layers=6)
     store = om.CopyStore()
-    run(model, store, steps=1, keeping=Keeping((S, K, S, K, S, K), 100, 0))
+    run(model, store, steps=1, keeping=keeping(S, K, S, K, S, K))
     # One turn for each layer that is swapped, and at the end what the last two of them saved leaves, too.
     assert store.layers == 3 + 2
 
@@ -140,6 +162,7 @@ def device(monkeypatch):
     monkeypatch.setattr(_auto_alpha, "headroom", headroom)
     monkeypatch.setattr(_auto_alpha, "most_alive", lambda _: 1000)
     monkeypatch.setattr(_auto_alpha, "spared_bytes", lambda _: 0)
+    monkeypatch.setattr(_auto_alpha, "fragment_bytes", lambda _: 0)
     monkeypatch.setattr(Footing, "of", staticmethod(lambda *_: next(Device.footings)))
     Device.asked = Room(monkeypatch)
     return Device
@@ -151,10 +174,15 @@ def settle(device, model, clock, steps=3 * STEPS_TO_SETTLE, **options):  # noqa:
     chosen = offloaded_of(model)
     let_forward_take(model, clock, lambda: 3600 * (2 - chosen.options.alpha))
     found = []
-    while chosen._auto_alpha._hooks and steps > 0:
+    while chosen._auto_alpha._hooks and not chosen._auto_alpha._is_watching and steps > 0:
         found.append(train(model))
         steps -= 1
     return chosen, found
+
+
+def kept_by(chosen):
+    """For each layer whether it keeps all it saves, in calls that have room for the most."""
+    return chosen.options.keeping.usual.stays
 
 
 def weight_of(model):
@@ -168,7 +196,7 @@ def weight_of(model):
 
 def test_where_there_is_room_all_layers_keep_what_they_save_and_no_bit_changes(native, clock, device):  # noqa: F811
     chosen, found = settle(device, make(num_hidden_layers=4), clock)
-    assert chosen.options.keeping.stays == (K,) * 4 and (chosen.options.alpha, chosen.limit) == (0, "")
+    assert kept_by(chosen) == (K,) * 4 and (chosen.options.alpha, chosen.limit) == (0, "")
     assert len(found) < STEPS_TO_SETTLE  # there is no share to try
     for one in found[1:]:
         om.assert_same_bits(one, found[0])
@@ -181,11 +209,31 @@ def test_where_there_is_room_for_some_they_lie_evenly_and_shares_of_the_others_a
     always, rest = weight_of(model)
     device.room = 3 * (always + rest) + rest + 6.5 * always  # on their way: a layer's rest, and six times what is always saved
     chosen, found = settle(device, model, clock)
-    assert chosen.options.keeping.stays == (S, K, S, K, S, K) and chosen.options.alpha == 1
+    assert kept_by(chosen) == (S, K, S, K, S, K) and chosen.options.alpha == 1
     for one in found[1:]:
         om.assert_same_bits(one, found[0])
-    # AND the device was asked for what all of this takes beside what is alive when a forward begins
-    assert device.asked.asked[-1] == pytest.approx(1000 - 100 + 3 * (always + rest) + rest + 2 * always, rel=0.05)
+    # AND the device is asked for what all of this takes beside what is alive when a forward begins
+    fixed = Spare(model).trained_bytes(torch.device("cpu"))
+    device.asked.there = 1.05 * (max(fixed, 1000 - 100 + rest + 2 * always) + 3 * (always + rest))
+    train(model)
+    assert chosen.layers.shared.kept == (S, K, S, K, S, K)
+
+
+def test_a_call_that_is_longer_than_all_before_says_how_many_layers_there_is_room_for(native, clock, device):  # noqa: F811
+    model = make(num_hidden_layers=5)
+    always, rest = weight_of(model)  # of two sequences of 29 tokens
+    device.room = 14 * (always + rest)
+    # GIVEN short sequences, with which all fit
+    chosen, _ = settle(device, model, clock)
+    assert kept_by(chosen) == (K,) * 5 and chosen._auto_alpha._is_watching
+    # WHEN one comes that is three times as long
+    train(model, **batch(3 * 29))
+    train(model)
+    # THEN fewer would fit such a one, and all still do in short ones
+    assert chosen.options.keeping.rows == 3 * 58 and kept_by(chosen) == (S, S, K, S, K)
+    device.asked.there = 14 * (always + rest)
+    train(model)
+    assert chosen.layers.shared.kept == (K,) * 5
 
 
 @pytest.mark.parametrize("asked", [{"hbm": "1GiB"}, {"mini_sequence": 8}, {"alpha": "memo"}, {"alpha": 0.5}])
@@ -221,7 +269,7 @@ def test_once_an_optimizer_has_stepped_the_device_is_asked_again(native, clock, 
     device.room = 5 * (always + rest) + 4 * always
     device.footings = itertools.chain([Footing(0, 100)], itertools.repeat(Footing(50, 100), 6), itertools.repeat(Footing(0, 100)))
     chosen, _ = settle(device, model, clock)
-    assert chosen.options.keeping.stays == (K,) * 4
+    assert kept_by(chosen) == (K,) * 4
 
 
 def test_a_plan_that_does_not_fit_has_fewer_layers_keep_what_they_save(native, clock, planner, device):  # noqa: F811
@@ -235,5 +283,5 @@ def test_a_plan_that_does_not_fit_has_fewer_layers_keep_what_they_save(native, c
 
     _auto_alpha.step_plan = step_plan  # the planner's fixture puts it back
     chosen, _ = settle(device, model, clock)
-    assert chosen.options.keeping.stays == (S, K, S, K) and chosen.plan.fits
+    assert kept_by(chosen) == (S, K, S, K) and chosen.plan.fits
     assert chosen.options.alpha == 1 and chosen.limit == ""

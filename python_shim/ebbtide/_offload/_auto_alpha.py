@@ -43,7 +43,7 @@ from .._marks import _tensors
 from .._stats import StepPlan, device_index, step_plan
 from ._auto_shares import LayerSeen, LayerShares
 from ._choice import AlphaSearch
-from ._keeping import Keeping, spared_bytes
+from ._keeping import Keeping, fragment_bytes, spared_bytes
 from ._layer_find import find_layers
 from ._layer_room import headroom
 from ._observed import Begun, Footing, LayersRun, Moment, most_alive
@@ -59,7 +59,9 @@ _MEASURED = 2  # the shorter of so many steps counts
 _MOST_WAITING = 8  # forwards whose times may be unknown at once
 _EARLY_INPUTS = 2  # of the weight that a layer's input and attention's output have: what comes back early,
 _ASKED_INPUTS = 4  # and what has_room asks for, the first layer's input included
-_MOST_LOOKS = 3  # for room for more layers that keep what they save
+_MOST_LOOKS = 3  # for room for more layers that keep what they save,
+_MOST_LOOKS_AT_LONGER = 12  # and for room in longer calls,
+_LONGER = 1.1  # which are so many times as long as those before
 _UNTIL_PLANNED = 2  # steps until the last round with a plan is one of the present share
 
 
@@ -86,6 +88,7 @@ class AutoAlpha:
         self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
         self._settled: float | None = None  # that part; its steps wait for their plan
         self._settled_steps = 0
+        self._is_watching = False  # for calls that are longer than those that were seen
         self.plan: StepPlan | None = None  # of the share settled on; None: nothing plans addresses
 
     def install(self) -> None:
@@ -106,6 +109,9 @@ class AutoAlpha:
         if not (module.training and torch.is_grad_enabled()):
             return
         device = next(module.parameters()).device
+        if self._is_watching:
+            self._watch(device)
+            return
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._layers, self._search = device, [], None, None
             self._observed, self._plans, self._settled = [], {}, None
@@ -215,23 +221,24 @@ class AutoAlpha:
             return False
         early = _EARLY_INPUTS if self._search is None else 0  # nothing has come back early yet
         moving = int(shares.moving_bytes * (1 - max(shares.most)) + early * shares.always_bytes)
-        room -= moving + int(_ASKED_INPUTS * shares.always_bytes) + spared_bytes(self._device)
+        room -= moving + int(_ASKED_INPUTS * shares.always_bytes) + spared_bytes(self._device) + fragment_bytes(self._device)
         if not self._has_stepped:  # gradients are summed up
             room -= self._offloaded.spare.state_bytes(self._device)
-        kept, before = shares.kept, shares.kept_bytes
+        kept, levels, before = shares.kept, shares.levels, shares.kept_bytes
         shares.keep(options.keep_last, before + room)
-        if sum(shares.kept) <= sum(kept):
-            shares.kept = kept
+        if shares.kept is None or shares.kept_bytes <= before:
+            shares.kept, shares.levels = kept, levels
             return False
         self._looks += 1
-        alive = most_alive(self._device) - self._begun[-1].footing.others
-        self._keeping = Keeping(shares.kept, self._rows(), alive + moving + int(shares.kept_bytes - before))
+        needed = most_alive(self._device) + moving - before - self._begun[-1].footing.others
+        fixed = self._offloaded.spare.trained_bytes(self._device)
+        self._keeping = Keeping(shares.kept, shares.levels, self._rows(), fixed, max(0, needed - fixed))
         return True
 
     def _rows(self) -> int:
         """Tokens of the longest call so far, of all its sequences together."""
         assert self._offloaded.layers is not None
-        return max(tally.rows for tally in self._offloaded.layers.counts())
+        return max(tally.most_rows for tally in self._offloaded.layers.counts())
 
     def _is_alone(self) -> bool:
         assert self._offloaded.layers is not None
@@ -265,6 +272,7 @@ class AutoAlpha:
         seconds = [spent for spent, elements in lengths if elements == reference]
         if len(seconds) < _MEASURED:
             if len(here) > _PATIENCE:
+                self._look_at_longer()
                 self._settle(self._search.best())
             return
         if self._is_refused():
@@ -299,7 +307,7 @@ class AutoAlpha:
         """Whether more layers may keep what they save: what was alive at most before may have been so at another
         moment than what they keep."""
         assert self._offloaded.layers is not None
-        holds = self._keeping is None or self._offloaded.layers.shared.keeps
+        holds = self._keeping is None or self._offloaded.layers.shared.kept == self._keeping.usual.stays
         taken = self._shares.kept_bytes + self._shares.moving_bytes * max(self._shares.most)
         if self._looks >= _MOST_LOOKS or not holds or not self._keep_more():
             return False
@@ -315,7 +323,7 @@ class AutoAlpha:
         self._apply(part)
         self.plan = self._plans.get(self._offloaded.options.alpha)
         if self.plan is not None or self._asked_plan() is None:
-            self.undo()
+            self._end_of_choice()
 
     def _confirm(self) -> None:
         """The share stands once its steps' plan fits, or was waited for long enough."""
@@ -332,7 +340,42 @@ class AutoAlpha:
             self._settle(self._search.best())
         elif self.plan is not None or self._settled_steps > _PATIENCE:
             self.plan = self.plan or self._asked_plan()
+            self._end_of_choice()
+
+    def _end_of_choice(self) -> None:
+        """Nothing is measured any more. Where layers keep what they save, longer calls may still come."""
+        root, *others = self._hooks
+        for hook in others:
+            hook.remove()
+        self._hooks, self._is_watching = [root], True
+        if self._keeping is None:
             self.undo()
+
+    def _watch(self, device: torch.device) -> None:
+        """A call that was longer than all before says more of what there is room for."""
+        assert self._keeping is not None
+        if device != self._device:
+            self.undo()
+        if device != self._device or self._rows() <= _LONGER * self._keeping.rows:
+            return
+        settled, self._looks = self._settled, self._looks + 1
+        assert settled is not None
+        self._look_at_longer()
+        self._apply(settled)
+        if self._looks >= _MOST_LOOKS_AT_LONGER:
+            self.undo()
+
+    def _look_at_longer(self) -> None:
+        """Where lengths vary nothing is compared, but calls that were longer say more of what there is room for."""
+        shares, keeping = self._shares, self._keeping
+        if keeping is None or self._rows() <= keeping.rows:
+            return
+        shares.lengthen(self._rows() / keeping.rows)
+        kept, shares.kept = shares.kept, None  # what they held may have been no part of the most that was alive
+        if not self._keep_more():
+            shares.kept = kept
+        shares.take_most(*self._limits)
+        self._stay_within(headroom(self._device))
 
     def _keep_less(self) -> bool:
         """Whether fewer layers keep what they save from now on, for steps whose plan the device cannot hold."""
@@ -340,8 +383,11 @@ class AutoAlpha:
             return False
         plan, shares, before = self._plans[self._offloaded.options.alpha], self._shares, self._shares.kept_bytes
         shares.keep(self._offloaded.options.keep_last, before - (plan.height_bytes - plan.budget_bytes))
-        needed = self._keeping.needed - int(before - shares.kept_bytes)
-        self._keeping = Keeping(shares.kept, self._keeping.rows, needed) if shares.kept else None
+        if shares.kept is None:
+            self._keeping = None
+        else:  # shorter calls have no more layers keep what they save, either
+            levels = shares.levels[shares.levels.index(shares.kept) :]
+            self._keeping = dataclasses.replace(self._keeping, usual=shares.kept, levels=levels)
         self._looks, self._settled = _MOST_LOOKS, None
         self._divide(before)
         return True

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from ._choice import LayerCost, choose, device_part, in_pieces, memo_alpha
-from ._keeping import most_that_fit
+from ._keeping import Level, levels_of
 from ._layer_tally import Tally
 
 _PARTS = 64  # shares are multiples of 1/64, so that they do not follow noise
@@ -22,12 +22,14 @@ class LayerSeen:
     swapped: float  # went to the host
     kept: float  # stayed on the device
     rest: float  # was computed again: what a share is of
+    longest: float  # the longest call's part of these
 
     @staticmethod
     def of(tally: Tally) -> LayerSeen:
         calls = max(tally.calls, 1)
         swapped, kept, rest = tally.swapped_bytes / calls, tally.kept_bytes / calls, tally.recomputed_bytes / calls
-        return LayerSeen(tally.calls > 0, tally.pieces, swapped, kept, rest)
+        longest = tally.most_rows * calls / tally.rows if tally.rows else 1.0
+        return LayerSeen(tally.calls > 0, tally.pieces, swapped, kept, rest, longest)
 
 
 class LayerShares:
@@ -39,7 +41,8 @@ class LayerShares:
         self.most = (0.0,) * len(self._seen)  # each layer's share, as much as the limits allow
         self.limit = ""  # what keeps it from being more: "link", "host", "device"; "": nothing
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
-        self.kept: tuple[bool, ...] = ()  # for each layer; empty: none
+        self.kept: Level | None = None  # the layers that keep all they save; None: none
+        self.levels: tuple[Level, ...] = ()  # and more and fewer of them
         self._is_tight = False  # the device has no room for a piece more than a layer's share
         self._wanted, self._wanted_limit = self.most, ""  # as much as the link and the host allow
         self._is_raised = False  # to what the device was found to have room for beside smaller shares
@@ -51,22 +54,27 @@ class LayerShares:
 
     @property
     def moving_bytes(self) -> float:
-        """The most of a layer that is swapped beside what it always saves."""
-        return max((self._seen[i].rest for i in self.leaving), default=0.0)
+        """The most of a layer that is swapped in the longest call beside what it always saves."""
+        return max((self._seen[i].rest * self._seen[i].longest for i in self.leaving), default=0.0)
 
     @property
     def always_bytes(self) -> float:
-        """The most that a layer is swapped of whatever its share."""
-        return max(layer.swapped for layer in self._seen)
+        """The most that a layer is swapped of in the longest call whatever its share."""
+        return max(layer.swapped * layer.longest for layer in self._seen)
 
     @property
-    def kept_bytes(self) -> float:
-        """What the layers that keep all they save hold beside what stayed anyway."""
-        return sum(self._weight(layer) for i, layer in enumerate(self._seen) if self._keeps(i))
+    def kept_bytes(self) -> int:
+        """What the layers that keep all they save hold in the longest call beside what stayed anyway."""
+        return self.kept.kept if self.kept is not None else 0
 
     def keep(self, last: int, room: float) -> None:
         """The most layers that have `room` for all they save; the `last` ones stay anyway."""
-        self.kept = most_that_fit(list(map(self._weight, self._seen)), last, room)
+        weights = [(layer.swapped + layer.rest) * layer.longest for layer in self._seen]
+        self.kept, self.levels = levels_of(weights, last, room)
+
+    def lengthen(self, part: float) -> None:
+        """The longest call is so much longer than was seen."""
+        self._seen = tuple(dataclasses.replace(layer, longest=layer.longest * part) for layer in self._seen)
 
     def take_memos(self, link_bytes: float, host_bytes: float) -> None:
         """MEMO's closed form. `link_bytes` are copied in a layer's time."""
@@ -87,7 +95,7 @@ class LayerShares:
         that keep what they save, too; else that of the first one that stays.
         """
         leaving, ran = self.leaving, sum(layer.ran for layer in self._seen)
-        behind = ran if self.kept else min(ran, len(leaving) + 1)
+        behind = ran if self.kept is not None else min(ran, len(leaving) + 1)
         carried = link_bytes * behind / max(len(leaving), 1)
         costs = [LayerCost(self._seen[i].swapped, self._seen[i].rest, self._seen[i].rest, carried, _PARTS) for i in leaving]
         choice = choose(costs, host_bytes, device_bytes=0)
@@ -159,8 +167,4 @@ class LayerShares:
         return tuple(shares)
 
     def _keeps(self, index: int) -> bool:
-        return bool(self.kept) and self.kept[index]
-
-    @staticmethod
-    def _weight(layer: LayerSeen) -> float:
-        return layer.swapped + layer.rest
+        return self.kept is not None and self.kept.stays[index]

@@ -75,19 +75,19 @@ class LayerBudget:
         room: Room,
         always_per_token: float,
         rest_per_token: float,
-        keeps: bool,
+        kept: Sequence[bool],
         warn: Callable[[str], None],
     ) -> Share:
         """`later`: layers from this one on that have the same room. Bytes a token are measured ones, 0 where
-        nothing was. `keeps`: options.keeping holds. Raises EbbtideError: see Note [Budgets]."""
+        nothing was. `kept`: what Keeping.stays says of this forward. Raises EbbtideError: see Note [Budgets]."""
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
-        wanted = self.alpha(keeps) * rest * x.shape[1]
+        wanted = self.alpha(kept) * rest * x.shape[1]
         repeats = self._options.attention == REPEAT
         if later * always > room.host + room.device:
             self._give_up_attention(x, later, room, warn)
             repeats = True
-        stays, staying = self._staying(always + wanted, later, room, keeps)
+        stays, staying = self._staying(always + wanted, later, room, kept)
         allowance = _left_over(always, staying if stays else later - staying, room.device if stays else room.host)
         return Share(
             stays=stays,
@@ -98,21 +98,15 @@ class LayerBudget:
             rest_per_token=rest,
         )
 
-    def alpha(self, keeps: bool) -> float:
+    def alpha(self, kept: Sequence[bool]) -> float:
         """The layer's share. One that keeps what it saves keeps all."""
-        return 1.0 if keeps and self._is_kept else self._options.alpha_of_layer(self._index)
+        return 1.0 if kept and kept[self._index] else self._options.alpha_of_layer(self._index)
 
-    @property
-    def _is_kept(self) -> bool:
-        keeping = self._options.keeping
-        return keeping is not None and keeping.stays[self._index]
-
-    def _staying(self, each: float, later: int, room: Room, keeps: bool) -> tuple[bool, int]:
-        """Whether the layer saves on the device, and how many do from it on: options.keeping says which, or
-        options.hbm how much; else the last ones, keep_last."""
-        keeping = self._options.keeping
-        if keeps and keeping is not None:
-            return self._is_kept, sum(keeping.stays[self._index :])
+    def _staying(self, each: float, later: int, room: Room, kept: Sequence[bool]) -> tuple[bool, int]:
+        """Whether the layer saves on the device, and how many do from it on: those that keep all they save, if
+        there are such, or as many as options.hbm holds; else the last ones, keep_last."""
+        if kept:
+            return kept[self._index], sum(kept[self._index :])
         last = self._options.keep_last if self._options.hbm is None else int(room.device // max(each, 1))
         return later <= last, min(later, last)
 

@@ -70,11 +70,10 @@ class CutLayer(Unpickled):
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
         spare = self._shared.spare.bytes_on(self._home)
         spans = self._budget.spans(x, spare)
-        swapped = sum(policy is Policy.SWAP for policy in self._policies(spans, keeps=False))
+        kept = self._kept(self._home, batch * tokens, x.nbytes)
+        swapped = sum(policy is Policy.SWAP for policy in self._policies(spans, kept))
         groups = calls_of(batch, tokens, self._heads)
-        keeping = self._shared.options.keeping
-        keeps = keeping is not None and batch * tokens <= keeping.rows
-        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, keeps, sequences=batch)
+        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, sum(kept), sequences=batch)
 
     @property
     def _home(self) -> torch.device:
@@ -141,7 +140,7 @@ class CutLayer(Unpickled):
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
         if trains:
             self.tally.device = x.get_device()
-            self.tally.rows = max(self.tally.rows, x.shape[:-1].numel())
+            self.tally.tell_rows(x.shape[:-1].numel())
             self.tally.trace()  # the call before, whose backward is over
         if self.tally.whole_because is None and (trains or not self._is_whole_untrained):
             generator = generator_of(x.device)
@@ -196,19 +195,22 @@ class CutLayer(Unpickled):
             place.reserve(now + share.swapped_later * (now - live))
         if place.later(self._index, self._shared.layers) == 1 and not self._is_quick:
             place.store.layer_ended()
-            if self._shared.keeps:  # nobody told of this layer: what the last one that is swapped saved has its time
+            if self._shared.kept:  # nobody told of this layer: what the last one that is swapped saved has its time
                 place.store.layer_ended()
         return result
 
     def _ask_for_room(self, place: Place, x: torch.Tensor) -> None:
-        """Once in a forward: whether the layers that keep what they save may do so."""
-        keeping = self._shared.options.keeping
-        if keeping is not None and place.is_first(self._index):
-            self._shared.keeps = keeping.holds(x, self._shared.spare.gradient_bytes(x.device))
+        """Once in a forward: which layers may keep all they save."""
+        if place.is_first(self._index):
+            self._shared.kept = self._kept(x.device, x.shape[:-1].numel(), x.nbytes)
+
+    def _kept(self, device: torch.device, rows: int, input_bytes: int) -> tuple[bool, ...]:
+        keeping, spare = self._shared.options.keeping, self._shared.spare
+        return () if keeping is None else keeping.stays(device, rows, input_bytes, spare.gradient_bytes(device))
 
     def _let_go(self, place: Place, stays: bool) -> None:
         """Of what has had its time to leave the device. A layer that keeps what it saves is time for the others' copies."""
-        if not (stays and self._shared.keeps):
+        if not (stays and self._shared.kept):
             place.store.layer_ended()
 
     def _is_roomy(self, x: torch.Tensor, spare_bytes: int) -> bool:
@@ -225,7 +227,7 @@ class CutLayer(Unpickled):
         Attention's output alone takes a fifth of the time of the row-wise work until the next attention
         (8B, 50 GB/s), whatever the length; with activations beside it attention's time is needed, too.
         """
-        return self._shared.policies is None and self._shared.options.alpha == 0 and not self._shared.keeps
+        return self._shared.policies is None and self._shared.options.alpha == 0 and not self._shared.kept
 
     def _share(self, place: Place, x: torch.Tensor) -> Share:
         shared = self._shared
@@ -235,7 +237,7 @@ class CutLayer(Unpickled):
             shared.tell_once("budget", "attention", line)
 
         return self._budget.share(
-            x, later, room, shared.always_per_token, self.tally.rest_bytes_per_token, shared.keeps, warn
+            x, later, room, shared.always_per_token, self.tally.rest_bytes_per_token, shared.kept, warn
         )
 
     def _record(
@@ -247,7 +249,7 @@ class CutLayer(Unpickled):
         share: Share | None = None,
     ) -> LayerRecord:
         """Without a place and a share nothing is saved."""
-        policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans, self._shared.keeps)
+        policies = [Policy.RECOMPUTE] * len(spans) if share is None else self._policies(spans, self._shared.kept)
         repeats = share is not None and share.repeats_attention
         return LayerRecord(
             cut=self._cut,
@@ -275,17 +277,17 @@ class CutLayer(Unpickled):
         shared = self._shared
         before = shared.last() if shared.last is not None and self._index > 0 else None
         record.previous = None if before is None else shared.last
-        if not (stays and shared.keeps):
+        if not (stays and shared.kept):
             shared.last = weakref.ref(record)
         elif before is None:
             shared.last = None
 
-    def _policies(self, spans: Sequence[Span], keeps: bool) -> Sequence[Policy]:
+    def _policies(self, spans: Sequence[Span], kept: Sequence[bool]) -> Sequence[Policy]:
         if self._shared.policies is not None:
             return self._shared.policies(self._index, spans)
         options = self._shared.options
         earlier = 0 if options.layer_alphas else self._index * len(spans)
-        return choose_policies(spans, self._budget.alpha(keeps), earlier)
+        return choose_policies(spans, self._budget.alpha(kept), earlier)
 
     def _stores(self, place: Place | None, share: Share | None) -> Stores:
         kept = TallyingStore(KeepStore() if place is None else place.kept, self.tally)

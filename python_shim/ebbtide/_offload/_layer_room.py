@@ -8,14 +8,19 @@ from ._native_saving import saving
 
 
 def has_room(x: torch.Tensor, fetched_bytes: int) -> bool:
-    """Whether `fetched_bytes` may lie on the device of `x`, a layer's input, during its attention's backward.
+    """Whether `fetched_bytes` may lie on the device of `x`, a layer's input, during its attention's backward."""
+    return has_room_on(x.device, x.nbytes, fetched_bytes)
+
+
+def has_room_on(device: torch.device, input_bytes: int, fetched_bytes: int) -> bool:
+    """The same for a layer's input of so many bytes.
 
     The rule is C++'s (hooks/torch_offload/room.h): live bytes, not time.
     """
-    if x.device.type != "cuda":
+    if device.type != "cuda":
         return False
-    share = torch.cuda.get_per_process_memory_fraction(x.device)
-    answer: bool = saving().has_room(x.device.index, share, x.nbytes, fetched_bytes)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    answer: bool = saving().has_room(device.index, share, input_bytes, fetched_bytes)
     return answer
 
 

@@ -31,7 +31,7 @@ class Shared:
     modules: Sequence[weakref.ref[torch.nn.Module]]  # the layers; of a copied model, the original's
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[Returning] | None = None  # the call that went before
-    keeps: bool = False  # options.keeping holds in the calls of this forward
+    kept: tuple[bool, ...] = ()  # the layers that keep all they save in this forward; empty: none
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
 

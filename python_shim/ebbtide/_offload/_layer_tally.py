@@ -36,7 +36,8 @@ class Tally:
 
     name: str
     calls: int = 0
-    rows: int = 0  # tokens of the longest call, of all its sequences together
+    rows: int = 0  # tokens of all calls, of all their sequences together,
+    most_rows: int = 0  # and of the longest one
     pieces: int = 0  # of the last call; 0: none, or the layer is treated whole
     attention_forwards: int = 0
     kept_bytes: int = 0
@@ -58,6 +59,10 @@ class Tally:
             kept, swapped, recomputed = (have - had for have, had in zip(now, self._traced, strict=True))
             _library().ebbtide_trace_layer(self.device, number, kept, swapped, recomputed)
             self._traced = now
+
+    def tell_rows(self, rows: int) -> None:
+        self.rows += rows
+        self.most_rows = max(self.most_rows, rows)
 
     def tell_always(self, size: int, tokens: int) -> None:
         self.always_bytes_per_token = max(self.always_bytes_per_token, size / tokens)

@@ -45,7 +45,7 @@ class OffloadStats:
     layers: tuple[LayerStats, ...]
     host: SwapStats | None  # None: nothing goes to host memory
     limit: str = ""  # what keeps a chosen alpha from being larger: "link", "host", "time", "device"
-    kept_layers: int = 0  # that "auto" has keep all they save on the device; 0: keep_last, or what hbm allows
+    kept_layers: int = 0  # that "auto" has keep all they save on the device in the longest calls; 0: keep_last, or what hbm allows
     gap: float = 0.0  # of what is recomputed, the part that another choice might spare at most
     plan: StepPlan | None = None  # the address plan that "auto" confirmed its choice with; None: there is none
 

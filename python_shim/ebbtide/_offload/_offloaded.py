@@ -101,8 +101,8 @@ class Offloaded(Unpickled):
 
     @property
     def kept_layers(self) -> int:
-        """How many layers "auto" has keep all they save on the device; 0: keep_last, or what hbm allows."""
-        return 0 if self.options.keeping is None else sum(self.options.keeping.stays)
+        """How many layers "auto" has keep all they save on the device in the longest calls; 0: keep_last, or what hbm allows."""
+        return 0 if self.options.keeping is None else sum(self.options.keeping.usual.stays)
 
     @property
     def plan(self) -> StepPlan | None:

@@ -27,7 +27,7 @@ class Options:
     alpha          share of each layer's tokens whose activations are swapped, 0 to 1 (MEMO 4.1); the
                    others are recomputed. The layer's input and attention's output are always saved.
     layer_alphas   each layer's own alpha, in order; empty: all have `alpha`
-    keeping        layers that keep all they save on the device, in calls that have room for it; None: keep_last alone
+    keeping        layers that keep all they save on the device, where a call leaves room for it; None: keep_last alone
     mini_sequence  tokens a piece; None: chosen from bytes
     fewest_pieces  of a layer, where bytes leave the choice
     hbm            most device bytes for saved tensors: as many last layers stay as fit, and what the

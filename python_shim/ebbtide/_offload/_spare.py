@@ -41,6 +41,10 @@ class Spare:
         gradients = (one.grad for one in self._parameters(device) if one.grad is not None)
         return sum(_own_part(gradient).nbytes for gradient in gradients)
 
+    def trained_bytes(self, device: torch.device) -> int:
+        """Of the weights that train, and of their gradients."""
+        return sum(_own_part(one).nbytes for one in self._parameters(device) if one.requires_grad)
+
     def state_bytes(self, device: torch.device) -> int:
         """What an optimizer may want for the weights that train."""
         trained = (one for one in self._parameters(device) if one.requires_grad)
@@ -48,9 +52,8 @@ class Spare:
 
     def _spare_bytes(self, device: torch.device) -> int:
         spare = int(device_bytes(device) * torch.cuda.get_per_process_memory_fraction(device))
-        for parameter in self._parameters(device):
-            spare -= _own_part(parameter).nbytes * (2 if parameter.requires_grad else 1)
-        return spare - self.state_bytes(device)
+        weights = sum(_own_part(one).nbytes for one in self._parameters(device))
+        return spare - weights - self.trained_bytes(device) - self.state_bytes(device)
 
     def _parameters(self, device: torch.device) -> list[torch.nn.Parameter]:
         modules = [module for reference in self._modules if (module := reference()) is not None]
