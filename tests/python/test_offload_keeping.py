@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 import ebbtide  # noqa: E402
 import offload_models as om  # noqa: E402
-from ebbtide._offload import _auto_alpha, _keeping, _report  # noqa: E402
+from ebbtide._offload import _auto_alpha, _auto_keeping, _keeping, _report  # noqa: E402
 from ebbtide._offload._keeping import Keeping, Level, levels_of  # noqa: E402
 from ebbtide._offload._layer import wrap_layers  # noqa: E402
 from ebbtide._offload._observed import Footing  # noqa: E402
@@ -159,10 +159,11 @@ def device(monkeypatch):
         shares = chosen._auto_alpha._shares
         return Device.room - (shares.kept_bytes + shares.moving_bytes if chosen.options.keeping else 0)
 
-    monkeypatch.setattr(_auto_alpha, "headroom", headroom)
-    monkeypatch.setattr(_auto_alpha, "most_alive", lambda _: 1000)
-    monkeypatch.setattr(_auto_alpha, "spared_bytes", lambda _: 0)
-    monkeypatch.setattr(_auto_alpha, "fragment_bytes", lambda _: 0)
+    for module in (_auto_alpha, _auto_keeping):
+        monkeypatch.setattr(module, "headroom", headroom)
+    monkeypatch.setattr(_auto_keeping, "most_alive", lambda _: 1000)
+    monkeypatch.setattr(_auto_keeping, "spared_bytes", lambda _: 0)
+    monkeypatch.setattr(_auto_keeping, "fragment_bytes", lambda _: 0)
     monkeypatch.setattr(Footing, "of", staticmethod(lambda *_: next(Device.footings)))
     Device.asked = Room(monkeypatch)
     return Device
@@ -217,6 +218,31 @@ def test_where_there_is_room_for_some_they_lie_evenly_and_shares_of_the_others_a
     device.asked.there = 1.05 * (max(fixed, 1000 - 100 + rest + 2 * always) + 3 * (always + rest))
     train(model)
     assert chosen.layers.shared.kept == (S, K, S, K, S, K)
+
+
+@pytest.mark.parametrize(("more_takes", "kept"), [(0.9, 4), (1.1, 3)])
+def test_more_layers_are_tried_where_there_turns_out_to_be_room_and_stay_if_steps_are_shorter(
+    native, clock, device, more_takes, kept  # noqa: F811
+):
+    model = device.model = make(num_hidden_layers=6)
+    always, rest = weight_of(model)
+    device.room = 3 * (always + rest) + rest + 6.5 * always
+    fixed = Spare(model).trained_bytes(torch.device("cpu"))
+    device.asked.there = max(fixed, 1000 + rest + 2 * always) + 4.5 * (always + rest)  # not for all six
+    ebbtide.offload(model, host="64MiB")
+    chosen = offloaded_of(model)
+
+    def seconds():
+        if chosen.kept_layers:  # once steps were seen that keep some, they are found to need less
+            device.room = 4 * (always + rest) + rest + 6.5 * always
+        return 3600 * (3 - chosen.options.alpha) * (more_takes if chosen.kept_layers > 3 else 1)
+
+    let_forward_take(model, clock, seconds)
+    tried = set()
+    for _ in range(2 * STEPS_TO_SETTLE):
+        train(model)
+        tried.add(chosen.kept_layers)
+    assert {3, 4} <= tried and sum(kept_by(chosen)) == kept and chosen.options.alpha == 1
 
 
 def test_a_call_that_is_longer_than_all_before_says_how_many_layers_there_is_room_for(native, clock, device):  # noqa: F811

@@ -32,23 +32,24 @@ plan of the real steps, and the report says so.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from .. import is_active
 from .._marks import _tensors
 from .._stats import StepPlan, device_index, step_plan
+from ._auto_keeping import AutoKeeping
 from ._auto_shares import LayerSeen, LayerShares
 from ._choice import AlphaSearch
-from ._keeping import Keeping, fragment_bytes, spared_bytes
+from ._keeping import Keeping
 from ._layer_find import find_layers
 from ._layer_room import headroom
-from ._observed import Begun, Footing, LayersRun, Moment, most_alive
+from ._observed import Begun, LayersRun, Moment
 from ._pickling import Hook
-from ._registry import registry
 
 if TYPE_CHECKING:
     from ._offloaded import Offloaded
@@ -57,12 +58,15 @@ _STEPS = 2  # the first one also measures what is loaded and compiled
 _PATIENCE = 12  # steps that a share may take until two of one length have been seen
 _MEASURED = 2  # the shorter of so many steps counts
 _MOST_WAITING = 8  # forwards whose times may be unknown at once
-_EARLY_INPUTS = 2  # of the weight that a layer's input and attention's output have: what comes back early,
-_ASKED_INPUTS = 4  # and what has_room asks for, the first layer's input included
-_MOST_LOOKS = 3  # for room for more layers that keep what they save,
-_MOST_LOOKS_AT_LONGER = 12  # and for room in longer calls,
-_LONGER = 1.1  # which are so many times as long as those before
 _UNTIL_PLANNED = 2  # steps until the last round with a plan is one of the present share
+
+
+class _Found(NamedTuple):
+    """Shares that were measured."""
+
+    shares: LayerShares
+    keeping: Keeping | None
+    search: AlphaSearch
 
 
 class AutoAlpha:
@@ -79,10 +83,8 @@ class AutoAlpha:
         self._hooks: list[Any] = []
         self._shares = LayerShares(())
         self._limits = (0.0, 0.0)  # bytes that the link copies in a layer's time, and the host budget
-        self._footing: Footing | None = None  # of the first forward that was seen
-        self._has_stepped = False  # an optimizer has, since then: its states are there
-        self._keeping: Keeping | None = None
-        self._looks = 0  # so often the device was asked whether more layers may keep what they save
+        self._keeping = AutoKeeping(offloaded)
+        self._former: _Found | None = None  # with fewer layers that keep what they save
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
         self.limit = ""  # what keeps alpha from being larger: "link", "host", "time", "device"; "": nothing
         self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
@@ -115,7 +117,7 @@ class AutoAlpha:
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._layers, self._search = device, [], None, None
             self._observed, self._plans, self._settled = [], {}, None
-            self._footing, self._has_stepped, self._looks = None, False, 0
+            self._keeping, self._former = AutoKeeping(self._offloaded), None
         self._note_waits()
         if self._layers is not None and len(self._begun) >= _STEPS and len(self._observed) < _MOST_WAITING:
             self._observed.append(self._layers)
@@ -130,15 +132,8 @@ class AutoAlpha:
             return
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
-        self._begun.append(Begun(Moment(self._device), elements, alpha, self._footing_now()))
-
-    def _footing_now(self) -> Footing:
-        now = Footing.of(self._device, self._offloaded.spare.gradient_bytes(self._device))
-        if self._footing is None:
-            self._footing = now
-        elif now.gradients == 0 or now.others > self._footing.others:
-            self._has_stepped = True
-        return now
+        self._begun.append(Begun(Moment(self._device), elements, alpha))
+        self._keeping.note_begin(self._device)
 
     def _note_waits(self) -> None:
         stats = getattr(self._offloaded.stores(self._device), "stats", lambda: None)()
@@ -164,7 +159,6 @@ class AutoAlpha:
         stats = getattr(offloaded.stores(self._device), "stats", lambda: None)()
         seen = [LayerSeen.of(tally) for tally in offloaded.layers.counts()]
         shares = self._shares = LayerShares(seen)
-        self._keeping = None
         if stats is None or not any(layer.rest for layer in seen):
             self.undo()
         elif not shares.leaving and self._is_measured:
@@ -193,7 +187,7 @@ class AutoAlpha:
             self._apply(1.0)
             self.undo()
             return
-        self._keep_more()
+        self._keeping.first(self._device, self._shares)
         self._divide(0.0)
 
     def _divide(self, taken: float) -> None:
@@ -209,46 +203,10 @@ class AutoAlpha:
             self._shares.stay_within(room + taken - self._shares.kept_bytes, self._offloaded.options.hbm)
         self.limit, self.gap = self._shares.limit, self._shares.gap
 
-    def _keep_more(self) -> bool:
-        """Whether there are more layers that may keep all they save from now on.
-
-        Not where little memory is asked for (hbm, or how long pieces are), nor where others choose at the same
-        time, or layers run on several devices: nobody knows what there is room for.
-        """
-        options, shares = self._offloaded.options, self._shares
-        room = headroom(self._device)
-        if room is None or options.hbm is not None or options.mini_sequence is not None or not self._is_alone():
-            return False
-        early = _EARLY_INPUTS if self._search is None else 0  # nothing has come back early yet
-        moving = int(shares.moving_bytes * (1 - max(shares.most)) + early * shares.always_bytes)
-        room -= moving + int(_ASKED_INPUTS * shares.always_bytes) + spared_bytes(self._device) + fragment_bytes(self._device)
-        if not self._has_stepped:  # gradients are summed up
-            room -= self._offloaded.spare.state_bytes(self._device)
-        kept, levels, before = shares.kept, shares.levels, shares.kept_bytes
-        shares.keep(options.keep_last, before + room)
-        if shares.kept is None or shares.kept_bytes <= before:
-            shares.kept, shares.levels = kept, levels
-            return False
-        self._looks += 1
-        needed = most_alive(self._device) + moving - before - self._begun[-1].footing.others
-        fixed = self._offloaded.spare.trained_bytes(self._device)
-        self._keeping = Keeping(shares.kept, shares.levels, self._rows(), fixed, max(0, needed - fixed))
-        return True
-
-    def _rows(self) -> int:
-        """Tokens of the longest call so far, of all its sequences together."""
-        assert self._offloaded.layers is not None
-        return max(tally.most_rows for tally in self._offloaded.layers.counts())
-
-    def _is_alone(self) -> bool:
-        assert self._offloaded.layers is not None
-        devices = {tally.device for tally in self._offloaded.layers.counts() if tally.calls}
-        return len(registry.models()) == 1 and len(devices) == 1
-
     def _search_below(self) -> None:
         """Measures shares, up to the most."""
         self._search = AlphaSearch()
-        if self._keeping != self._offloaded.options.keeping:  # no step was one like those that come
+        if self._keeping.value != self._offloaded.options.keeping:  # no step was one like those that come
             self._begun, self._plans = [], {}
             self._apply(0.0)
         if not any(self._shares.most):
@@ -286,7 +244,7 @@ class AutoAlpha:
         if following is not None:
             self._apply(following)
         elif not (self._search.best() == 1 and self._raise()) and not self._look_again():
-            self._settle(self._search.best())
+            self._settle_on_shortest()
 
     def _raise(self) -> bool:
         """Whether there are larger shares to measure, that the device has room for beside those that it was thought
@@ -304,15 +262,26 @@ class AutoAlpha:
         return True
 
     def _look_again(self) -> bool:
-        """Whether more layers may keep what they save: what was alive at most before may have been so at another
-        moment than what they keep."""
-        assert self._offloaded.layers is not None
-        holds = self._keeping is None or self._offloaded.layers.shared.kept == self._keeping.usual.stays
+        """Whether more layers may keep what they save, with which shares are measured once more."""
+        assert self._search is not None
+        found = _Found(copy.copy(self._shares), self._keeping.value, self._search)
+        if self._former is None or found.search.shortest < self._former.search.shortest:
+            self._former = found
         taken = self._shares.kept_bytes + self._shares.moving_bytes * max(self._shares.most)
-        if self._looks >= _MOST_LOOKS or not holds or not self._keep_more():
+        if not self._keeping.more(self._device, self._shares):
             return False
         self._divide(taken)
         return True
+
+    def _settle_on_shortest(self) -> None:
+        """Of the shares that were measured, with however many layers that keep what they save."""
+        if self._former is not None:
+            self._shares, self._keeping.value, self._search = self._former
+            self.limit, self.gap = self._shares.limit, self._shares.gap
+        if self._keeping.value != self._offloaded.options.keeping:
+            self._plans = {}
+        assert self._search is not None
+        self._settle(self._search.best())
 
     def _settle(self, part: float) -> None:
         assert self._search is not None
@@ -347,48 +316,31 @@ class AutoAlpha:
         root, *others = self._hooks
         for hook in others:
             hook.remove()
-        self._hooks, self._is_watching = [root], True
-        if self._keeping is None:
+        self._hooks, self._is_watching = [root], self._keeping.looks_at_longer
+        if not self._is_watching:
             self.undo()
 
     def _watch(self, device: torch.device) -> None:
         """A call that was longer than all before says more of what there is room for."""
-        assert self._keeping is not None
-        if device != self._device:
-            self.undo()
-        if device != self._device or self._rows() <= _LONGER * self._keeping.rows:
-            return
-        settled, self._looks = self._settled, self._looks + 1
-        assert settled is not None
-        self._look_at_longer()
-        self._apply(settled)
-        if self._looks >= _MOST_LOOKS_AT_LONGER:
+        assert self._settled is not None
+        if device == self._device and self._keeping.was_longer:
+            self._look_at_longer()
+            self._apply(self._settled)
+        if device != self._device or not self._keeping.looks_at_longer:
             self.undo()
 
     def _look_at_longer(self) -> None:
-        """Where lengths vary nothing is compared, but calls that were longer say more of what there is room for."""
-        shares, keeping = self._shares, self._keeping
-        if keeping is None or self._rows() <= keeping.rows:
-            return
-        shares.lengthen(self._rows() / keeping.rows)
-        kept, shares.kept = shares.kept, None  # what they held may have been no part of the most that was alive
-        if not self._keep_more():
-            shares.kept = kept
-        shares.take_most(*self._limits)
-        self._stay_within(headroom(self._device))
+        if self._keeping.was_longer:
+            self._keeping.longer(self._device, self._shares)
+            self._shares.take_most(*self._limits)
+            self._stay_within(headroom(self._device))
 
     def _keep_less(self) -> bool:
         """Whether fewer layers keep what they save from now on, for steps whose plan the device cannot hold."""
-        if self._keeping is None:
+        plan, before = self._plans[self._offloaded.options.alpha], self._shares.kept_bytes
+        if not self._keeping.less(self._shares, plan.height_bytes - plan.budget_bytes):
             return False
-        plan, shares, before = self._plans[self._offloaded.options.alpha], self._shares, self._shares.kept_bytes
-        shares.keep(self._offloaded.options.keep_last, before - (plan.height_bytes - plan.budget_bytes))
-        if shares.kept is None:
-            self._keeping = None
-        else:  # shorter calls have no more layers keep what they save, either
-            levels = shares.levels[shares.levels.index(shares.kept) :]
-            self._keeping = dataclasses.replace(self._keeping, usual=shares.kept, levels=levels)
-        self._looks, self._settled = _MOST_LOOKS, None
+        self._settled = self._former = None
         self._divide(before)
         return True
 
@@ -407,8 +359,9 @@ class AutoAlpha:
         """So much of what the limits allow."""
         offloaded = self._offloaded
         alpha = part * max(self._shares.most, default=0.0)
-        if (alpha, self._keeping) != (offloaded.options.alpha, offloaded.options.keeping):
-            options = dataclasses.replace(
-                offloaded.options, alpha=alpha, layer_alphas=self._shares.whole_pieces(part), keeping=self._keeping
+        keeping = self._keeping.value
+        if (alpha, keeping) != (offloaded.options.alpha, offloaded.options.keeping):
+            alphas = self._shares.whole_pieces(part)
+            offloaded.wrap_layers(
+                dataclasses.replace(offloaded.options, alpha=alpha, layer_alphas=alphas, keeping=keeping)
             )
-            offloaded.wrap_layers(options)

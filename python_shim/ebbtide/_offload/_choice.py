@@ -160,6 +160,11 @@ class AlphaSearch:
         """Whether a larger share than the best one was found to wait for too long."""
         return max(self._late, default=0) > self.best() * self._GRID
 
+    @property
+    def shortest(self) -> float:
+        """Seconds of the step at `best`, or of one as good; infinite: nothing was noted."""
+        return min(self._allowed().values(), default=math.inf)
+
     def best(self) -> float:
         """The smallest share whose step is as good as the shortest: it waits less for copies, and takes less
         of the host's memory."""

@@ -37,7 +37,6 @@ class Begun:
     moment: Moment
     elements: int
     alpha: float
-    footing: Footing
     waited_ns: int | None = None
 
 

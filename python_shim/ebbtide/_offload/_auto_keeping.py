@@ -1,0 +1,126 @@
+"""How many layers may keep all they save on the device: from the most that was alive in observed steps, for AutoAlpha."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._auto_shares import LayerShares
+from ._keeping import Keeping, fragment_bytes, spared_bytes
+from ._layer_room import headroom
+from ._observed import Footing, most_alive
+from ._registry import registry
+
+if TYPE_CHECKING:
+    from ._offloaded import Offloaded
+
+_EARLY_INPUTS = 2  # of the weight that a layer's input and attention's output have: what comes back early,
+_ASKED_INPUTS = 4  # and what has_room asks for, the first layer's input included
+_MOST_LOOKS = 3  # for room for more layers in steps of one length,
+_MOST_LOOKS_AT_LONGER = 12  # and in longer ones,
+_LONGER = 1.1  # which are so many times as long as those before
+
+
+class AutoKeeping:
+    """Of one model. `value` is what its layers are to be told."""
+
+    def __init__(self, offloaded: Offloaded) -> None:
+        self._offloaded = offloaded
+        self.value: Keeping | None = None
+        self._first: Footing | None = None  # of the forwards that were seen,
+        self._latest = Footing(0, 0)  # and of the last one
+        self._has_stepped = False  # an optimizer has, since the first: its states are there
+        self._looks = 0  # so often the device was asked for room
+
+    def note_begin(self, device: torch.device) -> None:
+        """A training forward begins."""
+        now = self._latest = Footing.of(device, self._offloaded.spare.gradient_bytes(device))
+        if self._first is None:
+            self._first = now
+        elif now.gradients == 0 or now.others > self._first.others:
+            self._has_stepped = True
+
+    def first(self, device: torch.device, shares: LayerShares) -> None:
+        """As many layers as there is room for beside steps in which nothing more was kept, swapped or fetched early."""
+        self.value = None
+        self._more(device, shares, shares.moving_bytes + _EARLY_INPUTS * shares.always_bytes)
+
+    def more(self, device: torch.device, shares: LayerShares) -> bool:
+        """Whether there are more, beside steps with these shares: what was alive at most before may have been so at
+        another moment than what they keep."""
+        holds = self.value is None or self._kept_now == self.value.usual.stays
+        moving = shares.moving_bytes * (1 - max(shares.most))
+        return holds and self._looks < _MOST_LOOKS and self._more(device, shares, moving)
+
+    def less(self, shares: LayerShares, excess: int) -> bool:
+        """Whether there are fewer that take so many bytes less, for good: for steps whose plan does not fit."""
+        if self.value is None:
+            return False
+        shares.keep(self._offloaded.options.keep_last, shares.kept_bytes - excess)
+        if shares.kept is None:
+            self.value = None
+        else:  # shorter calls have no more layers keep what they save, either
+            levels = shares.levels[shares.levels.index(shares.kept) :]
+            self.value = dataclasses.replace(self.value, usual=shares.kept, levels=levels)
+        self._looks = _MOST_LOOKS
+        return True
+
+    @property
+    def was_longer(self) -> bool:
+        """Whether a call was longer than those that the layers were chosen by: it says more of what there is room for."""
+        return self.value is not None and self._rows > _LONGER * self.value.rows
+
+    @property
+    def looks_at_longer(self) -> bool:
+        """Whether it is worth waiting for such a call."""
+        return self.value is not None and self._looks < _MOST_LOOKS_AT_LONGER
+
+    def longer(self, device: torch.device, shares: LayerShares) -> None:
+        """Chooses anew by the longest call. What layers kept may have been no part of the most that was alive."""
+        assert self.value is not None
+        self._looks += 1
+        shares.lengthen(self._rows / self.value.rows)
+        kept, shares.kept = shares.kept, None
+        if not self._more(device, shares, shares.moving_bytes * (1 - max(shares.most))):
+            shares.kept = kept
+
+    def _more(self, device: torch.device, shares: LayerShares, moving: float) -> bool:
+        """Not where little memory is asked for (hbm, or how long pieces are), nor where others choose at the same
+        time, or layers run on several devices: nobody knows what there is room for. `moving`: bytes on their way
+        beside those of the steps that were seen."""
+        options, spare = self._offloaded.options, self._offloaded.spare
+        room = headroom(device)
+        if room is None or options.hbm is not None or options.mini_sequence is not None or not self._is_alone:
+            return False
+        room -= int(moving + _ASKED_INPUTS * shares.always_bytes) + spared_bytes(device) + fragment_bytes(device)
+        if not self._has_stepped:  # gradients are summed up
+            room -= spare.state_bytes(device)
+        kept, levels, before = shares.kept, shares.levels, shares.kept_bytes
+        shares.keep(options.keep_last, before + room)
+        if shares.kept is None or shares.kept_bytes <= before:
+            shares.kept, shares.levels = kept, levels
+            return False
+        self._looks += 1
+        fixed = spare.trained_bytes(device)
+        varying = most_alive(device) + int(moving) - before - self._latest.others - fixed
+        self.value = Keeping(shares.kept, shares.levels, self._rows, fixed, max(0, varying))
+        return True
+
+    @property
+    def _rows(self) -> int:
+        """Tokens of the longest call since the layers were cut, of all its sequences together."""
+        assert self._offloaded.layers is not None
+        return max(tally.most_rows for tally in self._offloaded.layers.counts())
+
+    @property
+    def _kept_now(self) -> tuple[bool, ...]:
+        assert self._offloaded.layers is not None
+        return self._offloaded.layers.shared.kept
+
+    @property
+    def _is_alone(self) -> bool:
+        assert self._offloaded.layers is not None
+        devices = {tally.device for tally in self._offloaded.layers.counts() if tally.calls}
+        return len(registry.models()) == 1 and len(devices) == 1
