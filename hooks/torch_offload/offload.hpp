@@ -65,7 +65,7 @@ struct Options {
   // None: EBBTIDE_HBM, if that is set.
   std::optional<std::int64_t> hbm;
   // Most bytes of pinned host memory; 0: nothing leaves the device. None: EBBTIDE_HOST, or three
-  // quarters of what is free.
+  // quarters of what is available.
   std::optional<std::int64_t> host;
   // Attention's output is not saved; its forward runs again in backward. For lengths at which
   // neither memory holds it.

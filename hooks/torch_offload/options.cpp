@@ -1,22 +1,19 @@
 #include "hooks/torch_offload/options.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
-#include <dlfcn.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <regex>
 #include <sstream>
 #include <stdexcept>
+
+#include "hooks/torch_offload/host_memory.h"
 
 namespace ebbtide::offload {
 namespace {
 
 constexpr std::int64_t kLeastBareBytes = 4096;  // without a unit; less than a page is no budget
-constexpr double kShareOfFree = 0.75;  // the program's own host memory grows, too
-constexpr std::int64_t kSimulatedBytes = std::int64_t{1} << 46;
 
 template <typename Value>
 [[noreturn]] void refuse(const char* name, const Value& value, const std::string& allowed) {
@@ -34,12 +31,6 @@ void check_share(const char* name, double value, const char* meaning) {
 
 void check_weight(const char* name, double value, const char* meaning) {
   if (!(value >= 0 && value < 1e300)) refuse(name, value, meaning);
-}
-
-bool is_simulated() { return ::dlsym(RTLD_DEFAULT, "ebbtide_dryrun_peak") != nullptr; }
-
-std::int64_t pages_in_bytes(int name) {
-  return static_cast<std::int64_t>(::sysconf(name)) * ::sysconf(_SC_PAGESIZE);
 }
 
 std::string gib(std::int64_t bytes) {
@@ -107,23 +98,6 @@ void check(const LossOptions& options) {
   if (options.divisor && !(*options.divisor > 0)) {
     refuse("divisor", *options.divisor, "a number of tokens above 0");
   }
-}
-
-std::int64_t host_memory() {
-  if (is_simulated()) return kSimulatedBytes;
-  std::int64_t bytes = pages_in_bytes(_SC_PHYS_PAGES);
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::ifstream file(path);
-    std::int64_t limit = 0;
-    if (file >> limit) bytes = std::min(bytes, limit);  // else absent, or "max"
-  }
-  return bytes;
-}
-
-std::int64_t default_host_budget() {
-  const std::int64_t free = std::min(pages_in_bytes(_SC_AVPHYS_PAGES), host_memory());
-  return static_cast<std::int64_t>(kShareOfFree * static_cast<double>(free));
 }
 
 std::int64_t device_memory(at::Device device) {

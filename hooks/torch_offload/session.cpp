@@ -5,6 +5,7 @@
 #include <exception>
 #include <stdexcept>
 
+#include "hooks/torch_offload/host_memory.h"
 #include "hooks/torch_offload/options.h"
 #include "hooks/torch_offload/recorder.h"
 #include "hooks/torch_offload/saved_hooks.h"

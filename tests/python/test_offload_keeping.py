@@ -134,6 +134,15 @@ def test_a_forward_without_room_keeps_no_more_than_ever(monkeypatch):
     assert len(room.asked) == 2
 
 
+def test_layers_keep_what_they_save_behind_others_that_do_not_train(monkeypatch):
+    room = Room(monkeypatch)
+    model = om.make("llama", torch.float32, num_hidden_layers=4)
+    for frozen in (model.get_input_embeddings(), *om.layers_of(model)[:2]):
+        frozen.requires_grad_(False)
+    _, counts = run(model, om.CopyStore(), keeping=keeping(S, K, K, K))
+    assert [one.kept_bytes > 0 for one in counts] == [False, False, True, True] and len(room.asked) == 2
+
+
 def test_layers_that_keep_what_they_save_are_time_for_the_copies_of_the_others(monkeypatch):
     Room(monkeypatch)
     model = om.make("llama", torch.float32, num_hidden_layers=6)

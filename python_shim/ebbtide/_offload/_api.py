@@ -45,17 +45,18 @@ def offload(
     alpha          share of each layer's tokens whose activations are swapped; the others are computed
                    again in backward (MEMO, arXiv 2407.12117, 4.1). Layer inputs and attention's
                    output are always saved. "memo": MEMO's closed form from two measured steps, and
-                   the last two layers stay. "auto": as much as hides and fits at most, and of that
-                   the part with the shortest measured steps
+                   the last two layers stay. "auto": as many layers as the device has room for keep all
+                   they save; of the others as much as hides and fits at most, and of that the part
+                   with the shortest measured steps
     mini_sequence  tokens of a piece (MsT, arXiv 2407.15892); None: chosen from bytes
     hbm            most device memory for saved tensors, in bytes or as "20GiB": as many last layers
                    stay there as fit, and what a full host leaves over. None: EBBTIDE_HBM, else
-                   keep_last layers, and no limit but the device's
+                   keep_last layers, with "auto" more where there is room, and no limit but the device's
     host           most pinned host memory. None: EBBTIDE_HOST, else three quarters of what is available.
                    What finds no room there stays on the device, token by token. Where hbm and host
                    do not hold attention's outputs, its forward runs twice in as many layers as must
                    be; where they do not hold the layers' inputs, EbbtideError names both
-    keep_last      last layers whose saved tensors stay on the device
+    keep_last      last layers, at least, whose saved tensors stay on the device
     attention      "auto": its forward runs once, or again in backward where what it saves beside q, k, v and
                    its output weighs far more than these (eager attention's scores). "save": once, whatever
                    it saves. "recompute": not even its output is saved, where neither memory can hold it

@@ -157,7 +157,7 @@ class CutLayer(Unpickled):
 
     def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:
         place = self._shared.at(x.device)
-        self._ask_for_room(place, x)
+        self._ask_for_room(x)
         share = self._share(place, x)
         self._let_go(place, share.stays)
         self.tally.calls += 1
@@ -174,7 +174,7 @@ class CutLayer(Unpickled):
                 return run_forward(self._record(call, x, spans), x, trains=False)
         self._input = x.shape[-1], x.dtype
         place = self._shared.at(x.device)
-        self._ask_for_room(place, x)
+        self._ask_for_room(x)
         share, live = self._share(place, x), place.live_on_host()
         swaps_first = place.is_first(self._index) and not share.stays
         if swaps_first:
@@ -199,10 +199,11 @@ class CutLayer(Unpickled):
                 place.store.layer_ended()
         return result
 
-    def _ask_for_room(self, place: Place, x: torch.Tensor) -> None:
-        """Once in a forward: which layers may keep all they save."""
-        if place.is_first(self._index):
+    def _ask_for_room(self, x: torch.Tensor) -> None:
+        """Once in a forward, at the first layer that trains: which layers may keep all they save."""
+        if self._index <= self._shared.reached:
             self._shared.kept = self._kept(x.device, x.shape[:-1].numel(), x.nbytes)
+        self._shared.reached = self._index
 
     def _kept(self, device: torch.device, rows: int, input_bytes: int) -> tuple[bool, ...]:
         keeping, spare = self._shared.options.keeping, self._shared.spare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ class Shared:
     modules: Sequence[weakref.ref[torch.nn.Module]]  # the layers; of a copied model, the original's
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[Returning] | None = None  # the call that went before
+    reached: float = math.inf  # the layer that was called last in training
     kept: tuple[bool, ...] = ()  # the layers that keep all they save in this forward; empty: none
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
