@@ -212,21 +212,38 @@ def test_attention_is_most_of_a_forward_where_memo_says():
     assert time.attention / (time.attention + time.matrix + time.other) > 0.9
 
 
-def test_a_choice_tells_how_far_it_may_be_from_the_best(monkeypatch):
-    auto = pytest.importorskip("ebbtide._offload._auto_alpha")
-    tally = pytest.importorskip("ebbtide._offload._layer_tally").Tally
+def seen(rest, swapped=10):
+    """Of one layer in observed steps."""
+    shares = pytest.importorskip("ebbtide._offload._auto_shares")
+    return shares.LayerSeen(ran=True, pieces=0, swapped=swapped, kept=0, rest=rest, longest=1)
 
-    def layer(rest, swapped=10):
-        return tally("layer", calls=1, swapped_bytes=swapped, recomputed_bytes=rest)
 
-    # alike layers: exact; the last one stays on the device, and keeps as much as the others swap
-    shares, limit, gap = auto._shares([layer(640), layer(640), layer(640, swapped=0)], 330, 1e9)
-    assert shares == (0.5, 0.5, 0.5) and (limit, gap) == ("link", 0)
+def taken(link, host, *layers, room=0):
+    """The shares of these layers, where those of which there is room keep all they save."""
+    shares = pytest.importorskip("ebbtide._offload._auto_shares").LayerShares(layers)
+    if room:
+        shares.keep(1, room)
+    shares.take_most(link, host)
+    return shares
+
+
+def test_a_choice_tells_how_far_it_may_be_from_the_best():
+    # alike layers: exact; the last one stays on the device, and keeps as much as the others swap in three layers' time
+    found = taken(220, 1e9, seen(640), seen(640), seen(640, swapped=0))
+    assert found.most == (0.5, 0.5, 0.5) and (found.limit, found.gap) == ("link", 0)
     # the host holds one piece less than is wanted of layers that differ
-    shares, limit, gap = auto._shares([layer(640), layer(6400)], 1e9, 20 + 645)
-    assert limit == "host" and 0 < gap < 0.02
-    stored = 640 * shares[0] + 6400 * shares[1]
-    assert stored <= 645 and gap == pytest.approx((645 - stored) / (7040 - stored))
+    found = taken(1e9, 20 + 645, seen(640), seen(6400))
+    assert found.limit == "host" and 0 < found.gap < 0.02
+    stored = 640 * found.most[0] + 6400 * found.most[1]
+    assert stored <= 645 and found.gap == pytest.approx((645 - stored) / (7040 - stored))
+
+
+def test_copies_have_the_time_of_the_layers_that_keep_all_they_save_too():
+    layers = [*[seen(640)] * 5, seen(640, swapped=0)]
+    without, beside = taken(110, 1e9, *layers), taken(110, 1e9, *layers, room=2 * 650 + 640)
+    assert sum(beside.kept.stays) == 3 and beside.leaving == (0, 2, 4)
+    # THEN 132 bytes may go of each of five layers, 10 of them always; and 220 of each of three
+    assert without.most[0] == int(64 * 122 / 640) / 64 and beside.most[0] == int(64 * 210 / 640) / 64
 
 
 def test_shares_stay_within_what_the_device_has_left():

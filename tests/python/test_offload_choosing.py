@@ -13,7 +13,7 @@ from ebbtide._offload import _auto_alpha, _report  # noqa: E402
 from ebbtide._offload._offload_stats import AllOffload  # noqa: E402
 from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._stats import StepPlan  # noqa: E402
-from test_offload_api import Block, make, train  # noqa: E402
+from test_offload_api import Block, batch, make, train  # noqa: E402
 
 STEPS_TO_SETTLE = 28  # two, then four for each of the six shares that are tried, and one that applies it
 
@@ -109,6 +109,28 @@ def test_layers_that_a_step_leaves_out_do_not_keep_alpha_from_being_chosen(
         model(torch.ones(2, 29, 16)).square().sum().backward()
     chosen = offloaded_of(model)
     assert (chosen.options.alpha, chosen._auto_alpha._hooks) == (alpha, [])
+
+
+@pytest.mark.parametrize(("late_beyond", "alpha"), [(2, 1), (0.3, 0.25), (-1, 0)])
+def test_where_lengths_vary_a_share_is_halved_until_steps_wait_for_little(native, clock, monkeypatch, late_beyond, alpha):
+    model, waited = make(), [0]
+    ebbtide.offload(model, keep_last=0, mini_sequence=8, host="64MiB")
+    chosen = offloaded_of(model)
+
+    def seconds():
+        waited[0] += 36 * 10**9 * (chosen.options.alpha > late_beyond)  # a hundredth of the step
+        return 3600
+
+    def note_waits(self):
+        for begun in self._begun:
+            begun.waited_ns = waited[0] if begun.waited_ns is None else begun.waited_ns
+
+    monkeypatch.setattr(_auto_alpha.AutoAlpha, "_note_waits", note_waits)
+    let_forward_take(model, clock, seconds)
+    lengths = iter(range(29, 140))
+    while chosen._auto_alpha._hooks:
+        train(model, **batch(next(lengths)))
+    assert chosen.options.alpha == alpha and chosen.limit == ("" if alpha == 1 else "link")
 
 
 @pytest.fixture

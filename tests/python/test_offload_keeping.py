@@ -89,9 +89,9 @@ def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_keeps_fewer_
     room = Room(monkeypatch, there=5000)
     levels = Level((K, K, K, K), 8000), Level((S, K, S, K), 4000), Level((S, S, S, K), 2000)
     chosen = Keeping(levels[1], levels, rows=64, fixed=300, varying=700)
-    found = [chosen.stays(torch.device("cpu"), rows, 256, gradients=100) for rows in (32, 64, 96, 128)]
+    found = [chosen.level(torch.device("cpu"), rows, 256, gradients=100) for rows in (32, 64, 96, 128)]
     # THEN it takes what is kept, gradients that are not there yet, and what grows with the square
-    assert found == [levels[0].stays, levels[1].stays, levels[2].stays, ()]
+    assert found == [Level(levels[0].stays, 4000), levels[1], Level(levels[2].stays, 3000), None]
     few = [4900, 8900, 4900, 12000 + 200 + 1575, 6000 + 200 + 1575, 3000 + 200 + 1575]
     assert room.asked == [*few, 16000 + 3000, 8000 + 3000, 4000 + 3000]
 
@@ -261,7 +261,8 @@ def test_a_call_that_is_longer_than_all_before_says_how_many_layers_there_is_roo
     # GIVEN short sequences, with which all fit
     chosen, _ = settle(device, model, clock)
     assert kept_by(chosen) == (K,) * 5 and chosen._auto_alpha._is_watching
-    # WHEN one comes that is three times as long
+    # WHEN one comes that is three times as long, and keeps nothing
+    device.asked.there = 0
     train(model, **batch(3 * 29))
     train(model)
     # THEN fewer would fit such a one, and all still do in short ones

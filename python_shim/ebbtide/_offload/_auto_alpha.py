@@ -6,8 +6,8 @@ which one layer's copies hide behind one layer's forward, and for which all of t
 at none, and between them: copies that hide behind a layer's forward on average can still be late for
 one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). A share whose steps wait for copies
 for more than 1 % of their time is not taken where another is known. Steps of one length alone are compared;
-where lengths vary from step to step, the closed form stands. Under EBBTIDE=1 the address planner
-confirms what "auto" takes (Note [Confirmed by the planner]).
+where lengths vary from step to step, half of the closed form's share is tried as long as steps wait for too long.
+Under EBBTIDE=1 the address planner confirms what "auto" takes (Note [Confirmed by the planner]).
 
 Where the device has room, "auto" first has as many layers as fit keep all they save there (_keeping.py): nothing
 of theirs is copied or computed again, and the copies of the layers between them have their time, too. The shares
@@ -44,7 +44,7 @@ from .._marks import _tensors
 from .._stats import StepPlan, device_index, step_plan
 from ._auto_keeping import AutoKeeping
 from ._auto_shares import LayerSeen, LayerShares
-from ._choice import AlphaSearch
+from ._choice import LATE, AlphaSearch
 from ._keeping import Keeping
 from ._layer_find import find_layers
 from ._layer_room import headroom
@@ -58,6 +58,7 @@ _STEPS = 2  # the first one also measures what is loaded and compiled
 _PATIENCE = 12  # steps that a share may take until two of one length have been seen
 _MEASURED = 2  # the shorter of so many steps counts
 _MOST_WAITING = 8  # forwards whose times may be unknown at once
+_LEAST_PART = 1 / 8  # of the most, where lengths vary
 _UNTIL_PLANNED = 2  # steps until the last round with a plan is one of the present share
 
 
@@ -90,6 +91,7 @@ class AutoAlpha:
         self._plans: dict[float, StepPlan] = {}  # of shares' steps, by alpha
         self._settled: float | None = None  # that part; its steps wait for their plan
         self._settled_steps = 0
+        self._varies = False  # steps are of many lengths: their shares are lowered from the most on
         self._is_watching = False  # for calls that are longer than those that were seen
         self.plan: StepPlan | None = None  # of the share settled on; None: nothing plans addresses
 
@@ -117,7 +119,7 @@ class AutoAlpha:
         if device != self._device:  # the model was moved: what was seen elsewhere says nothing
             self._device, self._begun, self._layers, self._search = device, [], None, None
             self._observed, self._plans, self._settled = [], {}, None
-            self._keeping, self._former = AutoKeeping(self._offloaded), None
+            self._keeping, self._former, self._varies = AutoKeeping(self._offloaded), None, False
         self._note_waits()
         if self._layers is not None and len(self._begun) >= _STEPS and len(self._observed) < _MOST_WAITING:
             self._observed.append(self._layers)
@@ -230,8 +232,8 @@ class AutoAlpha:
         seconds = [spent for spent, elements in lengths if elements == reference]
         if len(seconds) < _MEASURED:
             if len(here) > _PATIENCE:
-                self._look_at_longer()
-                self._settle(self._search.best())
+                spent = here[-1].moment.seconds_after(here[1].moment)
+                self._lower_if_late(part, (waits[-1] - waits[1]) / 1e9 > LATE * spent)
             return
         if self._is_refused():
             if self._keep_less():
@@ -245,6 +247,22 @@ class AutoAlpha:
             self._apply(following)
         elif not (self._search.best() == 1 and self._raise()) and not self._look_again():
             self._settle_on_shortest()
+
+    def _lower_if_late(self, part: float, is_late: bool) -> None:
+        """Steps of many lengths cannot be compared, but how long they wait for copies says enough: half of a share with
+        which they wait for too long. Begins with all that the limits allow."""
+        if not self._varies:
+            self._varies = True
+            self._look_at_longer()
+            if any(self._shares.most):
+                self._apply(1.0)
+            else:
+                self._settle_as_it_is(1.0)
+        elif is_late and part > 0:
+            self.limit = "link"
+            self._apply(part / 2 if part > _LEAST_PART else 0.0)
+        else:
+            self._settle_as_it_is(part)
 
     def _raise(self) -> bool:
         """Whether there are larger shares to measure, that the device has room for beside those that it was thought
@@ -285,10 +303,14 @@ class AutoAlpha:
 
     def _settle(self, part: float) -> None:
         assert self._search is not None
-        self._settled, self._settled_steps = part, 0
         if part < 1:
             beyond = "link" if self._search.is_late_beyond else "time"
             self.limit = "device" if self._search.is_bounded else beyond
+        self._settle_as_it_is(part)
+
+    def _settle_as_it_is(self, part: float) -> None:
+        """Whatever limits the share was said before."""
+        self._settled, self._settled_steps = part, 0
         self._apply(part)
         self.plan = self._plans.get(self._offloaded.options.alpha)
         if self.plan is not None or self._asked_plan() is None:

@@ -14,6 +14,7 @@ from ._observed import Footing, most_alive
 from ._registry import registry
 
 if TYPE_CHECKING:
+    from ._layer_shared import Shared
     from ._offloaded import Offloaded
 
 _EARLY_INPUTS = 2  # of the weight that a layer's input and attention's output have: what comes back early,
@@ -45,14 +46,20 @@ class AutoKeeping:
     def first(self, device: torch.device, shares: LayerShares) -> None:
         """As many layers as there is room for beside steps in which nothing more was kept, swapped or fetched early."""
         self.value = None
-        self._more(device, shares, shares.moving_bytes + _EARLY_INPUTS * shares.always_bytes)
+        self._choose(device, shares, shares.moving_bytes + _EARLY_INPUTS * shares.always_bytes, kept_before=0)
 
     def more(self, device: torch.device, shares: LayerShares) -> bool:
         """Whether there are more, beside steps with these shares: what was alive at most before may have been so at
         another moment than what they keep."""
-        holds = self.value is None or self._kept_now == self.value.usual.stays
-        moving = shares.moving_bytes * (1 - max(shares.most))
-        return holds and self._looks < _MOST_LOOKS and self._more(device, shares, moving)
+        holds = self.value is None or self._shared.kept == self.value.usual.stays
+        if not holds or self._looks >= _MOST_LOOKS:
+            return False
+        kept, levels, before = shares.kept, shares.levels, shares.kept_bytes
+        former, moving = self.value, shares.moving_bytes * (1 - max(shares.most))
+        if self._choose(device, shares, moving, before) and shares.kept_bytes > before:
+            return True
+        shares.kept, shares.levels, self.value = kept, levels, former
+        return False
 
     def less(self, shares: LayerShares, excess: int) -> bool:
         """Whether there are fewer that take so many bytes less, for good: for steps whose plan does not fit."""
@@ -70,7 +77,7 @@ class AutoKeeping:
     @property
     def was_longer(self) -> bool:
         """Whether a call was longer than those that the layers were chosen by: it says more of what there is room for."""
-        return self.value is not None and self._rows > _LONGER * self.value.rows
+        return self.value is not None and self._shared.longest[0] > _LONGER * self.value.rows
 
     @property
     def looks_at_longer(self) -> bool:
@@ -78,18 +85,20 @@ class AutoKeeping:
         return self.value is not None and self._looks < _MOST_LOOKS_AT_LONGER
 
     def longer(self, device: torch.device, shares: LayerShares) -> None:
-        """Chooses anew by the longest call. What layers kept may have been no part of the most that was alive."""
+        """Chooses anew by the longest call. What is on its way need not have been a part of the most that was alive."""
         assert self.value is not None
         self._looks += 1
-        shares.lengthen(self._rows / self.value.rows)
-        kept, shares.kept = shares.kept, None
-        if not self._more(device, shares, shares.moving_bytes * (1 - max(shares.most))):
-            shares.kept = kept
+        rows, kept_before = self._shared.longest
+        shares.lengthen(rows / self.value.rows)
+        self._choose(device, shares, shares.moving_bytes, kept_before)
 
-    def _more(self, device: torch.device, shares: LayerShares, moving: float) -> bool:
-        """Not where little memory is asked for (hbm, or how long pieces are), nor where others choose at the same
-        time, or layers run on several devices: nobody knows what there is room for. `moving`: bytes on their way
-        beside those of the steps that were seen."""
+    def _choose(self, device: torch.device, shares: LayerShares, moving: float, kept_before: int) -> bool:
+        """Whether there is a level for the longest call, beside steps that kept so much. `moving`: bytes on their way
+        beside those of these steps.
+
+        None where little memory is asked for (hbm, or how long pieces are), nor where others choose at the same time, or
+        layers run on several devices: nobody knows what there is room for.
+        """
         options, spare = self._offloaded.options, self._offloaded.spare
         room = headroom(device)
         if room is None or options.hbm is not None or options.mini_sequence is not None or not self._is_alone:
@@ -97,27 +106,19 @@ class AutoKeeping:
         room -= int(moving + _ASKED_INPUTS * shares.always_bytes) + spared_bytes(device) + fragment_bytes(device)
         if not self._has_stepped:  # gradients are summed up
             room -= spare.state_bytes(device)
-        kept, levels, before = shares.kept, shares.levels, shares.kept_bytes
-        shares.keep(options.keep_last, before + room)
-        if shares.kept is None or shares.kept_bytes <= before:
-            shares.kept, shares.levels = kept, levels
+        shares.keep(options.keep_last, kept_before + room)
+        if shares.kept is None:
             return False
         self._looks += 1
         fixed = spare.trained_bytes(device)
-        varying = most_alive(device) + int(moving) - before - self._latest.others - fixed
-        self.value = Keeping(shares.kept, shares.levels, self._rows, fixed, max(0, varying))
+        varying = most_alive(device) + int(moving) - kept_before - self._latest.others - fixed
+        self.value = Keeping(shares.kept, shares.levels, self._shared.longest[0], fixed, max(0, varying))
         return True
 
     @property
-    def _rows(self) -> int:
-        """Tokens of the longest call since the layers were cut, of all its sequences together."""
+    def _shared(self) -> Shared:
         assert self._offloaded.layers is not None
-        return max(tally.most_rows for tally in self._offloaded.layers.counts())
-
-    @property
-    def _kept_now(self) -> tuple[bool, ...]:
-        assert self._offloaded.layers is not None
-        return self._offloaded.layers.shared.kept
+        return self._offloaded.layers.shared
 
     @property
     def _is_alone(self) -> bool:

@@ -20,6 +20,9 @@ import math
 from collections.abc import Sequence
 
 
+LATE = 0.007  # part of a step that may be waited for copies, as the engine counts it; streams stood still for up to 1.4 times that
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
     """Of one layer in one step: bytes that are always swapped, the rest, seconds to compute the rest
@@ -119,7 +122,6 @@ class AlphaSearch:
     _GRID = 64
     _MOST_PROBES = 6
     _WORTH = 0.005  # a gain below this is not looked for, nor paid for with more copies
-    _LATE = 0.007  # part of a step that may be waited for copies, as the engine counts it; streams stood still for up to 1.4 times that
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # of shares that were not refused
@@ -133,7 +135,7 @@ class AlphaSearch:
         self._tried.add(share)
         if share < self._refused:
             self._seconds[share] = seconds
-        if waited > self._LATE * seconds:
+        if waited > LATE * seconds:
             self._late.add(share)
 
     def refuse(self, part: float) -> None:

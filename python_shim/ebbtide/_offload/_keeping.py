@@ -41,8 +41,8 @@ class Keeping:
     fixed: int
     varying: int
 
-    def stays(self, device: torch.device, rows: int, input_bytes: int, gradients: int) -> tuple[bool, ...]:
-        """The layers for which the device has room in a call of so many tokens; empty: none.
+    def level(self, device: torch.device, rows: int, input_bytes: int, gradients: int) -> Level | None:
+        """The most layers for which the device has room in a call of so many tokens, and their bytes there.
 
         By bytes, not time: steps of one length get one answer. What a longer call's tensors need is thought to grow
         with the square, as eager attention's scores do. `input_bytes`: of a layer's input. `gradients`: bytes of
@@ -50,10 +50,10 @@ class Keeping:
         """
         part = rows / self.rows
         needed = self.fixed - gradients + fragment_bytes(device) + self.varying * max(1.0, part) ** 2
-        for level in self.levels:
-            if has_room_on(device, input_bytes, int(needed + level.kept * part)):
-                return level.stays
-        return ()
+        for stays, kept in map(dataclasses.astuple, self.levels):
+            if has_room_on(device, input_bytes, int(needed + kept * part)):
+                return Level(stays, int(kept * part))
+        return None
 
 
 def evenly(chosen: int, others: int, last: int) -> tuple[bool, ...]:

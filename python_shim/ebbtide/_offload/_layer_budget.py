@@ -79,7 +79,7 @@ class LayerBudget:
         warn: Callable[[str], None],
     ) -> Share:
         """`later`: layers from this one on that have the same room. Bytes a token are measured ones, 0 where
-        nothing was. `kept`: what Keeping.stays says of this forward. Raises EbbtideError: see Note [Budgets]."""
+        nothing was. `kept`: for each layer whether it keeps all it saves in this forward; empty: none does. Raises EbbtideError: see Note [Budgets]."""
         always = self._always(x, always_per_token)
         rest = max(rest_per_token, self._estimate(x))
         wanted = self.alpha(kept) * rest * x.shape[1]

@@ -14,6 +14,7 @@ from ._attention_groups import calls_of
 from ._attention_interface import captured_outputs
 from ._cut import AttentionCut, Cut, ModuleCut, offers_parts
 from ._device_stores import Place
+from ._keeping import Level
 from ._layer_ambient import Parameters, generator_of
 from ._layer_arguments import NO_BATCH, CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
@@ -70,7 +71,8 @@ class CutLayer(Unpickled):
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
         spare = self._shared.spare.bytes_on(self._home)
         spans = self._budget.spans(x, spare)
-        kept = self._kept(self._home, batch * tokens, x.nbytes)
+        level = self._level(self._home, batch * tokens, x.nbytes)
+        kept = () if level is None else level.stays
         swapped = sum(policy is Policy.SWAP for policy in self._policies(spans, kept))
         groups = calls_of(batch, tokens, self._heads)
         return Form.of(spans, swapped, self._is_roomy(x, spare), groups, sum(kept), sequences=batch)
@@ -202,12 +204,15 @@ class CutLayer(Unpickled):
     def _ask_for_room(self, x: torch.Tensor) -> None:
         """Once in a forward, at the first layer that trains: which layers may keep all they save."""
         if self._index <= self._shared.reached:
-            self._shared.kept = self._kept(x.device, x.shape[:-1].numel(), x.nbytes)
+            rows = x.shape[:-1].numel()
+            level = self._shared.level = self._level(x.device, rows, x.nbytes)
+            if rows >= self._shared.longest[0]:
+                self._shared.longest = rows, 0 if level is None else level.kept
         self._shared.reached = self._index
 
-    def _kept(self, device: torch.device, rows: int, input_bytes: int) -> tuple[bool, ...]:
+    def _level(self, device: torch.device, rows: int, input_bytes: int) -> Level | None:
         keeping, spare = self._shared.options.keeping, self._shared.spare
-        return () if keeping is None else keeping.stays(device, rows, input_bytes, spare.gradient_bytes(device))
+        return None if keeping is None else keeping.level(device, rows, input_bytes, spare.gradient_bytes(device))
 
     def _let_go(self, place: Place, stays: bool) -> None:
         """Of what has had its time to leave the device. A layer that keeps what it saves is time for the others' copies."""

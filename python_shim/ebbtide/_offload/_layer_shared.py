@@ -13,6 +13,7 @@ import torch
 from .._errors import print_line
 from .._report import size_text
 from ._device_stores import Place, Stores
+from ._keeping import Level
 from ._layer_record import LayerRecord, Returning
 from ._options import AUTO, SAVE, Options
 from ._pieces import Policy, Span
@@ -33,9 +34,15 @@ class Shared:
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[Returning] | None = None  # the call that went before
     reached: float = math.inf  # the layer that was called last in training
-    kept: tuple[bool, ...] = ()  # the layers that keep all they save in this forward; empty: none
+    level: Level | None = None  # the layers that keep all they save in this forward
+    longest: tuple[int, int] = (0, 0)  # tokens of the longest forward, and bytes that such layers kept in it
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kept(self) -> tuple[bool, ...]:
+        """For each layer whether it keeps all it saves in this forward; empty: none does."""
+        return () if self.level is None else self.level.stays
 
     @property
     def layers(self) -> int:
