@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 import ebbtide  # noqa: E402
 import offload_models as om  # noqa: E402
-from ebbtide._offload import _auto_alpha, _auto_keeping, _keeping, _report  # noqa: E402
+from ebbtide._offload import _auto_alpha, _auto_keeping, _keeping, _peak, _report  # noqa: E402
 from ebbtide._offload._keeping import Keeping, Level, levels_of  # noqa: E402
 from ebbtide._offload._layer import wrap_layers  # noqa: E402
 from ebbtide._offload._observed import Footing  # noqa: E402
@@ -159,6 +159,7 @@ def device(monkeypatch):
     class Device:
         room = EVERYTHING
         model = None
+        most = 1000
         footings = itertools.repeat(Footing(0, 100))
 
     gc.collect()  # models of earlier tests
@@ -168,9 +169,8 @@ def device(monkeypatch):
         shares = chosen._auto_alpha._shares
         return Device.room - (shares.kept_bytes + shares.moving_bytes if chosen.options.keeping else 0)
 
-    for module in (_auto_alpha, _auto_keeping):
-        monkeypatch.setattr(module, "headroom", headroom)
-    monkeypatch.setattr(_auto_keeping, "most_alive", lambda _: 1000)
+    monkeypatch.setattr(_peak, "headroom", headroom)
+    monkeypatch.setattr(_peak, "most_alive", lambda _: Device.most)
     monkeypatch.setattr(_auto_keeping, "spared_bytes", lambda _: 0)
     monkeypatch.setattr(_auto_keeping, "fragment_bytes", lambda _: 0)
     monkeypatch.setattr(Footing, "of", staticmethod(lambda *_: next(Device.footings)))
@@ -270,6 +270,32 @@ def test_a_call_that_is_longer_than_all_before_says_how_many_layers_there_is_roo
     device.asked.there = 14 * (always + rest)
     train(model)
     assert chosen.layers.shared.kept == (K,) * 5
+
+
+def test_what_was_alive_is_known_to_who_resets_the_peak_before_each_step_and_optimizers_get_room(native, device):
+    model = device.model = make()
+    peak, here = _peak.Peak(Spare(model)), torch.device("cpu")
+    trained = Spare(model).trained_bytes(here)
+    ebbtide.offload(model, host="64MiB")
+    device.room = 5000
+    for live, most in [(100, 900), (150, 800)]:
+        device.most = live
+        peak.note_begin(here)
+        device.most = most
+        peak.note_backward(here)
+    device.most = 150
+    assert peak.bytes(here) == 900 + trained
+    # THEN what is beside the peak that torch tells is less by what it does not tell
+    assert peak.headroom(here) == 5000 + 150 - (900 + trained)
+
+
+def test_a_peak_that_is_reset_and_was_never_seen_says_nothing(native, device):
+    model = device.model = make()
+    peak, here = _peak.Peak(Spare(model)), torch.device("cpu")
+    ebbtide.offload(model, host="64MiB")
+    for device.most in (900, 100):
+        peak.note_begin(here)
+    assert peak.headroom(here) is None
 
 
 @pytest.mark.parametrize("asked", [{"hbm": "1GiB"}, {"mini_sequence": 8}, {"alpha": "memo"}, {"alpha": 0.5}])

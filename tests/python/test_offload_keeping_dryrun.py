@@ -93,6 +93,23 @@ def test_a_longer_sequence_fits_as_it_would_have_without(tmp_path, native):
     assert told["kept"] == 4 and told["retries"] == 0 and told["live"] < 22 << 30
 
 
+PEAK_RESET = STEPS + """
+ebbtide.offload(model, host="128GiB")
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+most = 0
+for _ in range(40):
+    torch.cuda.reset_peak_memory_stats()
+    last_step(1)
+    most = max(most, torch.cuda.max_memory_allocated())
+print(json.dumps({**told(), "most": most, "retries": torch.cuda.memory_stats()["num_alloc_retries"]}))
+"""
+
+
+def test_a_program_that_resets_the_peak_before_each_step_keeps_no_more_than_fits(tmp_path, native):
+    told = train("LAYERS, LENGTH = 5, 16384" + PEAK_RESET, tmp_path, native, "a100-40g", "0").answer()
+    print(told);     assert told["kept"] >= 2 and told["retries"] == 0 and told["most"] < 34 << 30
+
+
 LATE_STATES = STEPS + """
 ebbtide.offload(model, host="128GiB")
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)

@@ -47,7 +47,6 @@ from ._auto_shares import LayerSeen, LayerShares
 from ._choice import LATE, AlphaSearch
 from ._keeping import Keeping
 from ._layer_find import find_layers
-from ._layer_room import headroom
 from ._observed import Begun, LayersRun, Moment
 from ._pickling import Hook
 
@@ -84,6 +83,7 @@ class AutoAlpha:
         self._hooks: list[Any] = []
         self._shares = LayerShares(())
         self._limits = (0.0, 0.0)  # bytes that the link copies in a layer's time, and the host budget
+        self._peak = offloaded.peak
         self._keeping = AutoKeeping(offloaded)
         self._former: _Found | None = None  # with fewer layers that keep what they save
         self.gap = 0.0  # of what is recomputed, at most so much might be saved by another choice
@@ -120,6 +120,8 @@ class AutoAlpha:
             self._device, self._begun, self._layers, self._search = device, [], None, None
             self._observed, self._plans, self._settled = [], {}, None
             self._keeping, self._former, self._varies = AutoKeeping(self._offloaded), None, False
+            self._peak.restart()
+        self._peak.note_begin(device)
         self._note_waits()
         if self._layers is not None and len(self._begun) >= _STEPS and len(self._observed) < _MOST_WAITING:
             self._observed.append(self._layers)
@@ -174,7 +176,7 @@ class AutoAlpha:
 
     def _choose_of_staying(self) -> None:
         """All layers stay, as a model's only one does: neither link nor host limits what is kept, but the device."""
-        room = headroom(self._device)
+        room = self._peak.headroom(self._device)
         if room is None:
             self.undo()
             return
@@ -185,7 +187,7 @@ class AutoAlpha:
     def _choose_of_leaving(self) -> None:
         if not self._is_measured:
             self._shares.take_memos(*self._limits)
-            self._stay_within(headroom(self._device))
+            self._stay_within(self._peak.headroom(self._device))
             self._apply(1.0)
             self.undo()
             return
@@ -196,7 +198,7 @@ class AutoAlpha:
         """Shares among the layers that do not keep what they save, and measures; beside steps that have `taken` so
         many bytes for shares and for what layers keep."""
         self._shares.take_most(*self._limits)
-        self._stay_within(headroom(self._device), taken)
+        self._stay_within(self._peak.headroom(self._device), taken)
         self._search_below()
 
     def _stay_within(self, room: int | None, taken: float = 0.0) -> None:
@@ -267,7 +269,7 @@ class AutoAlpha:
     def _raise(self) -> bool:
         """Whether there are larger shares to measure, that the device has room for beside those that it was thought
         to hold at most. With a budget (hbm) it is not asked."""
-        room = headroom(self._device) if self._shares.may_be_raised else None
+        room = self._peak.headroom(self._device) if self._shares.may_be_raised else None
         if room is None or self._offloaded.options.hbm is not None:
             return False
         ratio = self._shares.raise_within(room)
@@ -345,6 +347,7 @@ class AutoAlpha:
     def _watch(self, device: torch.device) -> None:
         """A call that was longer than all before says more of what there is room for."""
         assert self._settled is not None
+        self._peak.note_begin(device)
         if device == self._device and self._keeping.was_longer:
             self._look_at_longer()
             self._apply(self._settled)
@@ -355,7 +358,7 @@ class AutoAlpha:
         if self._keeping.was_longer:
             self._keeping.longer(self._device, self._shares)
             self._shares.take_most(*self._limits)
-            self._stay_within(headroom(self._device))
+            self._stay_within(self._peak.headroom(self._device))
 
     def _keep_less(self) -> bool:
         """Whether fewer layers keep what they save from now on, for steps whose plan the device cannot hold."""

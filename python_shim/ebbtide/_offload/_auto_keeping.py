@@ -9,8 +9,7 @@ import torch
 
 from ._auto_shares import LayerShares
 from ._keeping import Keeping, fragment_bytes, spared_bytes
-from ._layer_room import headroom
-from ._observed import Footing, most_alive
+from ._observed import Footing
 from ._registry import registry
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class AutoKeeping:
     """Of one model. `value` is what its layers are to be told."""
 
     def __init__(self, offloaded: Offloaded) -> None:
-        self._offloaded = offloaded
+        self._offloaded, self._peak = offloaded, offloaded.peak
         self.value: Keeping | None = None
         self._first: Footing | None = None  # of the forwards that were seen,
         self._latest = Footing(0, 0)  # and of the last one
@@ -100,7 +99,7 @@ class AutoKeeping:
         layers run on several devices: nobody knows what there is room for.
         """
         options, spare = self._offloaded.options, self._offloaded.spare
-        room = headroom(device)
+        room = self._peak.headroom(device)
         if room is None or options.hbm is not None or options.mini_sequence is not None or not self._is_alone:
             return False
         room -= int(moving + _ASKED_INPUTS * shares.always_bytes) + spared_bytes(device) + fragment_bytes(device)
@@ -111,7 +110,7 @@ class AutoKeeping:
             return False
         self._looks += 1
         fixed = spare.trained_bytes(device)
-        varying = most_alive(device) + int(moving) - kept_before - self._latest.others - fixed
+        varying = self._peak.bytes(device) + int(moving) - kept_before - self._latest.others - fixed
         self.value = Keeping(shares.kept, shares.levels, self._shared.longest[0], fixed, max(0, varying))
         return True
 

@@ -15,6 +15,7 @@ from ._layer_function import measure_references
 from ._layer_shared import Policies, Shared
 from ._layer_tally import Tally
 from ._options import Options
+from ._peak import Peak
 from ._pieces import Form
 from ._spare import Spare
 from ._store import Store
@@ -59,13 +60,14 @@ def wrap_layers(
     store: Store | Stores,
     policies: Policies | None = None,
     spare: Spare | None = None,
+    peak: Peak | None = None,
 ) -> LayerCuts:
     """Cut every layer of `model` at its attention; from now on their forwards run in pieces.
 
     Layers are found in the order of named_modules(): those of transformers' models, and modules that offer
     before_attention, attention and after_attention (see _cut.py). `store`, or that of a layer's device,
     takes what is swapped; the last options.keep_last layers save on the device. `policies`, if given, decides instead of
-    options.alpha what becomes of each piece. `spare` is the model's, if somebody has asked it before. Raises EbbtideError if no layer is found.
+    options.alpha what becomes of each piece. `spare` is the model's, if somebody has asked it before, and `peak` is told when a backward ends. Raises EbbtideError if no layer is found.
     """
     found = find_layers(model)
     if not found:
@@ -76,7 +78,7 @@ def wrap_layers(
     install()
     measure_references()
     stores = store if callable(store) else lambda _: store
-    shared = Shared(options, stores, policies, spare or Spare(model), list(map(weakref.ref, found.values())))
+    shared = Shared(options, stores, policies, spare or Spare(model), list(map(weakref.ref, found.values())), peak)
     layers = [
         CutLayer(layer, index, name, shared) for index, (name, layer) in enumerate(found.items())
     ]

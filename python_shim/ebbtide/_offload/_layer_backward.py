@@ -26,7 +26,10 @@ def run_backward(
     """
     _check(record)
     with record.random.undisturbed(), record.running():
-        return _Backward(record).run(dy, overwrites)
+        found = _Backward(record).run(dy, overwrites)
+    if record.peak is not None:
+        record.peak.note_backward(dy.device)
+    return found
 
 
 def _check(record: LayerRecord) -> None:

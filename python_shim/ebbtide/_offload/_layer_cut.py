@@ -176,13 +176,14 @@ class CutLayer(Unpickled):
                 return run_forward(self._record(call, x, spans), x, trains=False)
         self._input = x.shape[-1], x.dtype
         place = self._shared.at(x.device)
-        self._ask_for_room(x)
+        is_first = self._ask_for_room(x)
         share, live = self._share(place, x), place.live_on_host()
         swaps_first = place.is_first(self._index) and not share.stays
         if swaps_first:
             place.reserve(live + share.expected)
         record = self._record(call, x, spans, place, share)
         record.keeps_before = self._is_roomy(x, spare)
+        record.peak = self._shared.peak if is_first else None
         self._link(record, share.stays)
         self._let_go(place, share.stays)
         result = LayerFunction.apply(record, x, *record.parameters.originals)
@@ -201,14 +202,17 @@ class CutLayer(Unpickled):
                 place.store.layer_ended()
         return result
 
-    def _ask_for_room(self, x: torch.Tensor) -> None:
-        """Once in a forward, at the first layer that trains: which layers may keep all they save."""
-        if self._index <= self._shared.reached:
+    def _ask_for_room(self, x: torch.Tensor) -> bool:
+        """Once in a forward, at the first layer that trains: which layers may keep all they save. Returns whether it is
+        that layer."""
+        is_first = self._index <= self._shared.reached
+        if is_first:
             rows = x.shape[:-1].numel()
             level = self._shared.level = self._level(x.device, rows, x.nbytes)
             if rows >= self._shared.longest[0]:
                 self._shared.longest = rows, 0 if level is None else level.kept
         self._shared.reached = self._index
+        return is_first
 
     def _level(self, device: torch.device, rows: int, input_bytes: int) -> Level | None:
         keeping, spare = self._shared.options.keeping, self._shared.spare

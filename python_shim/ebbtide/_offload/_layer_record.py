@@ -21,6 +21,7 @@ from ._layer_saving import AnyLanding, AnyRecorder, dense_like, landing_for, occ
 from ._layer_tally import Tally
 from ._layer_tape import Tape
 from ._native_saving import Externals
+from ._peak import Peak
 from ._pieces import Policy, Span
 from ._store import Saved, Store, Witness
 
@@ -172,6 +173,7 @@ class LayerRecord:
         self.keeps_before = False  # in backward, what all before parts save: there is room
         self.used = False
         self.previous: weakref.ref[Returning] | None = None  # the layer whose backward comes next
+        self.peak: Peak | None = None  # of the first layer, with which a backward ends
 
     @property
     def stays(self) -> bool:

@@ -16,6 +16,7 @@ from ._device_stores import Place, Stores
 from ._keeping import Level
 from ._layer_record import LayerRecord, Returning
 from ._options import AUTO, SAVE, Options
+from ._peak import Peak
 from ._pieces import Policy, Span
 from ._spare import Spare
 
@@ -31,6 +32,7 @@ class Shared:
     policies: Policies | None  # None: by options.alpha
     spare: Spare
     modules: Sequence[weakref.ref[torch.nn.Module]]  # the layers; of a copied model, the original's
+    peak: Peak | None = None
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[Returning] | None = None  # the call that went before
     reached: float = math.inf  # the layer that was called last in training

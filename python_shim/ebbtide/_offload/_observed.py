@@ -53,11 +53,6 @@ class Footing:
         return Footing(gradients, live - gradients)
 
 
-def most_alive(device: torch.device) -> int:
-    """Bytes, since the program last reset torch's peak."""
-    return torch.cuda.max_memory_allocated(device)
-
-
 @dataclasses.dataclass
 class LayersRun:
     """The layers that a forward ran: text alone leaves out those of a model's vision tower."""

@@ -18,6 +18,7 @@ from ._head import HeadCut
 from ._layer import LayerCuts, wrap_layers
 from ._offload_stats import OffloadStats
 from ._options import AUTO, Options
+from ._peak import Peak
 from ._pieces import Form
 from ._registry import registry
 from ._spare import Spare
@@ -82,6 +83,7 @@ class Offloaded(Unpickled):
         self.head: HeadCut | None = None
         self.layers: LayerCuts | None = None
         self.spare = Spare(around)
+        self.peak = Peak(self.spare)
         self.stores = DeviceStores(self.root, options.host, options.strict, sharing)
         self.number = 0  # 1 for the first one that was enabled
         self._whole_because: dict[str, str] = {}
@@ -169,7 +171,7 @@ class Offloaded(Unpickled):
         device = _causal_lm.device_of(self.root)
         if device.type != "meta":
             self.stores(device)  # what cannot be had is said before the first step
-        self.layers = wrap_layers(self.root, options, self.stores, spare=self.spare)
+        self.layers = wrap_layers(self.root, options, self.stores, spare=self.spare, peak=self.peak)
         self.layers.shared.said = self._said
         self.options = options
         for tally in self.layers.counts():
