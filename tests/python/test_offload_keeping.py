@@ -347,3 +347,21 @@ def test_a_plan_that_does_not_fit_has_fewer_layers_keep_what_they_save(native, c
     chosen, _ = settle(device, model, clock)
     assert kept_by(chosen) == (S, K, S, K) and chosen.plan.fits
     assert chosen.options.alpha == 1 and chosen.limit == ""
+
+
+def test_where_lengths_vary_shares_are_tried_again_when_a_plan_has_fewer_layers_keep(native, clock, planner, device):  # noqa: F811
+    model = planner.model = device.model = make(num_hidden_layers=6)
+    longest = 140
+    always, rest = (longest / 29 * size for size in weight_of(model))
+    device.room = 4 * (always + rest) + rest + 8 * always
+    planner.height = staticmethod(lambda _: 101 if sum(kept_by(chosen) if chosen.options.keeping else ()) > 2 else 99)
+    ebbtide.offload(model, host="64MiB")
+    chosen = offloaded_of(model)
+    let_forward_take(model, clock, lambda: 3600)
+    lengths, tried = iter(range(longest, 29, -1)), []
+    while not chosen._auto_alpha._is_watching and chosen._auto_alpha._hooks:
+        train(model, **batch(next(lengths)))
+        tried.append((chosen.kept_layers, chosen.options.alpha))
+    # THEN what fewer layers leave over is measured, beginning with all of it
+    assert max(kept for kept, _ in tried) > 2
+    assert chosen.kept_layers <= 2 and any(kept <= 2 and alpha > 0 for kept, alpha in tried)

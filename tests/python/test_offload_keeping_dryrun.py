@@ -6,25 +6,12 @@ import json
 
 import pytest
 from dryrun_run import ROOT
-from test_offload_auto_dryrun import MODEL, train
+import test_offload_auto_dryrun as auto
+from test_offload_auto_dryrun import train
 
 pytestmark = pytest.mark.usefixtures("native")
 
-STEPS = MODEL + """
-ids = torch.zeros(1, LENGTH, dtype=torch.long, device="cuda")
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-def last_step(steps, ids=ids):
-    for _ in range(steps):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end)
-
+STEPS = auto.STEPS + """
 def told():
     found = ebbtide.stats().offload.models[-1]
     return {"kept": found.kept_layers, "alpha": found.alpha, "limit": found.limit, "live": torch.cuda.max_memory_allocated()}

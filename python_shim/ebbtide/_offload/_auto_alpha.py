@@ -5,7 +5,7 @@ which one layer's copies hide behind one layer's forward, and for which all of t
 "auto" begins there, as at the most that the link hides, and then measures whole steps at that share,
 at none, and between them: copies that hide behind a layer's forward on average can still be late for
 one piece, and what is recomputed can be cheaper than the wait (AlphaSearch). A share whose steps wait for copies
-for more than 1 % of their time is not taken where another is known. Steps of one length alone are compared;
+for too long (LATE) is not taken where another is known. Steps of one length alone are compared;
 where lengths vary from step to step, half of the closed form's share is tried as long as steps wait for too long.
 Under EBBTIDE=1 the address planner confirms what "auto" takes (Note [Confirmed by the planner]).
 
@@ -209,7 +209,7 @@ class AutoAlpha:
 
     def _search_below(self) -> None:
         """Measures shares, up to the most."""
-        self._search = AlphaSearch()
+        self._search, self._varies = AlphaSearch(), False
         if self._keeping.value != self._offloaded.options.keeping:  # no step was one like those that come
             self._begun, self._plans = [], {}
             self._apply(0.0)

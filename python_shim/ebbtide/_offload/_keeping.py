@@ -50,9 +50,9 @@ class Keeping:
         """
         part = rows / self.rows
         needed = self.fixed - gradients + fragment_bytes(device) + self.varying * max(1.0, part) ** 2
-        for stays, kept in map(dataclasses.astuple, self.levels):
-            if has_room_on(device, input_bytes, int(needed + kept * part)):
-                return Level(stays, int(kept * part))
+        for level in self.levels:
+            if has_room_on(device, input_bytes, int(needed + level.kept * part)):
+                return Level(level.stays, int(level.kept * part))
         return None
 
 

@@ -15,7 +15,7 @@ class Peak:
     def __init__(self, spare: Spare) -> None:
         self._spare = spare
         self._most = 0
-        self._is_reset = False
+        self._is_reset = False  # when the last forward began, torch told of less
         self._sees_backward = False
 
     def restart(self) -> None:
@@ -24,7 +24,7 @@ class Peak:
 
     def note_begin(self, device: torch.device) -> None:
         now = most_alive(device)
-        self._is_reset = self._is_reset or now < self._most
+        self._is_reset = now < self._most
         self._most = max(self._most, now)
 
     def note_backward(self, device: torch.device) -> None:

@@ -42,7 +42,7 @@ class Spare:
         return sum(_own_part(gradient).nbytes for gradient in gradients)
 
     def trained_bytes(self, device: torch.device) -> int:
-        """Of the weights that train, and of their gradients."""
+        """Of the weights that train: as much as all of their gradients take."""
         return sum(_own_part(one).nbytes for one in self._parameters(device) if one.requires_grad)
 
     def state_bytes(self, device: torch.device) -> int:
