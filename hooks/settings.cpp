@@ -56,6 +56,7 @@ Result<OffloadTarget> offload_target(const char* text) {
   const std::string_view value = text == nullptr ? "" : text;
   if (value.empty() || value == "off") return OffloadTarget{};
   if (value == "auto") return OffloadTarget{OffloadTarget::Kind::kAuto, 0};
+  if (value == "memo") return OffloadTarget{OffloadTarget::Kind::kMemo, 0};
   double share = 0;
   const auto [rest, code] = std::from_chars(value.data(), value.data() + value.size(), share);
   if (code == std::errc{} && rest == value.data() + value.size() && share >= 0 && share <= 1) {
@@ -63,7 +64,7 @@ Result<OffloadTarget> offload_target(const char* text) {
   }
   return Error{ErrorCode::kInvalidArgument,
                std::string("EBBTIDE_OFFLOAD=") + text +
-                   " is not a setting: allowed are off, auto, or a number from 0 to 1"};
+                   " is not a setting: allowed are off, auto, memo, or a number from 0 to 1"};
 }
 
 // A path has a slash: what has none is a wrong setting, not a library that is not there.

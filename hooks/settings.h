@@ -26,7 +26,7 @@ struct OutOfMemoryTarget {
 
 // What becomes of activations; the package ebbtide acts on it.
 struct OffloadTarget {
-  enum class Kind { kOff, kAuto, kShare } kind = Kind::kOff;
+  enum class Kind { kOff, kAuto, kMemo, kShare } kind = Kind::kOff;
   double share = 0;  // for kShare: MEMO's alpha, 0 to 1
 };
 
@@ -49,7 +49,7 @@ struct Settings {
   OutOfMemoryTarget out_of_memory; // EBBTIDE_OOM: auto, off, a path ending in .txt
   bool strict = false;             // EBBTIDE_STRICT: 0, 1
   LogLevel log_level = LogLevel::kWarning;  // EBBTIDE_LOG: warning, info, debug
-  OffloadTarget offload;           // EBBTIDE_OFFLOAD: off, auto, 0.0 to 1.0
+  OffloadTarget offload;           // EBBTIDE_OFFLOAD: off, auto, memo, 0.0 to 1.0
   std::optional<Bytes> device_budget;  // EBBTIDE_HBM: a size; absent: no limit but the device's
   std::optional<Bytes> host_budget;    // EBBTIDE_HOST: a size; absent: no limit but the machine's
 

@@ -74,17 +74,18 @@ TEST(Settings, ModeIsOneOfThree) {
   }
 }
 
-TEST(Settings, OffloadIsOffAutoOrAShare) {
+TEST(Settings, OffloadIsOffChosenByARuleOrAShare) {
   using Kind = OffloadTarget::Kind;
   EXPECT_EQ(allowed({}).offload.kind, Kind::kOff);
   EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "off"}}).offload.kind, Kind::kOff);
   EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "auto"}}).offload.kind, Kind::kAuto);
+  EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "memo"}}).offload.kind, Kind::kMemo);
   for (const auto& [text, share] : std::map<std::string, double>{{"0", 0}, {"0.0", 0}, {"0.125", 0.125}, {"1.0", 1}}) {
     const OffloadTarget target = allowed({{"EBBTIDE_OFFLOAD", text}}).offload;
     EXPECT_EQ(target.kind, Kind::kShare) << text;
     EXPECT_EQ(target.share, share) << text;
   }
-  for (const char* wrong : {"1.5", "-0.1", "half", "0.5x", "nan"}) expect_refused("EBBTIDE_OFFLOAD", wrong, {"off", "auto", "0 to 1"});
+  for (const char* wrong : {"1.5", "-0.1", "half", "0.5x", "nan"}) expect_refused("EBBTIDE_OFFLOAD", wrong, {"off", "auto", "memo", "0 to 1"});
 }
 
 TEST(Settings, AReportOfOutOfMemoryIsWrittenUnlessOff) {
