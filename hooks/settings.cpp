@@ -1,6 +1,8 @@
 #include "hooks/settings.h"
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <optional>
 #include <string_view>
@@ -52,8 +54,18 @@ Result<OutOfMemoryTarget> out_of_memory_target(const char* text) {
                std::string("EBBTIDE_OOM=") + text + " is not a setting: allowed are auto, off, or a path ending in .txt"};
 }
 
+// As Python's side reads it: blanks around it and capitals do not matter.
+std::string plain(const char* text) {
+  std::string value = text == nullptr ? "" : text;
+  const auto is_blank = [](unsigned char letter) { return std::isspace(letter) != 0; };
+  value.erase(value.begin(), std::find_if_not(value.begin(), value.end(), is_blank));
+  value.erase(std::find_if_not(value.rbegin(), value.rend(), is_blank).base(), value.end());
+  std::transform(value.begin(), value.end(), value.begin(), [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  return value;
+}
+
 Result<OffloadTarget> offload_target(const char* text) {
-  const std::string_view value = text == nullptr ? "" : text;
+  const std::string value = plain(text);
   if (value.empty() || value == "off") return OffloadTarget{};
   if (value == "auto") return OffloadTarget{OffloadTarget::Kind::kAuto, 0};
   if (value == "memo") return OffloadTarget{OffloadTarget::Kind::kMemo, 0};

@@ -215,7 +215,7 @@ def test_attention_is_most_of_a_forward_where_memo_says():
 def seen(rest, swapped=10):
     """Of one layer in observed steps."""
     shares = pytest.importorskip("ebbtide._offload._auto_shares")
-    return shares.LayerSeen(ran=True, pieces=0, swapped=swapped, kept=0, rest=rest, longest=1)
+    return shares.LayerSeen(ran=True, pieces=0, swapped=swapped, kept=0, rest=rest, longest=1, attention=0, whole=0)
 
 
 def taken(link, host, *layers, room=0):

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import ebbtide  # noqa: E402
 import offload_models as om  # noqa: E402
 from ebbtide._offload import _auto_alpha, _auto_keeping, _keeping, _peak, _report  # noqa: E402
-from ebbtide._offload._keeping import Keeping, Level, levels_of  # noqa: E402
+from ebbtide._offload._keeping import Keeping, Level, Weight, levels_of  # noqa: E402
 from ebbtide._offload._layer import wrap_layers  # noqa: E402
 from ebbtide._offload._observed import Footing  # noqa: E402
 from ebbtide._offload._offload_stats import AllOffload  # noqa: E402
@@ -31,7 +31,7 @@ K, S = True, False
 
 def most(layers, last, room):
     """The layers that keep what they save, of such that weigh as much as one another."""
-    usual, _ = levels_of([1.0] * layers, last, room)
+    usual, _ = levels_of([Weight(1.0, 0)] * layers, last, room)
     return usual.stays if usual is not None else ()
 
 
@@ -49,22 +49,38 @@ def test_last_layers_stay_whatever_lies_before_them():
 
 
 def test_shorter_calls_keep_all_or_half_of_it_and_longer_ones_half_of_what_there_is_room_for():
-    usual, levels = levels_of([1.0] * 9, 1, 4)
+    usual, levels = levels_of([Weight(1.0, 0)] * 9, 1, 4)
     assert sum(usual.stays) == 4 and usual in levels
     assert [sum(level.stays) for level in levels] == [9, 5, 4, 2]
-    assert levels_of([1.0] * 9, 1, 1)[0] is None
+    assert levels_of([Weight(1.0, 0)] * 9, 1, 1)[0] is None
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_what_is_kept_fits_and_last_layers_are_among_it(seed):
     draw = random.Random(seed)
-    weights = [1000 * draw.choice([0.0, draw.random(), 5 * draw.random()]) for _ in range(draw.randrange(1, 40))]
-    last, room = draw.randrange(3), draw.random() * sum(weights)
+    cut = [1000 * draw.choice([0.0, draw.random(), 5 * draw.random()]) for _ in range(draw.randrange(1, 40))]
+    weights = [Weight(one, draw.choice([0.0, 9000 * draw.random()]) * (seed % 2), draw.random()) for one in cut]
+    last, room = draw.randrange(3), 1.5 * draw.random() * sum(map(sum, weights))
     usual, levels = levels_of(weights, last, room)
-    assert usual is None or (usual.kept <= room and usual in levels)
+    assert usual is None or (usual.total <= room and usual in levels)
+    counts = [(sum(level.stays), sum(level.attention)) for level in levels]
+    assert counts == sorted(set(counts), reverse=True)
     for level in levels:
-        assert level.kept == int(sum(itertools.compress(weights, level.stays)))
-        assert len(level.stays) == len(weights) and all(level.stays[len(weights) - last :]) and sum(level.stays) > last
+        assert level.kept == int(sum(one.cut for one in itertools.compress(weights, level.stays)))
+        square = sum(one.whole for one in itertools.compress(weights, level.stays))
+        assert level.square == int(square + sum(one.attention for one in itertools.compress(weights, level.attention)))
+        assert not level.attention or all(level.stays)
+        assert len(level.stays) == len(weights) and all(level.stays[max(0, len(weights) - last) :])
+        assert sum(level.stays) > last or any(level.attention)
+
+
+@pytest.mark.parametrize(
+    ("room", "layers", "attention"), [(6, 3, ()), (8, 4, ()), (17, 4, ()), (18, 4, (S, S, S, K)), (38, 4, (S, K, K, K)), (48, 4, (K,) * 4)]
+)
+def test_heavy_attention_is_kept_where_all_layers_keep_everything_else_beginning_with_the_last(room, layers, attention):
+    usual, levels = levels_of([Weight(2.0, 10.0)] * 4, 1, room)
+    assert (sum(usual.stays), usual.attention) == (layers, attention)
+    assert [sum(level.attention) for level in levels if all(level.stays)][-1] == 0 and levels[0].attention == (K,) * 4
 
 
 class Room:
@@ -80,8 +96,8 @@ class Room:
         return fetched <= self.there
 
 
-def keeping(*stays, kept=0):
-    level = Level(stays, kept)
+def keeping(*stays, kept=0, attention=()):
+    level = Level(stays, kept, 0, attention)
     return Keeping(level, (level,), rows=100, fixed=0, varying=1)
 
 
@@ -96,12 +112,18 @@ def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_keeps_fewer_
     assert room.asked == [*few, 16000 + 3000, 8000 + 3000, 4000 + 3000]
 
 
-def run(model, store, steps=2, **options):
+def test_of_a_longer_call_scores_grow_with_the_square_and_of_fewer_sequences_as_they_do():
+    level = Level((K, K), 100, 1000, (S, K))
+    assert [level.at(part).total for part in (0.5, 1.0, 2.0)] == [50 + 500, 100 + 1000, 200 + 4000]
+    assert level.at(2.0).attention == (S, K)
+
+
+def run(model, store, steps=2, length=50, **options):
     """Losses, the last gradients and what each layer did."""
     cuts = wrap_layers(model, Options(**{"keep_last": 0, "mini_sequence": 16, **options}), store)
     found = {}
     for step in range(steps):
-        found.update({f"{step}, {name}": value for name, value in om.gradients(model, om.tokens(50, 2, step)).items()})
+        found.update({f"{step}, {name}": value for name, value in om.gradients(model, om.tokens(length, 2, step)).items()})
     counts = cuts.counts()
     cuts.undo()
     return found, counts
@@ -152,6 +174,24 @@ def test_layers_that_keep_what_they_save_are_time_for_the_copies_of_the_others(m
     assert store.layers == 3 + 2
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(("alpha", "mini_sequence"), [(0.0, 80), (0.5, 32)])
+def test_heavy_attention_that_is_kept_runs_once_and_changes_no_bit(monkeypatch, architecture, alpha, mini_sequence):
+    Room(monkeypatch)
+    model = om.make(architecture, torch.float32, attn_implementation="eager", attention_dropout=0.1)
+    options = {"alpha": alpha, "mini_sequence": mini_sequence, "length": 160}
+    torch.manual_seed(11)
+    saved, _ = run(model, om.CopyStore(), attention="save", **options)
+    torch.manual_seed(11)
+    found, counts = run(model, om.CopyStore(), keeping=keeping(K, K, attention=(S, K)), **options)
+    om.assert_same_bits(found, saved)
+    assert [one.attention_forwards for one in counts] == [4, 2]
+    # AND what is made again is known, and nothing of it counts as saved whatever becomes of the pieces
+    scores = 2 * om.HEADS * 160 * 160 * 4
+    assert counts[0].scores_bytes > scores and counts[0].kept_bytes + 2 * scores < counts[1].kept_bytes
+    assert counts[1].scores_bytes == 0 and counts[1].always_bytes_per_token == 0
+
+
 @pytest.fixture
 def device(monkeypatch):
     """Plays a device: what its room is beside the most that was alive, and what was alive when a forward began."""
@@ -178,14 +218,14 @@ def device(monkeypatch):
     return Device
 
 
-def settle(device, model, clock, steps=3 * STEPS_TO_SETTLE, **options):  # noqa: F811
+def settle(device, model, clock, steps=3 * STEPS_TO_SETTLE, tokens=29):  # noqa: F811
     device.model = model
-    ebbtide.offload(model, host="64MiB", **options)
+    ebbtide.offload(model, host="64MiB")
     chosen = offloaded_of(model)
     let_forward_take(model, clock, lambda: 3600 * (2 - chosen.options.alpha))
     found = []
     while chosen._auto_alpha._hooks and not chosen._auto_alpha._is_watching and steps > 0:
-        found.append(train(model))
+        found.append(train(model, **batch(tokens)))
         steps -= 1
     return chosen, found
 
@@ -195,12 +235,18 @@ def kept_by(chosen):
     return chosen.options.keeping.usual.stays
 
 
-def weight_of(model):
-    """Of a layer: bytes that it saves in a call, all of them."""
+def first_layer(model, tokens=29):
+    """What one that keeps nothing counted in a call."""
     ebbtide.offload(model, alpha=0, host="64MiB")
-    train(model)
-    layer = ebbtide.stats().offload.models[-1].layers[0]
+    train(model, **batch(tokens))
+    tally = offloaded_of(model).layers.counts()[0]
     ebbtide.offload(model, off=True)
+    return tally
+
+
+def weight_of(model):
+    """Of a layer: bytes that it saves in a call, always and besides."""
+    layer = first_layer(model)
     return layer.swapped_bytes, layer.recomputed_bytes
 
 
@@ -212,6 +258,22 @@ def test_where_there_is_room_all_layers_keep_what_they_save_and_no_bit_changes(n
         om.assert_same_bits(one, found[0])
     told = ebbtide.stats().offload.models[-1]
     assert told.kept_layers == 4 and "; 4 layers keep all they save, for there is room; a call saves" in _report.text(AllOffload((told,)))
+
+
+@pytest.mark.parametrize(("attentions", "kept"), [(4, (K,) * 4), (2.5, (S, S, K, K)), (0.5, ())])
+def test_heavy_attention_is_kept_too_as_far_as_there_is_room(native, clock, device, attentions, kept):  # noqa: F811
+    model = make(num_hidden_layers=4, attn_implementation="eager")
+    seen = first_layer(model, tokens=116)
+    always, rest, scores = seen.swapped_bytes, seen.recomputed_bytes, seen.scores_bytes
+    assert scores > 4 * always
+    device.room = 4 * (always + rest) + rest + 6 * always + attentions * scores
+    chosen, found = settle(device, model, clock, tokens=116)
+    assert kept_by(chosen) == (K,) * 4 and chosen.options.keeping.usual.attention == kept
+    for one in found[1:]:
+        om.assert_same_bits(one, found[0])
+    # AND a forward that has room for more keeps that of all
+    train(model, **batch(116))
+    assert chosen.layers.shared.level.attention == (K,) * 4
 
 
 def test_where_there_is_room_for_some_they_lie_evenly_and_shares_of_the_others_are_tried(native, clock, device):  # noqa: F811

@@ -5,7 +5,8 @@ Eager attention (soft caps, sinks) saves matrices of heads x tokens x tokens: at
 the output weigh, and twice that at 8K. To make them again takes a few passes over them in device memory, which is
 some fifty times as fast as the link, to copy them two over the link. So what weighs more than HEAVY times q, k, v and the
 output is not saved, and attention's forward runs again in backward; its output is saved all the same, so backward
-begins without it. Below, copies may hide behind a layer's work, and what fused kernels save (statistics, k and v
+begins without it. Only layers that keep all they save on the device keep this, too, where it has room (`_keeping`):
+nothing of that is copied. Below, copies may hide behind a layer's work, and what fused kernels save (statistics, k and v
 repeated, copies of q) stays well below. Told by bytes at each call: a length has its own answer.
 """
 
@@ -21,7 +22,7 @@ from ._attention_choice import fused_for
 from ._attention_fused import FusedAttention
 from ._attention_kernel import Kernel
 from ._layer_ambient import AttentionBackends, RandomStates
-from ._layer_saving import AnyLanding, laid_out, landing_for, recorder_for
+from ._layer_saving import AnyLanding, laid_out, landing_for, recorder_for, storage_of
 from ._layer_tape import Tape, run_as_in_training
 from ._native_saving import Externals
 from ._store import KeepStore, Saved, Store
@@ -37,6 +38,7 @@ class SavedAttention:
     """
 
     runs_again = False
+    left_bytes = 0  # that were not saved, since they were too many
 
     def __init__(self, attend: Attend, externals: Externals) -> None:
         self._attend, self._externals = attend, externals
@@ -61,9 +63,10 @@ class SavedAttention:
         self._out_landing = landing_for(store, out)
         landings = [*self._part_landings, self._out_landing]
         self._light_bytes = sum(tensor.nbytes for tensor in (*parts, out))
-        handed = recorder.hand_over(store, landings, most * self._light_bytes)
+        wanted = recorder.measure(map(storage_of, (*parts, out)))
+        handed = None if wanted > most * self._light_bytes else recorder.hand_over(store, landings, math.inf)
         if handed is None:
-            self._tape = None
+            self._tape, self.left_bytes = None, wanted
         else:
             self._saved = handed.saved
         for landing in landings:

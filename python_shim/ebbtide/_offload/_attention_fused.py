@@ -18,6 +18,7 @@ class FusedAttention:
 
     is_heavy = False
     runs_again = False
+    left_bytes = 0
 
     def __init__(self, call: FusedCall, kernel: Kernel) -> None:
         self._call, self._kernel = call, kernel

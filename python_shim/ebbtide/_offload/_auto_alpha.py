@@ -77,6 +77,7 @@ class AutoAlpha:
         self._device = next(offloaded.root.parameters()).device
         self._is_measured = is_measured
         self._begun: list[Begun] = []
+        self._is_before_layers = False  # a forward has begun, and none of its layers
         self._layers: LayersRun | None = None  # of the latest forward
         self._observed: list[LayersRun] = []  # of forwards from the _STEPS-th on: until one's time is known
         self._search: AlphaSearch | None = None
@@ -137,7 +138,7 @@ class AutoAlpha:
         elements = sum(tensor.numel() for tensor in _tensors((*args, kwargs)))
         alpha = self._offloaded.options.alpha
         self._begun.append(Begun(Moment(self._device), elements, alpha))
-        self._keeping.note_begin(self._device)
+        self._is_before_layers = True
 
     def _note_waits(self) -> None:
         stats = getattr(self._offloaded.stores(self._device), "stats", lambda: None)()
@@ -147,7 +148,12 @@ class AutoAlpha:
                 begun.waited_ns = waited
 
     def _begin_layer(self, module: torch.nn.Module, *_: Any) -> None:
-        if module.training and torch.is_grad_enabled() and self._search is None and self._layers is None:
+        if not (module.training and torch.is_grad_enabled()):
+            return
+        if self._is_before_layers:  # what they have in common, a mask, is there
+            self._is_before_layers = False
+            self._keeping.note_begin(self._device)
+        if self._search is None and self._layers is None:
             self._layers = LayersRun(Moment(self._device))
 
     def _end(self, index: int, module: torch.nn.Module, *_: Any) -> None:
@@ -163,9 +169,10 @@ class AutoAlpha:
         stats = getattr(offloaded.stores(self._device), "stats", lambda: None)()
         seen = [LayerSeen.of(tally) for tally in offloaded.layers.counts()]
         shares = self._shares = LayerShares(seen)
-        if stats is None or not any(layer.rest for layer in seen):
+        has_rest, runs_whole = any(layer.rest for layer in seen), any(layer.whole for layer in seen)
+        if stats is None or not (has_rest or (runs_whole and self._is_measured)):
             self.undo()
-        elif not shares.leaving and self._is_measured:
+        elif not shares.leaving and self._is_measured and has_rest:
             self._choose_of_staying()
         elif not shares.leaving or stats.copying_out_ns <= 0:
             self.undo()
@@ -213,7 +220,7 @@ class AutoAlpha:
         if self._keeping.value != self._offloaded.options.keeping:  # no step was one like those that come
             self._begun, self._plans = [], {}
             self._apply(0.0)
-        if not any(self._shares.most):
+        if not any(self._shares.most) and not self._keeping.may_be_more:
             self._settle(1.0)
         elif self._begun:
             self._measure()
@@ -222,7 +229,8 @@ class AutoAlpha:
         """Goes on to the next share once the present one's steps are known."""
         assert self._search is not None
         alpha = self._offloaded.options.alpha
-        part = alpha / max(self._shares.most)
+        most = max(self._shares.most)
+        part = alpha / most if most > 0 else 1.0  # without shares, all of nothing
         here = [begun for begun in self._begun if begun.alpha == alpha and begun.waited_ns is not None]
         waits = [begun.waited_ns for begun in here if begun.waited_ns is not None]
         # The first step at a share also finds room for it.
@@ -244,7 +252,7 @@ class AutoAlpha:
         else:
             waited = (waits[-1] - waits[1]) / (len(here) - 2)  # a step, in the mean
             self._search.note(part, min(seconds), waited / 1e9)
-        following = self._search.following()
+        following = self._search.following() if most > 0 else None
         if following is not None:
             self._apply(following)
         elif not (self._search.best() == 1 and self._raise()) and not self._look_again():

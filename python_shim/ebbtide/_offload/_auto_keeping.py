@@ -35,7 +35,7 @@ class AutoKeeping:
         self._looks = 0  # so often the device was asked for room
 
     def note_begin(self, device: torch.device) -> None:
-        """A training forward begins."""
+        """The first layer of a training forward begins."""
         now = self._latest = Footing.of(device, self._offloaded.spare.gradient_bytes(device))
         if self._first is None:
             self._first = now
@@ -47,10 +47,15 @@ class AutoKeeping:
         self.value = None
         self._choose(device, shares, shares.moving_bytes + _EARLY_INPUTS * shares.always_bytes, kept_before=0)
 
+    @property
+    def may_be_more(self) -> bool:
+        """Whether some keep what they save, and others do not, or their heavy attention is made again."""
+        return self.value is not None and self.value.usual != self.value.levels[0]
+
     def more(self, device: torch.device, shares: LayerShares) -> bool:
         """Whether there are more, beside steps with these shares: what was alive at most before may have been so at
         another moment than what they keep."""
-        holds = self.value is None or self._shared.kept == self.value.usual.stays
+        holds = self.value is None or self._shared.keeps_as(self.value.usual)
         if not holds or self._looks >= _MOST_LOOKS:
             return False
         kept, levels, before = shares.kept, shares.levels, shares.kept_bytes

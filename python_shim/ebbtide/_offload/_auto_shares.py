@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from ._choice import LayerCost, choose, device_part, in_pieces, memo_alpha
-from ._keeping import Level, levels_of
+from ._keeping import Level, Weight, levels_of
 from ._layer_tally import Tally
 
 _PARTS = 64  # shares are multiples of 1/64, so that they do not follow noise
@@ -23,13 +23,27 @@ class LayerSeen:
     kept: float  # stayed on the device
     rest: float  # was computed again: what a share is of
     longest: float  # the longest call's part of these
+    attention: float  # bytes of heavy attention in the longest call, which is made again,
+    whole: float  # and of a layer that runs whole
 
     @staticmethod
     def of(tally: Tally) -> LayerSeen:
         calls = max(tally.calls, 1)
         swapped, kept, rest = tally.swapped_bytes / calls, tally.kept_bytes / calls, tally.recomputed_bytes / calls
         longest = tally.most_rows * calls / tally.rows if tally.rows else 1.0
-        return LayerSeen(tally.calls > 0, tally.pieces, swapped, kept, rest, longest)
+        if tally.whole_because is not None:
+            return LayerSeen(tally.calls > 0, 0, swapped, kept, 0.0, longest, 0.0, tally.whole_bytes)
+        return LayerSeen(tally.calls > 0, tally.pieces, swapped, kept, rest, longest, tally.scores_bytes, 0.0)
+
+    def weight(self) -> Weight:
+        return Weight((self.swapped + self.rest) * self.longest, self.attention, self.whole)
+
+    def longer(self, part: float) -> LayerSeen:
+        """What the longest call would have shown if it had been so much longer."""
+        square = part**2
+        return dataclasses.replace(
+            self, longest=self.longest * part, attention=self.attention * square, whole=self.whole * square
+        )
 
 
 class LayerShares:
@@ -65,16 +79,15 @@ class LayerShares:
     @property
     def kept_bytes(self) -> int:
         """What the layers that keep all they save hold in the longest call beside what stayed anyway."""
-        return self.kept.kept if self.kept is not None else 0
+        return self.kept.total if self.kept is not None else 0
 
     def keep(self, last: int, room: float) -> None:
         """The most layers that have `room` for all they save; the `last` ones stay anyway."""
-        weights = [(layer.swapped + layer.rest) * layer.longest for layer in self._seen]
-        self.kept, self.levels = levels_of(weights, last, room)
+        self.kept, self.levels = levels_of([layer.weight() for layer in self._seen], last, room)
 
     def lengthen(self, part: float) -> None:
         """The longest call is so much longer than was seen."""
-        self._seen = tuple(dataclasses.replace(layer, longest=layer.longest * part) for layer in self._seen)
+        self._seen = tuple(layer.longer(part) for layer in self._seen)
 
     def take_memos(self, link_bytes: float, host_bytes: float) -> None:
         """MEMO's closed form. `link_bytes` are copied in a layer's time."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -18,10 +19,32 @@ _FRAGMENTS = 0.15  # of one whose segments cannot grow, where nothing plans addr
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """For each layer whether it keeps what it saves, and the bytes of all that do."""
+    """For each layer whether it keeps what it saves, and what heavy attention saves, too; and the bytes of all that do.
+
+    Such attention (Note [Heavy attention]) is kept only where all layers keep everything else: a byte of that saves
+    more work.
+    """
 
     stays: tuple[bool, ...]
-    kept: int
+    kept: int  # bytes that grow with a call's tokens,
+    square: int = 0  # and those that are thought to grow with their square
+    attention: tuple[bool, ...] = ()  # empty: of none
+
+    @property
+    def total(self) -> int:
+        return self.kept + self.square
+
+    def at(self, part: float) -> Level:
+        """In a call that is so many times as long. A shorter one may have fewer sequences, which are no shorter."""
+        return dataclasses.replace(self, kept=int(self.kept * part), square=int(self.square * max(part, part**2)))
+
+
+class Weight(NamedTuple):
+    """Bytes that one layer keeps in the longest call."""
+
+    cut: float  # of one that runs in pieces, but for its attention if that is heavy,
+    attention: float  # and of that,
+    whole: float = 0.0  # or of one that runs whole, attention included
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +54,7 @@ class Keeping:
     usual    the most layers that calls of `rows` tokens have room for, all their sequences together
     levels   this one; more layers, for shorter calls; and fewer, for longer ones. The most come first
     rows     tokens of the longest call in those steps; bytes of levels are for so many
-    fixed    bytes that a call takes beside what is alive when it begins, however long it is: gradients
+    fixed    bytes that a call takes beside what is alive when its first layer begins, however long it is: gradients
     varying  and those of its tensors at most, but for what layers keep
     """
 
@@ -50,9 +73,9 @@ class Keeping:
         """
         part = rows / self.rows
         needed = self.fixed - gradients + fragment_bytes(device) + self.varying * max(1.0, part) ** 2
-        for level in self.levels:
-            if has_room_on(device, input_bytes, int(needed + level.kept * part)):
-                return Level(level.stays, int(level.kept * part))
+        for level in (each.at(part) for each in self.levels):
+            if has_room_on(device, input_bytes, int(needed + level.total)):
+                return level
         return None
 
 
@@ -63,19 +86,36 @@ def evenly(chosen: int, others: int, last: int) -> tuple[bool, ...]:
     return (*(after > before for before, after in itertools.pairwise(turns)), *[True] * last)
 
 
-def levels_of(weights: Sequence[float], last: int, room: float) -> tuple[Level | None, tuple[Level, ...]]:
-    """The most layers that keep so many bytes each within `room`, beside the `last` ones, which stay anyway; None: no
+def levels_of(weights: Sequence[Weight], last: int, room: float) -> tuple[Level | None, tuple[Level, ...]]:
+    """The most layers that keep what they save within `room`, beside the `last` ones, which stay anyway; None: no
     others do. And levels with more layers and with fewer: all, half of them, and so on down to it, half as many as
-    it has, and so on. Few: each is a program of its own to the planner."""
+    it has, and so on. Few: each is a program of its own to the planner. The last layers keep heavy attention first,
+    since none is alive any more when the first ones make theirs again."""
+    last = min(last, len(weights))
     others = len(weights) - last
+    with_attention = len(weights) if any(weight.attention for weight in weights) else 0
 
     def level(chosen: int) -> Level:
-        stays = evenly(chosen, others, last)
-        return Level(stays, int(sum(itertools.compress(weights, stays))))
+        """More than there are others: layers that keep attention, too."""
+        stays = evenly(min(chosen, others), others, last)
+        staying = list(itertools.compress(weights, stays))
+        kept, square = sum(weight.cut for weight in staying), sum(weight.whole for weight in staying)
+        if chosen <= others:
+            return Level(stays, int(kept), int(square))
+        without = len(weights) - (chosen - others)
+        square += sum(weight.attention for weight in weights[without:])
+        return Level(stays, int(kept), int(square), tuple(i >= without for i in range(len(weights))))
 
-    most = next((chosen for chosen in range(others, 0, -1) if level(chosen).kept <= room), 0)
-    counts = [chosen for chosen in _halves(others) if chosen > most] + _halves(most)
+    most = next((chosen for chosen in range(others + with_attention, 0, -1) if level(chosen).total <= room), 0)
+    steps = [others + chosen for chosen in _halves(with_attention)] + _halves(others)
+    counts = [chosen for chosen in steps if chosen > most] + _halves_from(most, others)
     return level(most) if most else None, tuple(map(level, counts))
+
+
+def _halves_from(most: int, others: int) -> list[int]:
+    if most <= others:
+        return _halves(most)
+    return [others + chosen for chosen in _halves(most - others)] + _halves(others)
 
 
 def _halves(count: int) -> list[int]:

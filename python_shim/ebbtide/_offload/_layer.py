@@ -45,7 +45,10 @@ class LayerCuts:
 
     def form(self, batch: int, tokens: int) -> Form:
         """How an input of this shape is run."""
-        return self._layers[0].form(batch, tokens) if self._layers else Form()
+        if not self._layers:
+            return Form()
+        cut = (layer for layer in self._layers if layer.tally.whole_because is None)
+        return next(cut, self._layers[0]).form(batch, tokens)
 
     def treat_whole(self, name: str, reason: str) -> None:
         """Do not cut the layer of this name any more. EbbtideError under options.strict."""

@@ -99,6 +99,10 @@ class LayerCall:
         """The tensors among the arguments, without the input."""
         return list(tensors_in((self._args, self._kwargs)))
 
+    def let_go(self) -> None:
+        """Of the arguments: no piece is asked for any more."""
+        self._args, self._kwargs, self._pieces = (), {}, {}
+
     def piece(self, x: torch.Tensor, span: Span) -> PieceCall:
         """The call for these tokens; `x` is the input's piece."""
         if span not in self._pieces:

@@ -27,6 +27,7 @@ def run_backward(
     _check(record)
     with record.random.undisturbed(), record.running():
         found = _Backward(record).run(dy, overwrites)
+    record.let_go()
     if record.peak is not None:
         record.peak.note_backward(dy.device)
     return found

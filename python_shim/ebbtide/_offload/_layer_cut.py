@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Sequence
@@ -22,13 +23,14 @@ from ._layer_forward import run_forward
 from ._layer_find import heads_of, learns, takes_packed, width_of
 from ._layer_function import LayerFunction
 from ._layer_products import UnneededProducts
-from ._layer_record import LayerRecord, Piece, Stores
+from ._layer_record import LayerRecord, Piece, Returning, Stores
 from ._layer_saving import storage_of
 from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import WholeRecord, run_whole
 from ._native_saving import Externals
 from ._options import SAVE
+from ._peak import Peak
 from ._pickling import Unpickled, former_attribute
 from ._piece_size import spare_of_a_piece
 from ._pieces import Form, Policy, Span, choose_policies
@@ -65,17 +67,20 @@ class CutLayer(Unpickled):
 
     def form(self, batch: int, tokens: int) -> Form:
         """How an input of this shape is run."""
-        if self.tally.whole_because is not None or batch * tokens == 0:
+        if batch * tokens == 0:
             return Form()
         width, dtype = self._input
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
+        level = self._level(self._home, batch * tokens, x.nbytes)
+        if self.tally.whole_because is not None:
+            return Form() if level is None else Form((0, sum(level.stays)))
         spare = self._shared.spare.bytes_on(self._home)
         spans = self._budget.spans(x, spare)
-        level = self._level(self._home, batch * tokens, x.nbytes)
         kept = () if level is None else level.stays
         swapped = sum(policy is Policy.SWAP for policy in self._policies(spans, kept))
         groups = calls_of(batch, tokens, self._heads)
-        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, sum(kept), sequences=batch)
+        scores = 0 if level is None else sum(level.attention)
+        return Form.of(spans, swapped, self._is_roomy(x, spare), groups, sum(kept), scores, sequences=batch)
 
     @property
     def _home(self) -> torch.device:
@@ -141,6 +146,7 @@ class CutLayer(Unpickled):
 
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
         if trains:
+            self._input = x.shape[-1], x.dtype
             self.tally.device = x.get_device()
             self.tally.tell_rows(x.shape[:-1].numel())
             self.tally.trace()  # the call before, whose backward is over
@@ -159,12 +165,28 @@ class CutLayer(Unpickled):
 
     def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:
         place = self._shared.at(x.device)
-        self._ask_for_room(x)
+        peak = self._shared.peak if self._ask_for_room(x) else None
+        self.tally.calls += 1
+        if self.tally.whole_because is not None and self._shared.keeps(self._index):
+            return self._run_own(x, args, kwargs, peak)
         share = self._share(place, x)
         self._let_go(place, share.stays)
-        self.tally.calls += 1
+
+        def begin(record: WholeRecord) -> None:
+            record.peak = peak
+            self._link(record, share.stays)
+
         inputs = self._stores(place, share).inputs
-        return run_whole(self._own, self._layer, inputs, x, (args, kwargs), lambda record: self._link(record, share.stays))
+        return run_whole(self._own, self._layer, inputs, x, (args, kwargs), self.tally, begin)
+
+    def _run_own(self, x: torch.Tensor, args: Any, kwargs: Any, peak: Peak | None) -> Any:
+        """Autograd keeps what it saves, as without offload."""
+        if self._before is None:
+            self._shared.last = None
+        self.tally.kept_bytes += self.tally.whole_bytes_at(x.shape[:-1].numel())
+        if peak is not None and x.requires_grad:
+            x.register_hook(functools.partial(_note_backward, peak, x.device))  # does not hold x, which holds it
+        return self._own(*args, **kwargs)
 
     def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
@@ -174,7 +196,6 @@ class CutLayer(Unpickled):
         if not trains:
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans), x, trains=False)
-        self._input = x.shape[-1], x.dtype
         place = self._shared.at(x.device)
         is_first = self._ask_for_room(x)
         share, live = self._share(place, x), place.live_on_host()
@@ -210,7 +231,7 @@ class CutLayer(Unpickled):
             rows = x.shape[:-1].numel()
             level = self._shared.level = self._level(x.device, rows, x.nbytes)
             if rows >= self._shared.longest[0]:
-                self._shared.longest = rows, 0 if level is None else level.kept
+                self._shared.longest = rows, 0 if level is None else level.total
         self._shared.reached = self._index
         return is_first
 
@@ -272,6 +293,7 @@ class CutLayer(Unpickled):
             externals=self._externals(call),
             repeats_attention=repeats,
             saves_attention=self._shared.options.attention == SAVE,
+            keeps_scores=share is not None and self._shared.keeps_scores(self._index),
             fetches_early=self._shared.options.fetches_early,
             rest_allowance=math.inf if share is None else share.rest_allowance,
             rest_per_token=0.0 if share is None else share.rest_per_token,
@@ -284,13 +306,18 @@ class CutLayer(Unpickled):
 
         Nothing of a layer that keeps what it saves is to come back: in its place the one before may come earlier.
         """
-        shared = self._shared
-        before = shared.last() if shared.last is not None and self._index > 0 else None
+        shared, before = self._shared, self._before
         record.previous = None if before is None else shared.last
         if not (stays and shared.kept):
             shared.last = weakref.ref(record)
         elif before is None:
             shared.last = None
+
+    @property
+    def _before(self) -> Returning | None:
+        """The call before this one, if it is another layer's and waits for its backward."""
+        last = self._shared.last
+        return last() if last is not None and self._index > 0 else None
 
     def _policies(self, spans: Sequence[Span], kept: Sequence[bool]) -> Sequence[Policy]:
         if self._shared.policies is not None:
@@ -322,3 +349,7 @@ class CutLayer(Unpickled):
 
 
 def _nothing() -> None: ...
+
+
+def _note_backward(peak: Peak, device: torch.device, _: torch.Tensor) -> None:
+    peak.note_backward(device)

@@ -140,10 +140,13 @@ def _attention(record: LayerRecord, attend: Attend, parts: Parts) -> torch.Tenso
     if record.repeats_attention:
         record.attention = RepeatedAttention(attend, record.externals, record.random)
         return record.attention.forward(parts)
-    record.attention = make_attention(attend, parts, record.externals, record.random, record.saves_attention)
+    saves_all = record.saves_attention or record.keeps_scores
+    record.attention = make_attention(attend, parts, record.externals, record.random, saves_all)
     out, record.out_landing = record.attention.forward(parts, record.stores.inputs)
     record.out = SavedRows.of(record.stores.inputs, out)
-    record.tally.tell_always(record.always_bytes(), record.call.tokens)
+    if not record.keeps_scores:
+        record.tally.tell_always(record.always_bytes(), record.call.tokens)
+    record.tally.tell_scores(record.attention.left_bytes)
     return out
 
 

@@ -146,6 +146,7 @@ class LayerRecord:
         externals: Externals,
         repeats_attention: bool,
         saves_attention: bool,
+        keeps_scores: bool,
         fetches_early: bool,
         rest_allowance: float,
         rest_per_token: float,
@@ -157,6 +158,7 @@ class LayerRecord:
         self.pieces, self.stores, self.tally = pieces, stores, tally
         self.externals, self.repeats_attention = externals, repeats_attention
         self.saves_attention = saves_attention  # all that its backward needs, however much that is
+        self.keeps_scores = keeps_scores  # the same, since there is room in this forward
         self.fetches_early = fetches_early  # the layer before gets its input back as soon as there is room
         self.autocast = Autocast(device)
         self.random = RandomStates(device)
@@ -273,6 +275,11 @@ class LayerRecord:
         out = self.out.get()
         self.out_landing.put(out)
         return out
+
+    def let_go(self) -> None:
+        """Backward has run. Who keeps the loss keeps this record, but no mask nor what else the layer was called with."""
+        self.attention, self.witnesses = None, []
+        self.call.let_go()
 
     def drop_out(self) -> None:
         if self.out is not None and self.out_landing is not None:

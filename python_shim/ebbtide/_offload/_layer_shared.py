@@ -46,6 +46,18 @@ class Shared:
         """For each layer whether it keeps all it saves in this forward; empty: none does."""
         return () if self.level is None else self.level.stays
 
+    def keeps_as(self, level: Level) -> bool:
+        """Whether the same layers keep the same in this forward as `level` says."""
+        return self.level is not None and (self.level.stays, self.level.attention) == (level.stays, level.attention)
+
+    def keeps_scores(self, index: int) -> bool:
+        """Whether this layer keeps heavy attention, too, in this forward."""
+        return self.level is not None and bool(self.level.attention) and self.level.attention[index]
+
+    def keeps(self, index: int) -> bool:
+        """Whether this layer keeps all it saves in this forward."""
+        return bool(self.kept) and self.kept[index]
+
     @property
     def layers(self) -> int:
         return len(self.modules)

@@ -44,6 +44,9 @@ class Tally:
     swapped_bytes: int = 0
     recomputed_bytes: int = 0
     rest_bytes_per_token: float = 0.0  # beside input and attention's output; 0: not measured yet
+    scores_bytes: int = 0  # the most of a call's attention that is too heavy to be saved (Note [Heavy attention])
+    whole_bytes: int = 0  # of a layer that is run whole: what its own forward would save in a call
+    whole_rows: int = 0  # of so many tokens, the longest that was measured
     always_bytes_per_token: float = 0.0  # input, attention's output and statistics; 0: not measured yet
     shares_nodes: bool | None = None  # the graphs before and after attention with one another; None: not known yet
     whole_because: str | None = None  # why the layer is treated whole; None: it is cut
@@ -66,6 +69,16 @@ class Tally:
 
     def tell_always(self, size: int, tokens: int) -> None:
         self.always_bytes_per_token = max(self.always_bytes_per_token, size / tokens)
+
+    def tell_scores(self, size: int) -> None:
+        self.scores_bytes = max(self.scores_bytes, size)
+
+    def tell_whole(self, size: int, rows: int) -> None:
+        self.whole_bytes, self.whole_rows = size, rows
+
+    def whole_bytes_at(self, rows: int) -> int:
+        """What a call of so many tokens saves, or would."""
+        return self.whole_bytes * rows // max(self.whole_rows, 1)
 
 
 class TallyingStore:

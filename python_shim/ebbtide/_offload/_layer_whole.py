@@ -1,7 +1,12 @@
-"""A layer that cannot be cut: its input is saved, and all of it runs again in backward."""
+"""A layer that cannot be cut: its input is saved, and all of it runs again in backward.
+
+What its own forward would save is measured once for each longest call: where the device has room, the layer keeps that
+(_layer_cut.py), and then its own forward runs, with nothing of this around it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +19,11 @@ from ._attention_interface import captured_apart, captured_outputs
 from ._layer_ambient import AttentionBackends, Autocast, Parameters, RandomStates
 from ._layer_record import Returning, SavedRows
 from ._layer_room import has_room
+from ._layer_saving import Recorder, storage_of
+from ._layer_tally import Tally
 from ._layer_tape import Tape, run_as_in_training
+from ._native_saving import Externals
+from ._peak import Peak
 from ._store import Store, Witness
 
 
@@ -22,9 +31,10 @@ class WholeRecord:
     """One call of such a layer: its arguments, the input's place among them, and the store's copy of it."""
 
     def __init__(
-        self, forward: Callable[..., Any], parameters: Parameters, x: torch.Tensor, arguments: Any
+        self, forward: Callable[..., Any], parameters: Parameters, x: torch.Tensor, arguments: Any, tally: Tally
     ) -> None:
-        self._forward, self.parameters = forward, parameters
+        self._forward, self.parameters, self._tally = forward, parameters, tally
+        self._rows = x.shape[:-1].numel()
         self._leaves, self._tree = tree_flatten(arguments)
         self._places = [
             place
@@ -36,6 +46,7 @@ class WholeRecord:
         self._leaves[self._x_place] = None
         self.x: SavedRows | None = None
         self.previous: weakref.ref[Returning] | None = None  # the layer whose backward comes next
+        self.peak: Peak | None = None  # of the first layer, with which a backward ends
         self._witness = Witness(x, "the input of a layer")
         self._autocast = Autocast(x.device)
         self._backends: AttentionBackends | None = None
@@ -104,14 +115,31 @@ class WholeRecord:
             saved.get() if place == self._x_place else self._leaves[place].detach()
             for place in self._places
         ]
-        self._fetch_previous(inputs[self._places.index(self._x_place)])
+        x = inputs[self._places.index(self._x_place)]
+        self._fetch_previous(x)
         with self._random.undisturbed(), self.parameters.stood_in(), self._autocast.again():
             self._random.set(self._state)
             with self._backends.again():
-                tape, _ = Tape.record(lambda *tensors: self._run(tensors), *inputs)
+                tape = self._again(inputs)
             of_inputs, of_parameters = tape.gradients(gradients, self.parameters.stand_ins)
         saved.saved.release()
+        self._leaves = []  # who keeps the loss keeps this record, but no mask
+        if self.peak is not None:
+            self.peak.note_backward(x.device)
         return [*of_inputs, *of_parameters]
+
+    def _again(self, inputs: list[torch.Tensor]) -> Tape:
+        tally = self._tally
+        recorder = None
+        with contextlib.ExitStack() as hooks:
+            if self._rows > tally.whole_rows:
+                recorder = Recorder(Externals(map(storage_of, self.parameters.originals)))
+                hooks.enter_context(recorder.hooks())
+            tape, _ = Tape.record(lambda *tensors: self._run(tensors), *inputs)
+        if recorder is not None:
+            tally.tell_whole(recorder.measure(()), self._rows)
+        tally.recomputed_bytes += tally.whole_bytes_at(self._rows)
+        return tape
 
 
 class WholeFunction(torch.autograd.Function):
@@ -137,11 +165,12 @@ def run_whole(
     store: Store,
     x: torch.Tensor,
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    tally: Tally,
     link: Callable[[WholeRecord], None],
 ) -> Any:
     """The layer's result. `x` is one of the arguments. `link` is told of the call before it runs."""
     outer = captured_outputs()
-    record = WholeRecord(_telling(forward, list(outer)), Parameters(layer), x, arguments)
+    record = WholeRecord(_telling(forward, list(outer)), Parameters(layer), x, arguments, tally)
     link(record)
     tensors = WholeFunction.apply(record, store, *record.inputs, *record.parameters.originals)
     result, told = record.outputs(tensors)

@@ -80,6 +80,8 @@ TEST(Settings, OffloadIsOffChosenByARuleOrAShare) {
   EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "off"}}).offload.kind, Kind::kOff);
   EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "auto"}}).offload.kind, Kind::kAuto);
   EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "memo"}}).offload.kind, Kind::kMemo);
+  EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", " AUTO "}}).offload.kind, Kind::kAuto);
+  EXPECT_EQ(allowed({{"EBBTIDE_OFFLOAD", "  "}}).offload.kind, Kind::kOff);
   for (const auto& [text, share] : std::map<std::string, double>{{"0", 0}, {"0.0", 0}, {"0.125", 0.125}, {"1.0", 1}}) {
     const OffloadTarget target = allowed({{"EBBTIDE_OFFLOAD", text}}).offload;
     EXPECT_EQ(target.kind, Kind::kShare) << text;
