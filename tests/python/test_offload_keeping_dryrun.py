@@ -39,9 +39,18 @@ def stalled(done):
     return time["each_step_stalled_seconds"][-1] / time["each_step_seconds"][-1]
 
 
-@pytest.mark.parametrize(("device", "length"), [("h200", 16384), ("l40s", 8192)])
-def test_where_all_fits_a_step_takes_as_long_as_without_offload(tmp_path, native, device, length):
-    done = train(f"LAYERS, LENGTH = 3, {length}" + BESIDE_PLAIN, tmp_path, native, device, "0")
+# Other layers of the same width, by what is different in the program's text.
+FUSED = ("", "")
+EAGER = ("use_cache=False", 'use_cache=False, attn_implementation="eager"')
+RUNS_WHOLE = ("Llama", "DiffLlama")
+
+
+@pytest.mark.parametrize(
+    ("device", "length", "layer"),
+    [("h200", 16384, FUSED), ("l40s", 8192, FUSED), ("h200", 4096, EAGER), ("l40s", 4096, RUNS_WHOLE)],
+)
+def test_where_all_fits_a_step_takes_as_long_as_without_offload(tmp_path, native, device, length, layer):
+    done = train(f"LAYERS, LENGTH = 3, {length}" + BESIDE_PLAIN.replace(*layer), tmp_path, native, device, "0")
     told = done.answer()
     assert (told["kept"], told["limit"]) == (3, "") and told["offloaded"] <= 1.01 * told["plain"]
 
@@ -61,6 +70,15 @@ def test_a_link_that_is_too_slow_is_not_waited_for(tmp_path, native, device, len
     done = train(f"LAYERS, LENGTH = 4, {length}" + BESIDE_NOTHING_KEPT, tmp_path, native, slow, "0")
     told = done.answer()
     assert 2 <= told["kept"] <= most and told["offloaded"] < 0.97 * told["recomputed"]
+    assert stalled(done) <= 0.01
+
+
+@pytest.mark.parametrize(("device", "length", "layer"), [("l40s", 5632, EAGER), ("a100-40g", 30720, RUNS_WHOLE)])
+def test_where_some_fits_less_is_made_again_than_with_nothing_kept(tmp_path, native, device, length, layer):
+    code = f"LAYERS, LENGTH = 4, {length}" + BESIDE_NOTHING_KEPT.replace(*layer)
+    done = train(code, tmp_path, native, device, "0")
+    told = done.answer()
+    assert 2 <= told["kept"] and told["offloaded"] < 0.95 * told["recomputed"]
     assert stalled(done) <= 0.01
 
 
@@ -94,7 +112,7 @@ print(json.dumps({**told(), "most": most, "retries": torch.cuda.memory_stats()["
 
 def test_a_program_that_resets_the_peak_before_each_step_keeps_no_more_than_fits(tmp_path, native):
     told = train("LAYERS, LENGTH = 5, 16384" + PEAK_RESET, tmp_path, native, "a100-40g", "0").answer()
-    print(told);     assert told["kept"] >= 2 and told["retries"] == 0 and told["most"] < 34 << 30
+    assert told["kept"] >= 2 and told["retries"] == 0 and told["most"] < 34 << 30
 
 
 LATE_STATES = STEPS + """

@@ -31,7 +31,7 @@ class LayerSeen:
         calls = max(tally.calls, 1)
         swapped, kept, rest = tally.swapped_bytes / calls, tally.kept_bytes / calls, tally.recomputed_bytes / calls
         longest = tally.most_rows * calls / tally.rows if tally.rows else 1.0
-        if tally.whole_because is not None:
+        if tally.pieces == 0:
             return LayerSeen(tally.calls > 0, 0, swapped, kept, 0.0, longest, 0.0, tally.whole_bytes)
         return LayerSeen(tally.calls > 0, tally.pieces, swapped, kept, rest, longest, tally.scores_bytes, 0.0)
 
@@ -107,6 +107,10 @@ class LayerShares:
         Assumed: a byte takes as long to compute again in every layer. The copies of all layers have the time of those
         that keep what they save, too; else that of the first one that stays.
         """
+        if not self.moving_bytes:  # what is swapped are the inputs of layers that run whole
+            has_more = any(layer.rest for i, layer in enumerate(self._seen) if not self._keeps(i))
+            self._allow((float(has_more),) * len(self._seen), "")
+            return
         leaving, ran = self.leaving, sum(layer.ran for layer in self._seen)
         behind = ran if self.kept is not None else min(ran, len(leaving) + 1)
         carried = link_bytes * behind / max(len(leaving), 1)

@@ -87,10 +87,10 @@ def evenly(chosen: int, others: int, last: int) -> tuple[bool, ...]:
 
 
 def levels_of(weights: Sequence[Weight], last: int, room: float) -> tuple[Level | None, tuple[Level, ...]]:
-    """The most layers that keep what they save within `room`, beside the `last` ones, which stay anyway; None: no
-    others do. And levels with more layers and with fewer: all, half of them, and so on down to it, half as many as
-    it has, and so on. Few: each is a program of its own to the planner. The last layers keep heavy attention first,
-    since none is alive any more when the first ones make theirs again."""
+    """The most layers that keep what they save within `room`, the `last` ones among them; None: not even these do.
+    And levels with more layers and with fewer: all, half of them, and so on down to it, half as many as it has, and
+    so on. Few: each is a program of its own to the planner. The last layers keep heavy attention first, since none is
+    alive any more when the first ones make theirs again."""
     last = min(last, len(weights))
     others = len(weights) - last
     with_attention = len(weights) if any(weight.attention for weight in weights) else 0
@@ -106,20 +106,19 @@ def levels_of(weights: Sequence[Weight], last: int, room: float) -> tuple[Level 
         square += sum(weight.attention for weight in weights[without:])
         return Level(stays, int(kept), int(square), tuple(i >= without for i in range(len(weights))))
 
-    most = next((chosen for chosen in range(others + with_attention, 0, -1) if level(chosen).total <= room), 0)
-    steps = [others + chosen for chosen in _halves(with_attention)] + _halves(others)
-    counts = [chosen for chosen in steps if chosen > most] + _halves_from(most, others)
-    return level(most) if most else None, tuple(map(level, counts))
-
-
-def _halves_from(most: int, others: int) -> list[int]:
-    if most <= others:
-        return _halves(most)
-    return [others + chosen for chosen in _halves(most - others)] + _halves(others)
+    counts = range(others + with_attention, -1 if last else 0, -1)
+    most = next((chosen for chosen in counts if level(chosen).total <= room), None)
+    more = [others + chosen for chosen in _halves(with_attention)] + _halves(others)
+    if most is None:
+        return None, tuple(map(level, more))
+    fewer = [others + chosen for chosen in _halves(most - others)] + _halves(min(most, others)) + [0] * (last > 0)
+    levels = tuple(map(level, sorted({*(one for one in more if one > most), *fewer}, reverse=True)))
+    return level(most), levels
 
 
 def _halves(count: int) -> list[int]:
-    return [count >> times for times in range(count.bit_length())]
+    """This many, half of it, and so on down to one; of less than one, none."""
+    return [count >> times for times in range(count.bit_length())] if count > 0 else []
 
 
 def spared_bytes(device: torch.device) -> int:

@@ -130,7 +130,7 @@ class CutLayer(Unpickled):
         if asked:
             names = ", ".join(f"output_{name}" for name in sorted(asked))
             self._tell(f"are not cut into pieces but saved and run whole in calls that ask for what is inside of them: {names}")
-            return self._run_whole(x, args, kwargs)
+            return self._run_whole(x, args, kwargs, self._begin(x))
         return self._run(x, args, kwargs, trains)
 
     def _moved_here(self, args: Any, kwargs: Any) -> Any:
@@ -144,30 +144,33 @@ class CutLayer(Unpickled):
             return args, kwargs
         return map_tensors(lambda tensor: tensor.to(home), (args, kwargs))
 
+    def _begin(self, x: torch.Tensor) -> Peak | None:
+        """Of a training call. Returns who is told when its backward ends, if this layer is the first one."""
+        self._input = x.shape[-1], x.dtype
+        self.tally.device = x.get_device()
+        self.tally.tell_rows(x.shape[:-1].numel())
+        self.tally.trace()  # the call before, whose backward is over
+        return self._shared.peak if self._ask_for_room(x) else None
+
     def _run(self, x: torch.Tensor, args: Any, kwargs: Any, trains: bool) -> Any:
-        if trains:
-            self._input = x.shape[-1], x.dtype
-            self.tally.device = x.get_device()
-            self.tally.tell_rows(x.shape[:-1].numel())
-            self.tally.trace()  # the call before, whose backward is over
+        peak = self._begin(x) if trains else None
         if self.tally.whole_because is None and (trains or not self._is_whole_untrained):
             generator = generator_of(x.device)
             state = generator.get_state()
             try:
-                return self._run_cut(LayerCall(args, kwargs), x, trains)
+                return self._run_cut(LayerCall(args, kwargs), x, trains, peak)
             except CannotCut as reason:
                 generator.set_state(state)
                 if trains:
                     self.treat_whole(str(reason))
                 else:  # nothing is saved: nobody needs to know
                     self._is_whole_untrained = True
-        return self._run_whole(x, args, kwargs) if trains else self._own(*args, **kwargs)
+        return self._run_whole(x, args, kwargs, peak) if trains else self._own(*args, **kwargs)
 
-    def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any) -> Any:
+    def _run_whole(self, x: torch.Tensor, args: Any, kwargs: Any, peak: Peak | None) -> Any:
         place = self._shared.at(x.device)
-        peak = self._shared.peak if self._ask_for_room(x) else None
         self.tally.calls += 1
-        if self.tally.whole_because is not None and self._shared.keeps(self._index):
+        if self.tally.pieces == 0 and self._shared.keeps(self._index):  # as much as was measured of whole calls
             return self._run_own(x, args, kwargs, peak)
         share = self._share(place, x)
         self._let_go(place, share.stays)
@@ -188,7 +191,7 @@ class CutLayer(Unpickled):
             x.register_hook(functools.partial(_note_backward, peak, x.device))  # does not hold x, which holds it
         return self._own(*args, **kwargs)
 
-    def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool) -> torch.Tensor:
+    def _run_cut(self, call: LayerCall, x: torch.Tensor, trains: bool, peak: Peak | None) -> torch.Tensor:
         if any(tensor.requires_grad for tensor in call.tensors()):
             raise CannotCut("an argument beside its input needs a gradient")
         spare = self._shared.spare.bytes_on(x.device)
@@ -197,14 +200,13 @@ class CutLayer(Unpickled):
             with torch.no_grad():
                 return run_forward(self._record(call, x, spans), x, trains=False)
         place = self._shared.at(x.device)
-        is_first = self._ask_for_room(x)
         share, live = self._share(place, x), place.live_on_host()
         swaps_first = place.is_first(self._index) and not share.stays
         if swaps_first:
             place.reserve(live + share.expected)
         record = self._record(call, x, spans, place, share)
         record.keeps_before = self._is_roomy(x, spare)
-        record.peak = self._shared.peak if is_first else None
+        record.peak = peak
         self._link(record, share.stays)
         self._let_go(place, share.stays)
         result = LayerFunction.apply(record, x, *record.parameters.originals)

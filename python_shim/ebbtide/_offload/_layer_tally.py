@@ -38,7 +38,7 @@ class Tally:
     calls: int = 0
     rows: int = 0  # tokens of all calls, of all their sequences together,
     most_rows: int = 0  # and of the longest one
-    pieces: int = 0  # of the last call; 0: none, or the layer is treated whole
+    pieces: int = 0  # of the last call that was cut; 0: none was
     attention_forwards: int = 0
     kept_bytes: int = 0
     swapped_bytes: int = 0

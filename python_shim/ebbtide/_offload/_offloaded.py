@@ -165,6 +165,7 @@ class Offloaded(Unpickled):
 
     def wrap_layers(self, options: Options) -> None:
         """Cut the layers, or cut them again with other options."""
+        before = {} if self.layers is None else {tally.name: tally for tally in self.layers.counts()}
         if self.layers is not None:
             self.layers.undo()
             self.layers = None
@@ -176,6 +177,8 @@ class Offloaded(Unpickled):
         self.options = options
         for tally in self.layers.counts():
             tally.whole_because = self._whole_because.get(tally.name)
+            if tally.name in before:  # what keeps all it saves does not measure it any more
+                tally.tell_whole(before[tally.name].whole_bytes, before[tally.name].whole_rows)
         self.layers.refuse_packed()
 
     def _choose_cuts(self) -> None:

@@ -69,7 +69,10 @@ def _limit(model: OffloadStats) -> str:
 
 
 def _kept(model: OffloadStats) -> str:
-    return f"{model.kept_layers} layers keep all they save, for there is room; " if model.kept_layers else ""
+    if not model.kept_layers:
+        return ""
+    who = "1 layer keeps all it saves" if model.kept_layers == 1 else f"{model.kept_layers} layers keep all they save"
+    return f"{who}, for there is room; "
 
 
 def _per_call(layer: LayerStats) -> str:
