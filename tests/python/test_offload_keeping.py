@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import random
@@ -20,6 +21,7 @@ from ebbtide._offload._observed import Footing  # noqa: E402
 from ebbtide._offload._offload_stats import AllOffload  # noqa: E402
 from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._offload._options import Options  # noqa: E402
+from ebbtide._offload._length import Length  # noqa: E402
 from ebbtide._offload._spare import Spare  # noqa: E402
 from ebbtide._stats import StepPlan  # noqa: E402
 from test_offload_api import batch, make, train  # noqa: E402
@@ -65,8 +67,8 @@ def test_what_is_kept_fits_and_last_layers_are_among_it(seed):
     last, room = draw.randrange(3), 1.5 * draw.random() * sum(map(sum, weights))
     usual, levels = levels_of(weights, last, room)
     assert usual is None or (usual.total <= room and usual in levels)
-    counts = [(sum(level.stays), sum(level.attention)) for level in levels]
-    assert counts == sorted(set(counts), reverse=True)
+    totals = [level.total for level in levels]
+    assert totals == sorted(totals, reverse=True) and len({(one.stays, one.attention) for one in levels}) == len(levels)
     for level in levels:
         assert level.kept == int(sum(one.cut for one in itertools.compress(weights, level.stays)))
         square = sum(one.whole for one in itertools.compress(weights, level.stays))
@@ -100,14 +102,14 @@ class Room:
 
 def keeping(*stays, kept=0, attention=()):
     level = Level(stays, kept, 0, attention)
-    return Keeping(level, (level,), rows=100, fixed=0, varying=1)
+    return Keeping(level, (level,), Length(100, 50), fixed=0, varying=1)
 
 
 def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_keeps_fewer_layers(monkeypatch):
     room = Room(monkeypatch, there=5000)
     levels = Level((K, K, K, K), 8000), Level((S, K, S, K), 4000), Level((S, S, S, K), 2000)
-    chosen = Keeping(levels[1], levels, rows=64, fixed=300, varying=700)
-    found = [chosen.level(torch.device("cpu"), rows, 256, gradients=100) for rows in (32, 64, 96, 128)]
+    chosen = Keeping(levels[1], levels, Length(64, 64), fixed=300, varying=700)
+    found = [chosen.level(torch.device("cpu"), Length(rows, rows), 256, gradients=100) for rows in (32, 64, 96, 128)]
     # THEN it takes what is kept, gradients that are not there yet, and what grows with the square
     assert found == [Level(levels[0].stays, 4000), levels[1], Level(levels[2].stays, 3000), None]
     few = [4900, 8900, 4900, 12000 + 200 + 1575, 6000 + 200 + 1575, 3000 + 200 + 1575]
@@ -116,8 +118,25 @@ def test_a_longer_call_is_thought_to_need_as_much_as_its_square_and_keeps_fewer_
 
 def test_of_a_longer_call_scores_grow_with_the_square_and_of_fewer_sequences_as_they_do():
     level = Level((K, K), 100, 1000, (S, K))
-    assert [level.at(part).total for part in (0.5, 1.0, 2.0)] == [50 + 500, 100 + 1000, 200 + 4000]
-    assert level.at(2.0).attention == (S, K)
+    grown = [(0.5, 0.25), (0.5, 0.5), (1.0, 1.0), (2.0, 2.0), (2.0, 4.0)]
+    assert [level.at(*each).total for each in grown] == [50 + 500, 50 + 500, 100 + 1000, 200 + 2000, 200 + 4000]
+    assert level.at(2.0, 4.0).attention == (S, K)
+
+
+def test_as_many_tokens_in_fewer_and_longer_sequences_have_more_scores(monkeypatch):
+    Room(monkeypatch, there=1000)
+    chosen = Keeping(Level((K, K), 100, 100), (Level((K, K), 100, 100), Level((S, K), 50, 50)), Length(4096, 512), 0, 100)
+    found = [chosen.level(torch.device("cpu"), Length(rows, tokens), 0, 0) for rows, tokens in [(4096, 512), (4096, 1024), (4096, 4096)]]
+    assert found == [Level((K, K), 100, 100), Level((K, K), 100, 200), None]
+
+
+@pytest.mark.parametrize("room", [3000, 5500, 8000, 14000, 16050])
+def test_of_unlike_layers_as_many_bytes_are_kept_as_there_is_room_for(room):
+    """Evenly may be those alone that weigh little."""
+    weights = [Weight(0.0, 0.0, size) for size in (2500, 2500, 350) * 3]
+    usual, levels = levels_of(weights, 0, room)
+    assert 0.5 * room < usual.total <= room
+    assert [level.total for level in levels] == sorted((level.total for level in levels), reverse=True)
 
 
 def run(model, store, steps=2, length=50, **options):
@@ -342,7 +361,7 @@ def test_a_call_that_is_longer_than_all_before_says_how_many_layers_there_is_roo
     train(model, **batch(3 * 29))
     train(model)
     # THEN fewer would fit such a one, and all still do in short ones
-    assert chosen.options.keeping.rows == 3 * 58 and kept_by(chosen) == (S, S, K, S, K)
+    assert chosen.options.keeping.length == Length(3 * 58, 3 * 29) and kept_by(chosen) == (S, S, K, S, K)
     device.asked.there = 14 * (always + rest)
     train(model)
     assert chosen.layers.shared.kept == (K,) * 5
@@ -387,8 +406,21 @@ def test_nothing_more_is_kept_where_little_memory_or_a_share_is_asked_for(native
 def test_nothing_more_is_kept_while_another_model_might_do_so_too(native, clock, device):  # noqa: F811
     other = make()
     ebbtide.offload(other, host="64MiB")
+    train(other)
     chosen, _ = settle(device, make(num_hidden_layers=4), clock)
     assert chosen.options.keeping is None
+
+
+@pytest.mark.parametrize("trained", [0, 3])
+def test_a_copy_that_does_not_train_keeps_nobody_from_keeping(native, clock, device, trained):  # noqa: F811
+    """As one that averages weights."""
+    model = make(num_hidden_layers=4)
+    ebbtide.offload(model, host="64MiB", alpha=0)
+    for _ in range(trained):
+        train(model)
+    copied = copy.deepcopy(model)
+    chosen, _ = settle(device, model, clock)
+    assert kept_by(chosen) == (K,) * 4 and offloaded_of(copied) is not None
 
 
 def test_an_optimizer_that_has_not_stepped_yet_gets_room_for_its_states(native, clock, device):  # noqa: F811

@@ -98,6 +98,44 @@ def test_a_longer_sequence_fits_as_it_would_have_without(tmp_path, native):
     assert told["kept"] == 4 and told["retries"] == 0 and told["live"] < 22 << 30
 
 
+BUCKETS = STEPS + """
+ebbtide.offload(model, host="128GiB")
+last_step(16, torch.zeros(8, 512, dtype=torch.long, device="cuda"))
+kept = told()["kept"]
+last_step(2, torch.zeros(1, 4096, dtype=torch.long, device="cuda"))
+print(json.dumps({**told(), "kept": kept, "retries": torch.cuda.memory_stats()["num_alloc_retries"]}))
+"""
+
+
+def test_as_many_tokens_in_one_long_sequence_fit_as_they_would_have_without(tmp_path, native):
+    """A batch of short ones keeps all scores, of which a long one has eight times as many."""
+    told = train("LAYERS, LENGTH = 6, 4096" + BUCKETS.replace(*EAGER), tmp_path, native, "rtx4090", "0").answer()
+    assert told["kept"] == 6 and told["retries"] == 0
+
+
+COPIED = STEPS + """
+import copy
+ebbtide.offload(model, host="128GiB")
+averages = []
+for steps in (1, 3, 20):
+    last_step(steps)
+    averages.append(torch.optim.swa_utils.AveragedModel(model))
+copied = copy.deepcopy(model)
+del averages
+last_step(12)
+kept = told()["kept"]
+model, first = copied, model
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+last_step(12)
+print(json.dumps({"kept": [one.kept_layers for one in ebbtide.stats().offload.models], "last": kept}))
+"""
+
+
+def test_a_model_is_copied_at_any_step(tmp_path, native):
+    told = train("LAYERS, LENGTH = 2, 2048" + COPIED, tmp_path, native, "h200", "0").answer()
+    assert 2 in told["kept"]
+
+
 PEAK_RESET = STEPS + """
 ebbtide.offload(model, host="128GiB")
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)

@@ -8,16 +8,19 @@ import weakref
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 import ebbtide  # noqa: E402
 import offload_models as om  # noqa: E402
+from ebbtide._offload._keeping import Keeping, Level  # noqa: E402
 from ebbtide._offload._layer import wrap_layers  # noqa: E402
+from ebbtide._offload._offloaded import offloaded_of  # noqa: E402
 from ebbtide._offload._options import Options  # noqa: E402
 from ebbtide._offload._peak import Peak  # noqa: E402
+from ebbtide._offload._length import Length  # noqa: E402
 from ebbtide._offload._spare import Spare  # noqa: E402
 from test_offload_api import batch, train  # noqa: E402
-from test_offload_choosing import STEPS_TO_SETTLE, clock  # noqa: E402, F401
+from test_offload_choosing import STEPS_TO_SETTLE, clock, let_forward_take  # noqa: E402, F401
 from test_offload_keeping import K, S, Room, device, keeping, kept_by, settle  # noqa: E402, F401
 
 LINEAR, FULL = "linear_attention", "full_attention"
@@ -76,7 +79,7 @@ def test_what_such_a_layer_would_save_is_measured_while_it_runs_again():
     model = hybrid(LINEAR, FULL)
     expected = saved_bytes(om.layers_of(model)[0], model, 50)
     _, (whole, cut) = run(model, om.CopyStore())
-    assert whole.whole_rows == 2 * 50 and 0 < whole.whole_bytes <= expected
+    assert whole.whole_length == (2 * 50, 50) and 0 < whole.whole_bytes <= expected
     # The rest is what lives on anyway: the layer's input, rotary tables.
     assert expected - whole.whole_bytes <= 8 * 2 * 50 * om.HIDDEN * 4
     assert whole.recomputed_bytes == 3 * whole.whole_bytes and cut.whole_bytes == 0
@@ -122,6 +125,54 @@ def test_of_such_layers_alone_some_are_kept_and_nothing_is_shared_out(native, cl
     assert kept_by(chosen) == (S, K, S, K, S, K) and (chosen.options.alpha, chosen.limit) == (0, "")
     for one in found[1:]:
         om.assert_same_bits(one, found[0])
+
+
+@pytest.mark.parametrize("settings", [{"host": 0}, {"keep_last": 3}])
+def test_they_are_kept_where_nothing_leaves_the_device(native, clock, device, settings):  # noqa: F811
+    model = device.model = hybrid(*[LINEAR] * 3)
+    ebbtide.offload(model, **{"host": "64MiB", **settings})
+    let_forward_take(model, clock, lambda: 3600)
+    for _ in range(STEPS_TO_SETTLE):
+        train(model)
+    assert kept_by(offloaded_of(model)) == (K, K, K)
+
+
+def test_a_decoder_that_is_longer_than_its_encoder_keeps_what_there_is_room_for_then(monkeypatch):
+    """T5's layers run whole: the others' position bias needs a gradient."""
+    room = Room(monkeypatch, there=1000)
+    config = transformers.T5Config(
+        vocab_size=om.VOCABULARY, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_decoder_layers=2, num_heads=4,
+        decoder_start_token_id=0, dropout_rate=0.0)  # fmt: skip
+    torch.manual_seed(5)
+    model = transformers.T5ForConditionalGeneration(config).train()
+    levels = Level((K, K, K, K), 0, 600), Level((S, S, S, K), 0, 100)
+    short, long = om.tokens(10), om.tokens(30)
+
+    def gradients(labels):
+        model.zero_grad()
+        model(input_ids=short, labels=labels).loss.backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    expected = [gradients(labels) for labels in (short, long)]
+    cuts = wrap_layers(model, Options(keep_last=0, keeping=Keeping(levels[0], levels, Length(10, 10), 0, 0)), om.CopyStore())
+    found = [(gradients(labels), cuts.shared.level) for labels in (short, long)]
+    cuts.undo()
+    # THEN a longer decoder asks once more, and keeps what nine times as many pairs of tokens leave room for
+    assert found[0][1] == levels[0] and found[1][1] == Level(levels[1].stays, 0, 900)
+    assert room.asked == [600, 600, 5400, 900]
+    for (gradient, _), plain in zip(found, expected, strict=True):
+        assert om.worst_error(gradient, plain) < 1e-5
+
+
+def test_an_input_that_is_a_leaf_collects_no_hooks(monkeypatch):
+    Room(monkeypatch)
+    model = hybrid(LINEAR, LINEAR)
+    x = torch.nn.Parameter(torch.randn(1, 20, om.HIDDEN))
+    cuts = wrap_layers(model, Options(keep_last=0, keeping=keeping(K, K)), om.CopyStore(), peak=Peak(Spare(model)))
+    for _ in range(3):
+        model.base_model(inputs_embeds=x).last_hidden_state.square().sum().backward()
+    cuts.undo()
+    assert not x._backward_hooks
 
 
 def alive_after(model, step, keep_loss):

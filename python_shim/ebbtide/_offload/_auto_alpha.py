@@ -170,11 +170,13 @@ class AutoAlpha:
         seen = [LayerSeen.of(tally) for tally in offloaded.layers.counts()]
         shares = self._shares = LayerShares(seen)
         has_rest, runs_whole = any(layer.rest for layer in seen), any(layer.whole for layer in seen)
-        if stats is None or not (has_rest or (runs_whole and self._is_measured)):
+        if not (has_rest or (runs_whole and self._is_measured)):
             self.undo()
         elif not shares.leaving and self._is_measured and has_rest:
             self._choose_of_staying()
-        elif not shares.leaving or stats.copying_out_ns <= 0:
+        elif not shares.leaving and self._is_measured:
+            self._choose_of_leaving()  # of the inputs of layers that run whole: without any, under no limits
+        elif not shares.leaving or stats is None or stats.copying_out_ns <= 0:
             self.undo()
         else:
             carried = stats.timed_out_bytes / (stats.copying_out_ns / 1e9) * layer_time

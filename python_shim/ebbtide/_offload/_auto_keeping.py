@@ -56,7 +56,7 @@ class AutoKeeping:
         """Whether there are more, beside steps with these shares: what was alive at most before may have been so at
         another moment than what they keep."""
         holds = self.value is None or self._shared.keeps_as(self.value.usual)
-        if not holds or self._looks >= _MOST_LOOKS:
+        if not holds or self._looks >= _MOST_LOOKS or not shares.always_bytes:  # what stays anyway has shares
             return False
         kept, levels, before = shares.kept, shares.levels, shares.kept_bytes
         former, moving = self.value, shares.moving_bytes * (1 - max(shares.most))
@@ -81,7 +81,7 @@ class AutoKeeping:
     @property
     def was_longer(self) -> bool:
         """Whether a call was longer than those that the layers were chosen by: it says more of what there is room for."""
-        return self.value is not None and self._shared.longest[0] > _LONGER * self.value.rows
+        return self.value is not None and self._shared.longest[0].pairs > _LONGER**2 * self.value.length.pairs
 
     @property
     def looks_at_longer(self) -> bool:
@@ -92,8 +92,8 @@ class AutoKeeping:
         """Chooses anew by the longest call. What is on its way need not have been a part of the most that was alive."""
         assert self.value is not None
         self._looks += 1
-        rows, kept_before = self._shared.longest
-        shares.lengthen(rows / self.value.rows)
+        (longest, kept_before), before = self._shared.longest, self.value.length
+        shares.lengthen(longest.rows / before.rows, longest.pairs / before.pairs)
         self._choose(device, shares, shares.moving_bytes, kept_before)
 
     def _choose(self, device: torch.device, shares: LayerShares, moving: float, kept_before: int) -> bool:
@@ -126,6 +126,7 @@ class AutoKeeping:
 
     @property
     def _is_alone(self) -> bool:
+        """Whether no other model trains (a copy for averages does not), and this one on a single device."""
+        used = [{tally.device for tally in one.layers.counts() if tally.calls} for one in registry.models() if one.layers]
         assert self._offloaded.layers is not None
-        devices = {tally.device for tally in self._offloaded.layers.counts() if tally.calls}
-        return len(registry.models()) == 1 and len(devices) == 1
+        return sum(map(bool, used)) == 1 and max(map(len, used)) == 1

@@ -38,11 +38,11 @@ class LayerSeen:
     def weight(self) -> Weight:
         return Weight((self.swapped + self.rest) * self.longest, self.attention, self.whole)
 
-    def longer(self, part: float) -> LayerSeen:
-        """What the longest call would have shown if it had been so much longer."""
-        square = part**2
+    def longer(self, part: float, square: float) -> LayerSeen:
+        """What the longest call would have shown with so many times as many tokens, and pairs of them."""
+        most = max(part, square)
         return dataclasses.replace(
-            self, longest=self.longest * part, attention=self.attention * square, whole=self.whole * square
+            self, longest=self.longest * part, attention=self.attention * most, whole=self.whole * most
         )
 
 
@@ -85,9 +85,9 @@ class LayerShares:
         """The most layers that have `room` for all they save; the `last` ones stay anyway."""
         self.kept, self.levels = levels_of([layer.weight() for layer in self._seen], last, room)
 
-    def lengthen(self, part: float) -> None:
-        """The longest call is so much longer than was seen."""
-        self._seen = tuple(layer.longer(part) for layer in self._seen)
+    def lengthen(self, part: float, square: float) -> None:
+        """The longest call has so many times as many tokens, and pairs of them, as was seen."""
+        self._seen = tuple(layer.longer(part, square) for layer in self._seen)
 
     def take_memos(self, link_bytes: float, host_bytes: float) -> None:
         """MEMO's closed form. `link_bytes` are copied in a layer's time."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 
 from .. import is_active
 from ._layer_room import has_room_on
+from ._length import Length
 
 _SPARED = 0.05  # of a device, beside what headroom leaves: what is known is known from two steps
 _FRAGMENTS = 0.15  # of one whose segments cannot grow, where nothing plans addresses
@@ -34,9 +35,10 @@ class Level:
     def total(self) -> int:
         return self.kept + self.square
 
-    def at(self, part: float) -> Level:
-        """In a call that is so many times as long. A shorter one may have fewer sequences, which are no shorter."""
-        return dataclasses.replace(self, kept=int(self.kept * part), square=int(self.square * max(part, part**2)))
+    def at(self, part: float, square: float) -> Level:
+        """In a call of so many times as many tokens, and of pairs of them. Layers that run whole need not grow with
+        pairs."""
+        return dataclasses.replace(self, kept=int(self.kept * part), square=int(self.square * max(part, square)))
 
 
 class Weight(NamedTuple):
@@ -51,29 +53,29 @@ class Weight(NamedTuple):
 class Keeping:
     """Chosen by alpha="auto" from steps that were observed.
 
-    usual    the most layers that calls of `rows` tokens have room for, all their sequences together
-    levels   this one; more layers, for shorter calls; and fewer, for longer ones. The most come first
-    rows     tokens of the longest call in those steps; bytes of levels are for so many
+    usual    the most layers that calls of `length` have room for
+    levels   this one; more bytes of layers, for shorter calls; and fewer, for longer ones. The most come first
+    length   that of the longest call in those steps; bytes of levels are for such a one
     fixed    bytes that a call takes beside what is alive when its first layer begins, however long it is: gradients
     varying  and those of its tensors at most, but for what layers keep
     """
 
     usual: Level
     levels: tuple[Level, ...]
-    rows: int
+    length: Length
     fixed: int
     varying: int
 
-    def level(self, device: torch.device, rows: int, input_bytes: int, gradients: int) -> Level | None:
-        """The most layers for which the device has room in a call of so many tokens, and their bytes there.
+    def level(self, device: torch.device, length: Length, input_bytes: int, gradients: int) -> Level | None:
+        """The most layers for which the device has room in a call of this length, and their bytes there.
 
         By bytes, not time: steps of one length get one answer. What a longer call's tensors need is thought to grow
-        with the square, as eager attention's scores do. `input_bytes`: of a layer's input. `gradients`: bytes of
+        with the pairs of tokens in a sequence, as eager attention's scores do. `input_bytes`: of a layer's input. `gradients`: bytes of
         those that are there already.
         """
-        part = rows / self.rows
-        needed = self.fixed - gradients + fragment_bytes(device) + self.varying * max(1.0, part) ** 2
-        for level in (each.at(part) for each in self.levels):
+        part, square = length.rows / self.length.rows, length.pairs / self.length.pairs
+        needed = self.fixed - gradients + fragment_bytes(device) + self.varying * max(1.0, part, square)
+        for level in (each.at(part, square) for each in self.levels):
             if has_room_on(device, input_bytes, int(needed + level.total)):
                 return level
         return None
@@ -87,7 +89,7 @@ def evenly(chosen: int, others: int, last: int) -> tuple[bool, ...]:
 
 
 def levels_of(weights: Sequence[Weight], last: int, room: float) -> tuple[Level | None, tuple[Level, ...]]:
-    """The most layers that keep what they save within `room`, the `last` ones among them; None: not even these do.
+    """The most bytes of layers that keep what they save within `room`, the `last` ones among them; None: not even these do.
     And levels with more layers and with fewer: all, half of them, and so on down to it, half as many as it has, and
     so on. Few: each is a program of its own to the planner. The last layers keep heavy attention first, since none is
     alive any more when the first ones make theirs again."""
@@ -106,14 +108,20 @@ def levels_of(weights: Sequence[Weight], last: int, room: float) -> tuple[Level 
         square += sum(weight.attention for weight in weights[without:])
         return Level(stays, int(kept), int(square), tuple(i >= without for i in range(len(weights))))
 
-    counts = range(others + with_attention, -1 if last else 0, -1)
-    most = next((chosen for chosen in counts if level(chosen).total <= room), None)
-    more = [others + chosen for chosen in _halves(with_attention)] + _halves(others)
-    if most is None:
-        return None, tuple(map(level, more))
-    fewer = [others + chosen for chosen in _halves(most - others)] + _halves(min(most, others)) + [0] * (last > 0)
-    levels = tuple(map(level, sorted({*(one for one in more if one > most), *fewer}, reverse=True)))
-    return level(most), levels
+    counts = range(0 if last else 1, others + with_attention + 1)
+    fitting = [(level(chosen).total, chosen) for chosen in counts if level(chosen).total <= room]
+    steps = {others + chosen for chosen in _halves(with_attention)} | set(_halves(others))
+    if not fitting:
+        return None, _by_bytes(map(level, steps))
+    weight, most = max(fitting)  # of unlike layers fewer may hold more
+    steps = {chosen for chosen in steps if level(chosen).total > weight}
+    fewer = {others + chosen for chosen in _halves(most - others)} | {*_halves(min(most, others)), *counts[:1]}
+    steps |= {chosen for chosen in fewer if level(chosen).total < weight}
+    return level(most), _by_bytes([level(most), *map(level, steps)])
+
+
+def _by_bytes(levels: Iterable[Level]) -> tuple[Level, ...]:
+    return tuple(sorted(levels, key=lambda level: level.total, reverse=True))
 
 
 def _halves(count: int) -> list[int]:

@@ -19,8 +19,8 @@ from ._keeping import Level
 from ._layer_ambient import Parameters, generator_of
 from ._layer_arguments import NO_BATCH, CannotCut, LayerCall, input_of, is_cache, is_filled, map_tensors, tensors_in
 from ._layer_budget import LayerBudget, Share
-from ._layer_forward import run_forward
 from ._layer_find import heads_of, learns, takes_packed, width_of
+from ._layer_forward import run_forward
 from ._layer_function import LayerFunction
 from ._layer_products import UnneededProducts
 from ._layer_record import LayerRecord, Piece, Returning, Stores
@@ -28,6 +28,7 @@ from ._layer_saving import storage_of
 from ._layer_shared import Shared
 from ._layer_tally import Tally, TallyingStore
 from ._layer_whole import WholeRecord, run_whole
+from ._length import Length
 from ._native_saving import Externals
 from ._options import SAVE
 from ._peak import Peak
@@ -71,7 +72,7 @@ class CutLayer(Unpickled):
             return Form()
         width, dtype = self._input
         x = torch.empty(batch, tokens, width, dtype=dtype, device="meta")
-        level = self._level(self._home, batch * tokens, x.nbytes)
+        level = self._level(self._home, x)
         if self.tally.whole_because is not None:
             return Form() if level is None else Form((0, sum(level.stays)))
         spare = self._shared.spare.bytes_on(self._home)
@@ -187,7 +188,7 @@ class CutLayer(Unpickled):
         if self._before is None:
             self._shared.last = None
         self.tally.kept_bytes += self.tally.whole_bytes_at(x.shape[:-1].numel())
-        if peak is not None and x.requires_grad:
+        if peak is not None and x.requires_grad and not x.is_leaf:  # which would collect hooks, one a call
             x.register_hook(functools.partial(_note_backward, peak, x.device))  # does not hold x, which holds it
         return self._own(*args, **kwargs)
 
@@ -227,19 +228,26 @@ class CutLayer(Unpickled):
 
     def _ask_for_room(self, x: torch.Tensor) -> bool:
         """Once in a forward, at the first layer that trains: which layers may keep all they save. Returns whether it is
-        that layer."""
-        is_first = self._index <= self._shared.reached
-        if is_first:
-            rows = x.shape[:-1].numel()
-            level = self._shared.level = self._level(x.device, rows, x.nbytes)
-            if rows >= self._shared.longest[0]:
-                self._shared.longest = rows, 0 if level is None else level.total
-        self._shared.reached = self._index
+        that layer. Where a later one is called with more tokens (a decoder's behind an encoder's), no more may from there
+        on than there is room for with so many in all of them."""
+        shared, length = self._shared, Length.of(x)
+        is_first = self._index <= shared.reached
+        if is_first or length.pairs > shared.asked.pairs:
+            found, before = self._level(x.device, x), shared.level
+            if is_first or before is None or found is None or found.stays.count(True) < before.stays.count(True):
+                shared.level = None if before is None and not is_first else found
+            shared.asked = length
+            if length.pairs >= shared.longest[0].pairs:
+                shared.longest = length, 0 if shared.level is None else shared.level.total
+        shared.reached = self._index
         return is_first
 
-    def _level(self, device: torch.device, rows: int, input_bytes: int) -> Level | None:
+    def _level(self, device: torch.device, x: torch.Tensor) -> Level | None:
+        """`x`: the input of a call, or a tensor of its shape."""
         keeping, spare = self._shared.options.keeping, self._shared.spare
-        return None if keeping is None else keeping.level(device, rows, input_bytes, spare.gradient_bytes(device))
+        if keeping is None:
+            return None
+        return keeping.level(device, Length.of(x), x.nbytes, spare.gradient_bytes(device))
 
     def _let_go(self, place: Place, stays: bool) -> None:
         """Of what has had its time to leave the device. A layer that keeps what it saves is time for the others' copies."""

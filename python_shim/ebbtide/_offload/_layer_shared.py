@@ -15,6 +15,7 @@ from .._report import size_text
 from ._device_stores import Place, Stores
 from ._keeping import Level
 from ._layer_record import LayerRecord, Returning
+from ._length import Length
 from ._options import AUTO, SAVE, Options
 from ._peak import Peak
 from ._pieces import Policy, Span
@@ -36,8 +37,9 @@ class Shared:
     said: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     last: weakref.ref[Returning] | None = None  # the call that went before
     reached: float = math.inf  # the layer that was called last in training
-    level: Level | None = None  # the layers that keep all they save in this forward
-    longest: tuple[int, int] = (0, 0)  # tokens of the longest forward, and bytes that such layers kept in it
+    level: Level | None = None  # the layers that keep all they save in this forward,
+    asked: Length = Length()  # for calls of which the device was asked for room
+    longest: tuple[Length, int] = (Length(), 0)  # of the longest forward, and bytes that such layers kept in it
     always_per_token: float = 0.0  # bytes: the most that a layer was seen to save whatever its pieces do
     _places: dict[torch.device, Place] = dataclasses.field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import _abi, _native
+from ._length import Length
 from ._native_saving import NativeStore, SavedTogether
 from ._store import Saved, Store
 
@@ -46,7 +47,7 @@ class Tally:
     rest_bytes_per_token: float = 0.0  # beside input and attention's output; 0: not measured yet
     scores_bytes: int = 0  # the most of a call's attention that is too heavy to be saved (Note [Heavy attention])
     whole_bytes: int = 0  # of a layer that is run whole: what its own forward would save in a call
-    whole_rows: int = 0  # of so many tokens, the longest that was measured
+    whole_length: Length = Length()  # of the longest that was measured
     always_bytes_per_token: float = 0.0  # input, attention's output and statistics; 0: not measured yet
     shares_nodes: bool | None = None  # the graphs before and after attention with one another; None: not known yet
     whole_because: str | None = None  # why the layer is treated whole; None: it is cut
@@ -73,12 +74,18 @@ class Tally:
     def tell_scores(self, size: int) -> None:
         self.scores_bytes = max(self.scores_bytes, size)
 
-    def tell_whole(self, size: int, rows: int) -> None:
-        self.whole_bytes, self.whole_rows = size, rows
+    def tell_whole(self, size: int, length: Length) -> None:
+        self.whole_bytes, self.whole_length = size, length
 
     def whole_bytes_at(self, rows: int) -> int:
         """What a call of so many tokens saves, or would."""
-        return self.whole_bytes * rows // max(self.whole_rows, 1)
+        return self.whole_bytes * rows // max(self.whole_length.rows, 1)
+
+    def begin_anew(self) -> None:
+        """Of a copied model's layer, which has done nothing yet."""
+        self.calls = self.rows = self.most_rows = self.attention_forwards = 0
+        self.kept_bytes = self.swapped_bytes = self.recomputed_bytes = 0
+        self._traced = (0, 0, 0)
 
 
 class TallyingStore:

@@ -22,6 +22,7 @@ from ._layer_room import has_room
 from ._layer_saving import Recorder, storage_of
 from ._layer_tally import Tally
 from ._layer_tape import Tape, run_as_in_training
+from ._length import Length
 from ._native_saving import Externals
 from ._peak import Peak
 from ._store import Store, Witness
@@ -34,7 +35,7 @@ class WholeRecord:
         self, forward: Callable[..., Any], parameters: Parameters, x: torch.Tensor, arguments: Any, tally: Tally
     ) -> None:
         self._forward, self.parameters, self._tally = forward, parameters, tally
-        self._rows = x.shape[:-1].numel()
+        self._length = Length.of(x)
         self._leaves, self._tree = tree_flatten(arguments)
         self._places = [
             place
@@ -132,13 +133,13 @@ class WholeRecord:
         tally = self._tally
         recorder = None
         with contextlib.ExitStack() as hooks:
-            if self._rows > tally.whole_rows:
+            if self._length.pairs > tally.whole_length.pairs:
                 recorder = Recorder(Externals(map(storage_of, self.parameters.originals)))
                 hooks.enter_context(recorder.hooks())
             tape, _ = Tape.record(lambda *tensors: self._run(tensors), *inputs)
         if recorder is not None:
-            tally.tell_whole(recorder.measure(()), self._rows)
-        tally.recomputed_bytes += tally.whole_bytes_at(self._rows)
+            tally.tell_whole(recorder.measure(()), self._length)
+        tally.recomputed_bytes += tally.whole_bytes_at(self._length.rows)
         return tape
 
 

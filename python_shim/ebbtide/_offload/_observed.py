@@ -19,6 +19,10 @@ class Moment:
             self._event = torch.cuda.Event(enable_timing=True)
             self._event.record(torch.cuda.current_stream(device))
 
+    def __deepcopy__(self, _: Any) -> Moment:
+        """A copied model's steps began when the model's did. (Events of CUDA cannot be copied.)"""
+        return self
+
     @property
     def is_known(self) -> bool:
         return self._event is None or bool(self._event.query())

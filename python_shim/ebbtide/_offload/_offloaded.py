@@ -153,6 +153,8 @@ class Offloaded(Unpickled):
         """Of the copy of a model: a model of its own, with another number."""
         twin = memo[id(self)] = object.__new__(Offloaded)
         twin.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        for tally in () if twin.layers is None else twin.layers.counts():
+            tally.begin_anew()
         twin.number = registry.add(twin)
         return twin
 
@@ -178,7 +180,7 @@ class Offloaded(Unpickled):
         for tally in self.layers.counts():
             tally.whole_because = self._whole_because.get(tally.name)
             if tally.name in before:  # what keeps all it saves does not measure it any more
-                tally.tell_whole(before[tally.name].whole_bytes, before[tally.name].whole_rows)
+                tally.tell_whole(before[tally.name].whole_bytes, before[tally.name].whole_length)
         self.layers.refuse_packed()
 
     def _choose_cuts(self) -> None:
