@@ -234,8 +234,8 @@ class CutLayer(Unpickled):
         is_first = self._index <= shared.reached
         if is_first or length.pairs > shared.asked.pairs:
             found, before = self._level(x.device, x), shared.level
-            if is_first or before is None or found is None or found.stays.count(True) < before.stays.count(True):
-                shared.level = None if before is None and not is_first else found
+            if is_first or (before is not None and (found is None or sum(found.stays) < sum(before.stays))):
+                shared.level = found
             shared.asked = length
             if length.pairs >= shared.longest[0].pairs:
                 shared.longest = length, 0 if shared.level is None else shared.level.total
