@@ -19,12 +19,15 @@ import sys
 import tempfile
 from typing import Any
 
+from other_models import NAMES
+
 HERE = pathlib.Path(__file__).resolve().parent
 WAYS = ("whole", "checkpointing", "auto", "pieces", "scores")
 _DEFAULT_WAYS = WAYS[:4]
 _STEPS, _SETTLING = 5, 72  # with "auto": until it has settled
 _PIECE = 1664  # tokens whose activations weigh as much as a layer: the way to little memory
 _LAYERS, _OTHER_LAYERS = 5, 8
+_MODELS = ("llama", "qwen3", "gpt2")  # of models.py
 _GIB = 1 << 30
 
 
@@ -34,7 +37,7 @@ def make_model(name: str, length: int) -> Any:
     import scenarios
     import torch
 
-    if name in other_models.NAMES:
+    if name in NAMES:
         return other_models.make_model(name, _OTHER_LAYERS, length)
     row = scenarios.Scenario("beside", (length, length), model=name, layers=_LAYERS, checkpointing=False)
     return models.make_model(row, torch.device("cuda"), real_values=False)
@@ -94,7 +97,7 @@ def line(row: dict[str, Any], ways: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", default="h200,a100-80g,l40s")
-    parser.add_argument("--models", default="llama", help="of models.py (llama, qwen3, gpt2) or other_models.py")
+    parser.add_argument("--models", default="llama", help="of " + ", ".join((*_MODELS, *NAMES)))
     parser.add_argument("--lengths", default="4096,16384,32768,65536")
     parser.add_argument("--ways", default=",".join(_DEFAULT_WAYS), help="of " + ", ".join(WAYS))
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
@@ -103,10 +106,11 @@ def main() -> None:
     lengths = [int(length) for length in options.lengths.split(",")]
     if options.child:
         return child(options.child, options.models, lengths[0])
-    print("ms a step (beside checkpointing), GiB alive at the peak\n")
     ways = options.ways.split(",")
-    if unknown := set(ways) - set(WAYS):
-        parser.error(f"--ways: {', '.join(sorted(unknown))} (allowed: {', '.join(WAYS)})")
+    for setting, given, allowed in (("ways", ways, WAYS), ("models", options.models.split(","), (*_MODELS, *NAMES))):
+        if unknown := set(given) - set(allowed):
+            parser.error(f"--{setting}: {', '.join(sorted(unknown))} (allowed: {', '.join(allowed)})")
+    print("ms a step (beside checkpointing), GiB alive at the peak\n")
     titles = {"pieces": f"auto, pieces of {_PIECE}", "scores": 'alpha=0, attention="save"'}
     columns = ["device", "model, tokens", *(titles.get(way, way) for way in ways), "kept", "share"]
     print(f"| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|")

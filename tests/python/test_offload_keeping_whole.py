@@ -175,17 +175,15 @@ def test_an_input_that_is_a_leaf_collects_no_hooks(monkeypatch):
     assert not x._backward_hooks
 
 
-def alive_after(model, step, keep_loss):
-    """Weak references to storages that `step` returned beside a loss, of those that are still there."""
+def alive_after(model, step):
+    """The names of tensors that `step` returned beside a loss, of those that are still there, and the loss."""
     gc.collect()
     loss, tensors = step(model)
     alive = {name: weakref.ref(tensor.untyped_storage()) for name, tensor in tensors.items()}
     del tensors
-    kept = loss if keep_loss else None
-    del loss
     gc.disable()  # reference counts alone must do
     try:
-        return sorted(name for name, one in alive.items() if one() is not None), kept
+        return sorted(name for name, one in alive.items() if one() is not None), loss
     finally:
         gc.enable()
 
@@ -220,7 +218,7 @@ def test_who_keeps_a_loss_keeps_no_mask_nor_input(monkeypatch, kinds, stays, att
 
     cuts = wrap_layers(model, Options(mini_sequence=32, keep_last=0, keeping=keeping(*stays) if stays else None), om.CopyStore())
     for _ in range(2):
-        alive, loss = alive_after(model, step, keep_loss=True)
+        alive, loss = alive_after(model, step)
         del loss
     for hook in hooks:
         hook.remove()
